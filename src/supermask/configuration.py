@@ -1,0 +1,55 @@
+"""The parent of every settings object: frozen, keyword-only, checked, and closed to unknown keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from supermask.errors import ConfigurationError
+
+__all__ = ["Configuration", "describe_faults"]
+
+
+class Configuration(BaseModel):
+    """Settings that are checked when they are made and never change afterwards.
+
+    Raises:
+        ConfigurationError: naming every fault of the settings together, not just the first.
+
+    Example:
+        >>> class Rates(Configuration):
+        ...     learning_rate: float = 0.2
+        >>> Rates(learnin_rate=0.1)
+        Traceback (most recent call last):
+        supermask.errors.ConfigurationError: Rates: 'learnin_rate' is no setting; settings: learning_rate
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ConfigurationError(describe_faults(type(self), error)) from None
+
+
+def describe_faults(kind: type[BaseModel], error: ValidationError) -> str:
+    """All faults of a settings object in one line: which setting, what is wrong, what was received.
+
+    Args:
+        kind: the settings class.
+        error: pydantic's report.
+    """
+    faults = []
+    for fault in error.errors():
+        name = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            faults.append(f"{name!r} is no setting; settings: {', '.join(kind.model_fields)}")
+        elif fault["type"] == "missing":
+            faults.append(f"{name} is required")
+        else:
+            message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            where = f"{name} " if name else ""
+            faults.append(f"{where}{message}, received {fault['input']!r}" if name else message)
+    return f"{kind.__name__}: " + "; ".join(faults)

@@ -1,0 +1,118 @@
+"""From mask logits to keep masks: one Bernoulli draw, or the threshold.
+
+A mask logit ν gives each weight the keep probability σ(ν). *Sampled* masks are single draws; the *thresholded* mask keeps ν > 0.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from supermask.core.counter_random import key_words, random_bits16
+
+__all__ = ["DrawKey", "keep_probability", "sample_keep_mask", "threshold_keep_mask"]
+
+_LEVELS = 1 << 16
+
+
+@final
+@dataclass(frozen=True)
+class DrawKey:
+    """Which draw: a mask is a pure function of this key, the tensor's name and the index.
+
+    Args:
+        seed: the run's seed.
+        step: the optimizer step that the draw belongs to.
+        micro_batch: which micro-batch of that step, under gradient accumulation.
+        rank: the process, where ranks are to draw different masks; 0 where they are to agree.
+        stream: what the draw is for, so that evaluation never repeats a mask of training.
+    """
+
+    seed: int = 0
+    step: int = 0
+    micro_batch: int = 0
+    rank: int = 0
+    stream: str = "training"
+
+    def at(self, *, step: int, micro_batch: int = 0) -> DrawKey:
+        """The same run's key at another step."""
+        return replace(self, step=step, micro_batch=micro_batch)
+
+
+def keep_probability(mask_logits: Tensor) -> Tensor:
+    """The probability σ(ν) that a sampled mask keeps each weight.
+
+    Args:
+        mask_logits: ν, any shape, floating point.
+
+    Returns:
+        σ(ν), same shape and dtype, in [0, 1]. An untouched ν = 5 keeps with probability 0.99331: a floor of 0.669 % zeros in
+        every draw that no training has put there.
+
+    Example:
+        >>> keep_probability(torch.tensor([0.0, 5.0]))
+        tensor([0.5000, 0.9933])
+
+    Source: equation 4 of the paper.
+    """
+    return torch.sigmoid(mask_logits)
+
+
+def sample_keep_mask(mask_logits: Tensor, key: DrawKey, tensor_name: str) -> Tensor:
+    """Draw one keep mask μ ~ Bern(σ(ν)), the same for the same key on every device.
+
+    With 16 random bits u per weight, the mask keeps where ν > logit((u + 1/2) / 65536). Comparing on the side of the logits needs
+    no exponential, so nothing depends on whose exponential it is. Probabilities come out to within 1/65536 of σ(ν), and
+    |ν| > 11.8 is never drawn against.
+
+    Args:
+        mask_logits: ν, any shape, floating point; taken in float32.
+        key: which draw.
+        tensor_name: the tensor's name in its model; other names draw independently.
+
+    Returns:
+        Boolean tensor of the same shape, True where the weight survives.
+
+    Example:
+        >>> logits = torch.full((4, 4), 5.0)
+        >>> first, again = (sample_keep_mask(logits, DrawKey(seed=1), "layer.weight") for _ in range(2))
+        >>> torch.equal(first, again)
+        True
+
+    Source: equation 4 of the paper; the counter-based draw is ours.
+    """
+    flat = mask_logits.detach().reshape(-1).float()
+    keep_mask = torch.empty(flat.shape, dtype=torch.bool, device=flat.device)
+    levels = _logit_levels(flat.device)
+    words = key_words(key.seed, key.step, key.micro_batch, key.rank, key.stream, tensor_name)
+    for start, bits in random_bits16(flat.numel(), words, flat.device):
+        stop = start + bits.numel()
+        torch.gt(flat[start:stop], levels.index_select(0, bits), out=keep_mask[start:stop])
+    return keep_mask.reshape(mask_logits.shape)
+
+
+def threshold_keep_mask(mask_logits: Tensor) -> Tensor:
+    """Keep the weights that more draws would keep than drop: ν > 0.
+
+    Args:
+        mask_logits: ν, any shape.
+
+    Returns:
+        Boolean tensor of the same shape.
+
+    Example:
+        >>> threshold_keep_mask(torch.tensor([-1.0, 0.0, 0.5]))
+        tensor([False, False,  True])
+    """
+    return mask_logits.detach() > 0
+
+
+@functools.lru_cache(maxsize=8)
+def _logit_levels(device: torch.device) -> Tensor:
+    """logit((u + 1/2) / 65536) for every 16-bit u, computed in float64 on the CPU and rounded once to float32."""
+    share = (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
+    return torch.logit(share).float().to(device)

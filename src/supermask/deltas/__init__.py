@@ -1,0 +1,33 @@
+"""What a task is once learnt: the delta, the base it belongs to, its file, and putting it on a model and taking it off.
+
+Needs torch, numpy, safetensors' file layout, constriction and pydantic; no transformers.
+"""
+
+from __future__ import annotations
+
+from supermask.deltas.changes import Change, DenseValues, KeepMask, SparseValues
+from supermask.deltas.codec import decode_keep_mask, encode_keep_mask
+from supermask.deltas.delta import StoredChanges, TaskDelta
+from supermask.deltas.document import BaseRecord, ChangePlace, ChangeRecord, DeltaDocument
+from supermask.deltas.files import read_document
+from supermask.deltas.fingerprint import Fingerprint, base_fingerprint, fingerprint, named_tensors
+
+__all__ = [
+    "BaseRecord",
+    "Change",
+    "ChangePlace",
+    "ChangeRecord",
+    "DeltaDocument",
+    "DenseValues",
+    "Fingerprint",
+    "KeepMask",
+    "SparseValues",
+    "StoredChanges",
+    "TaskDelta",
+    "base_fingerprint",
+    "decode_keep_mask",
+    "encode_keep_mask",
+    "fingerprint",
+    "named_tensors",
+    "read_document",
+]

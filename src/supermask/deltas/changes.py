@@ -1,0 +1,188 @@
+"""What a delta does to one tensor: three kinds of change, each a pure function of the base's tensor.
+
+Storage is no concern here: how a change becomes bytes is `codec` and `container`, how it is put on a model is
+`application`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+import torch
+from torch import Tensor
+
+from supermask.deltas.tensor_bytes import as_bits
+from supermask.errors import ConfigurationError
+
+__all__ = ["Change", "DenseValues", "KeepMask", "SparseValues"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class KeepMask:
+    """Zero some weights and leave the others at the base's values.
+
+    θ = θ̃ ⊙ μ, exactly: kept weights keep every bit, dropped ones become +0.0.
+
+    Args:
+        keep: boolean, the tensor's shape; True where the weight survives.
+
+    Raises:
+        ConfigurationError: if `keep` is not boolean.
+
+    Example:
+        >>> change = KeepMask(torch.tensor([True, False, True]))
+        >>> change.apply(torch.tensor([1.0, 2.0, -0.0])), change.zeros
+        (tensor([1., 0., -0.]), 1)
+
+    Source: equation 3 of the paper.
+    """
+
+    keep: Tensor
+
+    def __post_init__(self) -> None:
+        _require_boolean(self.keep)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the tensor that is changed."""
+        return tuple(self.keep.shape)
+
+    @property
+    def zeros(self) -> int:
+        """How many weights are dropped."""
+        return self.keep.numel() - int(self.keep.count_nonzero())
+
+    def apply(self, tensor: Tensor) -> Tensor:
+        """The changed tensor, leaving the given one as it is.
+
+        Args:
+            tensor: the base's tensor, of the mask's shape.
+
+        Returns:
+            A new tensor of the same dtype and device.
+
+        Raises:
+            ConfigurationError: if the shape is another.
+        """
+        _require_shape(tensor, self.shape)
+        bits = as_bits(tensor)
+        zero = torch.zeros((), dtype=bits.dtype, device=bits.device)
+        return torch.where(self.keep.to(bits.device), bits, zero).view(tensor.dtype)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class DenseValues:
+    """Replace a tensor as a whole.
+
+    Args:
+        values: the new values, in the base's dtype.
+
+    Example:
+        >>> DenseValues(torch.tensor([3.0])).apply(torch.tensor([1.0]))
+        tensor([3.])
+    """
+
+    values: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the tensor that is changed."""
+        return tuple(self.values.shape)
+
+    def apply(self, tensor: Tensor) -> Tensor:
+        """The changed tensor, leaving the given one as it is.
+
+        Args:
+            tensor: the base's tensor, of the values' shape and dtype.
+
+        Returns:
+            A new tensor on the device of the given one.
+
+        Raises:
+            ConfigurationError: if the shape or dtype is another.
+        """
+        _require_shape(tensor, self.shape)
+        _require_dtype(tensor, self.values)
+        return self.values.detach().to(tensor.device, copy=True)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SparseValues:
+    """Replace the surviving weights and zero the others.
+
+    Args:
+        keep: boolean, the tensor's shape; True where the weight survives.
+        values: the survivors' values, one-dimensional, in row-major order, in the base's dtype.
+
+    Raises:
+        ConfigurationError: if `keep` is not boolean, or there are not as many values as survivors.
+
+    Example:
+        >>> SparseValues(torch.tensor([True, False, True]), torch.tensor([4.0, 5.0])).apply(torch.ones(3))
+        tensor([4., 0., 5.])
+    """
+
+    keep: Tensor
+    values: Tensor
+
+    def __post_init__(self) -> None:
+        _require_boolean(self.keep)
+        survivors = self.keep.numel() - self.zeros
+        if tuple(self.values.shape) != (survivors,):
+            raise ConfigurationError(
+                f"the keep mask has {survivors} survivors, so values must have shape ({survivors},), "
+                f"received {tuple(self.values.shape)}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the tensor that is changed."""
+        return tuple(self.keep.shape)
+
+    @property
+    def zeros(self) -> int:
+        """How many weights are dropped."""
+        return self.keep.numel() - int(self.keep.count_nonzero())
+
+    def apply(self, tensor: Tensor) -> Tensor:
+        """The changed tensor, leaving the given one as it is.
+
+        Args:
+            tensor: the base's tensor, of the mask's shape and the values' dtype; its own values play no part.
+
+        Returns:
+            A new tensor on the device of the given one.
+
+        Raises:
+            ConfigurationError: if the shape or dtype is another.
+        """
+        _require_shape(tensor, self.shape)
+        _require_dtype(tensor, self.values)
+        bits = torch.zeros(self.shape, dtype=as_bits(self.values).dtype, device=tensor.device)
+        bits[self.keep.to(tensor.device)] = as_bits(self.values).to(tensor.device)
+        return bits.view(tensor.dtype)
+
+
+Change: TypeAlias = KeepMask | DenseValues | SparseValues
+"""What can happen to one tensor."""
+
+
+def _require_boolean(keep: Tensor) -> None:
+    if keep.dtype is not torch.bool:
+        raise ConfigurationError(
+            f"a keep mask is boolean, True where the weight survives, received {keep.dtype}: compare it, as in `mask > 0`"
+        )
+
+
+def _require_shape(tensor: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != shape:
+        raise ConfigurationError(f"this change is for a tensor of shape {shape}, received {tuple(tensor.shape)}")
+
+
+def _require_dtype(tensor: Tensor, values: Tensor) -> None:
+    if tensor.dtype is not values.dtype:
+        raise ConfigurationError(f"the values are {values.dtype} and the tensor is {tensor.dtype}: convert one first")

@@ -1,0 +1,282 @@
+"""What a delta says about itself: one frozen, typed JSON document that stands in the file's header.
+
+Everything but the masks and values themselves is here, so `supermask inspect` reads headers alone. docs/FORMAT.md,
+section "The document", specifies each field.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, final
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from supermask.deltas.codec import is_storable_shape
+from supermask.deltas.fingerprint import Fingerprint
+from supermask.deltas.tensor_bytes import STORED_DTYPES
+from supermask.errors import DeltaFormatError
+
+__all__ = [
+    "FORMAT_NAME",
+    "FORMAT_VERSION",
+    "BaseRecord",
+    "ChangePlace",
+    "ChangeRecord",
+    "DeltaDocument",
+    "PayloadRecord",
+    "describe_invalid",
+    "parse_document",
+    "parse_json",
+]
+
+FORMAT_NAME = "supermask-delta"
+FORMAT_VERSION = 1
+
+_Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_ShortHash = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+_Name = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]  # messages can show it as it is
+_Settings = dict[str, JsonValue]
+
+_KINDS: dict[str, tuple[bool, bool]] = {  # kind: has a keep mask, has values
+    "keep_mask": (True, False),
+    "dense_values": (False, True),
+    "sparse_values": (True, True),
+}
+
+
+@final
+@dataclass(frozen=True)
+class ChangePlace:
+    """Where in the model a tensor belongs, for the reader; nothing is decided by it.
+
+    Args:
+        role: what the tensor does, for example `query`.
+        block: which block it is in, counted from 0.
+    """
+
+    role: str | None = None
+    block: int | None = None
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@final
+class PayloadRecord(_Record):
+    """One tensor of the file: how long it is and what it hashes to."""
+
+    nbytes: _Count
+    sha256: _Sha256
+
+
+@final
+class ChangeRecord(_Record):
+    """One changed tensor: what is done to it, and the payloads that say how."""
+
+    name: _Name
+    role: _Name | None = None
+    block: _Count | None = None
+    kind: Literal["keep_mask", "dense_values", "sparse_values"]
+    shape: tuple[_Count, ...]
+    dtype: str | None = None
+    zeros: _Count | None = None
+    keep: PayloadRecord | None = None
+    values: PayloadRecord | None = None
+
+    @property
+    def weights(self) -> int:
+        """The size of the tensor."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its payloads in the file."""
+        return sum(payload.nbytes for payload in (self.keep, self.values) if payload)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ChangeRecord:
+        masked, valued = _KINDS[self.kind]
+        if not is_storable_shape(self.shape):
+            raise ValueError(f"{self.name}: shape {self.shape} is beyond the format's limit")
+        if masked != (self.keep is not None) or masked != (self.zeros is not None):
+            raise ValueError(f"{self.name}: {self.kind} must {'' if masked else 'not '}have zeros and keep")
+        if valued != (self.values is not None) or valued != (self.dtype is not None):
+            raise ValueError(f"{self.name}: {self.kind} must {'' if valued else 'not '}have dtype and values")
+        if self.zeros is not None and self.zeros > self.weights:
+            raise ValueError(f"{self.name}: {self.zeros} zeros among {self.weights} weights")
+        if self.dtype is not None and self.values is not None:
+            if self.dtype not in STORED_DTYPES:
+                raise ValueError(f"{self.name}: dtype {self.dtype!r} is none of {', '.join(STORED_DTYPES)}")
+            if self.values.nbytes != (self.weights - (self.zeros or 0)) * STORED_DTYPES[self.dtype][0].itemsize:
+                raise ValueError(f"{self.name}: {self.values.nbytes} bytes of values do not fit its shape and zeros")
+        return self
+
+
+@final
+class BaseRecord(_Record):
+    """The base a delta was learnt on. Name and revision are for the reader; the digest is what is checked."""
+
+    name: str | None = None
+    revision: str | None = None
+    architecture: str
+    dtype: str
+    digest: _Sha256
+    tensors: dict[_Name, _ShortHash]
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint that a model must have for the delta to be applied."""
+        return Fingerprint(digest=self.digest, tensors=self.tensors, dtype=self.dtype)
+
+
+@final
+class DeltaDocument(_Record):
+    """All that a delta says about itself."""
+
+    format: Literal["supermask-delta"]
+    version: Literal[1]
+    base: BaseRecord
+    head: tuple[_Name, ...]
+    method: _Settings
+    task: _Settings
+    training: _Settings
+    changes: tuple[ChangeRecord, ...] = Field(min_length=1)
+
+    @property
+    def weights(self) -> int:
+        """How many weights have a keep mask."""
+        return sum(change.weights for change in self.changes if change.zeros is not None)
+
+    @property
+    def zeros(self) -> int:
+        """How many of them are dropped."""
+        return sum(change.zeros for change in self.changes if change.zeros is not None)
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros among the masked weights, in [0, 1]; 0 if no weight is masked."""
+        return self.zeros / self.weights if self.weights else 0.0
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the document in hex. It covers the hash of every payload, so it is the identity of the delta."""
+        return hashlib.sha256(self.to_json().encode("utf-8")).hexdigest()
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """The document as JSON: sorted keys, absent fields left out.
+
+        Args:
+            indent: spaces per level, for people; without it there is no white space at all.
+
+        Returns:
+            The text; equal documents give equal text.
+        """
+        content = {name: getattr(self, name) for name in ("format", "version", "head", "method", "task", "training")}
+        # Only our own records leave out what is absent: a null among the settings is the method's to mean something by.
+        content["base"] = self.base.model_dump(exclude_none=True)
+        content["changes"] = [change.model_dump(exclude_none=True) for change in self.changes]
+        separators = (",", ":") if indent is None else None
+        return json.dumps(
+            content, indent=indent, separators=separators, sort_keys=True, ensure_ascii=False, allow_nan=False
+        )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DeltaDocument:
+        kinds = {change.name: change.kind for change in self.changes}
+        if len(kinds) != len(self.changes) or len(set(self.head)) != len(self.head):
+            raise ValueError("a tensor is named twice")
+        for name in self.head:
+            if kinds.get(name) != "dense_values" or name in self.base.tensors:
+                raise ValueError(f"{name}: a head tensor comes with dense values and is no tensor of the base")
+        if strangers := kinds.keys() - self.base.tensors.keys() - set(self.head):
+            raise ValueError(f"{min(strangers)}: changed, but neither a tensor of the base nor of the head")
+        for section in ("method", "task", "training"):
+            _require_json(getattr(self, section), section)
+        for text in (*kinds, *self.base.tensors, self.base.architecture, self.base.name, self.base.revision):
+            _require_json(text, "name")
+        return self
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """Parse JSON strictly: UTF-8, no key twice in an object.
+
+    Args:
+        text: the JSON.
+        where: what it is, for the message.
+
+    Raises:
+        DeltaFormatError: if it is not such JSON.
+
+    Example:
+        >>> parse_json('{"a": 1, "a": 2}', "header")
+        Traceback (most recent call last):
+        supermask.errors.DeltaFormatError: header: not valid JSON (the key 'a' stands twice in one object)
+    """
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise DeltaFormatError(f"{where}: not valid JSON ({_one_line(error)})") from None
+
+
+def parse_document(text: str | bytes, where: str) -> DeltaDocument:
+    """Read a document, checking every field.
+
+    Args:
+        text: the JSON.
+        where: what it is, for the message.
+
+    Raises:
+        DeltaFormatError: saying which fields are wrong and how.
+    """
+    parse_json(text, where)
+    try:
+        return DeltaDocument.model_validate_json(text)
+    except ValidationError as error:
+        raise DeltaFormatError(f"{where}: {describe_invalid(error)}") from None
+
+
+def describe_invalid(error: ValidationError) -> str:
+    """Pydantic's report in one line, the first few faults named."""
+    faults = []
+    for fault in error.errors(include_url=False, include_input=False)[:3]:
+        place = ".".join(str(part) for part in fault["loc"])
+        faults.append(_one_line(f"{place + ': ' if place else ''}{fault['msg'].removeprefix('Value error, ')}"))
+    more = error.error_count() - len(faults)
+    return "; ".join(faults) + (f"; and {more} more" if more else "")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands twice in one object")
+        found[key] = value
+    return found
+
+
+def _require_json(value: object, place: str) -> None:
+    """Refuse what JSON or UTF-8 cannot hold: numbers that are not finite, halves of surrogate pairs."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{place}: {value} is no JSON number; use null")
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError(f"{place}: {value!r} is not valid Unicode") from None
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            _require_json(key, f"{place}.{key!r}")
+            _require_json(inner, f"{place}.{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            _require_json(inner, place)
+
+
+def _one_line(message: object) -> str:
+    text = " ".join(str(message).split())
+    return text if len(text) <= 300 else text[:297] + "..."

@@ -1,0 +1,112 @@
+"""The bytes of a tensor: row-major, little-endian, every bit as it is in memory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from supermask.errors import DeltaFormatError
+
+__all__ = ["STORED_DTYPES", "as_bits", "as_bytes", "dtype_name", "from_bytes"]
+
+STORED_DTYPES: Mapping[str, tuple[torch.dtype, str]] = MappingProxyType(
+    {
+        "float64": (torch.float64, "F64"),
+        "float32": (torch.float32, "F32"),
+        "float16": (torch.float16, "F16"),
+        "bfloat16": (torch.bfloat16, "BF16"),
+        "float8_e4m3fn": (torch.float8_e4m3fn, "F8_E4M3"),
+        "float8_e5m2": (torch.float8_e5m2, "F8_E5M2"),
+        "int64": (torch.int64, "I64"),
+        "int32": (torch.int32, "I32"),
+        "int16": (torch.int16, "I16"),
+        "int8": (torch.int8, "I8"),
+        "uint8": (torch.uint8, "U8"),
+    }
+)
+"""What values a delta can store: the dtype's name in torch, the dtype, and its tag in safetensors.
+
+Booleans are left out on purpose: a file could hold bytes that are neither 0 nor 1.
+"""
+
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """A dtype's name without the library's.
+
+    Example:
+        >>> dtype_name(torch.bfloat16)
+        'bfloat16'
+    """
+    return str(dtype).removeprefix("torch.")
+
+
+def as_bits(tensor: Tensor) -> Tensor:
+    """The same memory as integers, so that copies and zeros are exact for every bit pattern, NaN payloads included.
+
+    Args:
+        tensor: any shape and strides, elements of 1, 2, 4 or 8 bytes.
+
+    Returns:
+        A view of the tensor that has no gradient, same shape.
+
+    Example:
+        >>> as_bits(torch.tensor([-0.0]))
+        tensor([-2147483648], dtype=torch.int32)
+    """
+    return tensor.detach().view(_BITS[tensor.element_size()])
+
+
+def as_bytes(tensor: Tensor) -> memoryview:
+    """A tensor's bytes; no copy is made of a contiguous tensor on the CPU.
+
+    Args:
+        tensor: any shape, dtype, strides and device.
+
+    Returns:
+        `numel * element_size` bytes, which live as long as the view does.
+
+    Raises:
+        DeltaFormatError: on a big-endian machine, where the bytes in memory are not those of the format.
+
+    Example:
+        >>> bytes(as_bytes(torch.tensor([1, 258], dtype=torch.int16)))
+        b'\\x01\\x00\\x02\\x01'
+    """
+    _require_little_endian()
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+
+
+def from_bytes(data: bytes | memoryview, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    """The tensor that has these bytes; a copy, so the bytes may go away.
+
+    Args:
+        data: exactly as many bytes as the shape needs.
+        dtype: of the result.
+        shape: of the result.
+
+    Returns:
+        A tensor on the CPU.
+
+    Raises:
+        DeltaFormatError: on a big-endian machine.
+
+    Example:
+        >>> from_bytes(b"\\x01\\x00\\x02\\x01", torch.int16, (2,))
+        tensor([  1, 258], dtype=torch.int16)
+    """
+    _require_little_endian()
+    if not len(data):
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(dtype).reshape(shape)
+
+
+def _require_little_endian() -> None:
+    if sys.byteorder != "little":
+        raise DeltaFormatError("deltas are read and written on little-endian machines only; this one is big-endian")

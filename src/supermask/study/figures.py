@@ -1,0 +1,95 @@
+"""Figures of what was learnt."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supermask.analysis import ZerosTable
+from supermask.atomic import write_atomically
+from supermask.errors import ConfigurationError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["save_figure", "zeros_figure"]
+
+_FORMATS = ("png", "svg", "pdf")
+
+
+def zeros_figure(table: ZerosTable, *, title: str) -> Figure:
+    """A map of where the zeros are: roles down, blocks across, and the totals of each at the edges.
+
+    Args:
+        table: zeros by role and block.
+        title: what the figure is of; say which task, and sampled or thresholded.
+
+    Returns:
+        The figure; colours are cividis, which reads the same with and without colour vision.
+
+    Raises:
+        MissingDependencyError: if matplotlib is not installed.
+
+    Source: Figure 4 of the paper.
+    """
+    figure_class = _figure_class()
+    percent = _percentages(table)
+    rows, columns = len(table.roles), len(table.blocks)
+    figure = figure_class(figsize=(2.4 + 0.62 * (columns + 1), 1.5 + 0.42 * (rows + 1)), layout="constrained")
+    axes = figure.subplots()
+    drawn = [[value if value is not None else float("nan") for value in row] for row in percent]
+    image = axes.imshow(drawn, cmap="cividis", aspect="auto", vmin=0.0)
+    highest = image.get_clim()[1] or 1.0
+    for row, values in enumerate(percent):
+        for column, value in enumerate(values):
+            if value is not None:
+                colour = "black" if value > 0.6 * highest else "white"
+                axes.text(column, row, _short(value), ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(columns + 1), [*("–" if block is None else str(block) for block in table.blocks), "all"])
+    axes.set_yticks(range(rows + 1), [*(role.replace("_", " ") for role in table.roles), "all"])
+    axes.axhline(rows - 0.5, color="white", linewidth=2)
+    axes.axvline(columns - 0.5, color="white", linewidth=2)
+    axes.set_xlabel("block, from the input up" + (" (– outside the blocks)" if None in table.blocks else ""))
+    axes.set_title(title, fontsize=10)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    figure.colorbar(image, ax=axes, label="zeros, % of weights", shrink=0.9)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure, whole or not at all; the name's ending says whether as PNG, SVG or PDF.
+
+    Raises:
+        ConfigurationError: if the ending is none of these.
+        OutputError: if the file cannot be written.
+    """
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in _FORMATS:
+        raise ConfigurationError(f"{path}: a figure is written as {', '.join(_FORMATS)}; received the ending {path.suffix!r}")
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, dpi=160)
+    write_atomically(path, content.getvalue())
+
+
+def _percentages(table: ZerosTable) -> list[list[float | None]]:
+    """Sparsity in percent: a row a role and one for all, a column a block and one for all; None where there is nothing."""
+    rows: list[list[float | None]] = []
+    for role in table.roles:
+        cells = [table.cells.get((role, block)) for block in table.blocks]
+        rows.append([100 * cell.sparsity if cell else None for cell in cells] + [100 * table.of_role(role).sparsity])
+    rows.append([100 * table.of_block(block).sparsity for block in table.blocks] + [100 * table.total.sparsity])
+    return rows
+
+
+def _short(percent: float) -> str:
+    return f"{percent:.0f}" if percent >= 10 else f"{percent:.1f}" if percent >= 1 else f"{percent:.2f}"
+
+
+def _figure_class() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError("figures need matplotlib; install it: pip install 'supermask[figures]'") from None
+    return Figure

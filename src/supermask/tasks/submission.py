@@ -1,0 +1,122 @@
+"""Predictions written as the GLUE benchmark's server expects them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from supermask.errors import ConfigurationError, DataError, OutputError
+from supermask.tasks.task import Task
+
+__all__ = ["submission_lines", "write_submission"]
+
+
+def submission_lines(task: Task, predictions: Sequence[int] | Sequence[float], ids: Sequence[str]) -> list[str]:
+    r"""The lines of a submission: a header, then index and prediction separated by a tab.
+
+    A class is written by its text in the benchmark (`entailment`, or `0` and `1`); a score is clipped to the task's
+    range and written with three decimals.
+
+    Args:
+        task: a task with a submission format.
+        predictions: class indices, or numbers for regression.
+        ids: identifiers of the examples in the test file, in the same order.
+
+    Returns:
+        The lines, without line ends.
+
+    Raises:
+        DataError: lengths differ, an id stands twice, or a prediction is none.
+
+    Example:
+        >>> from supermask.tasks.glue import glue_row
+        >>> submission_lines(glue_row("rte").task, [1, 0], ["0", "1"])
+        ['index\tprediction', '0\tnot_entailment', '1\tentailment']
+    """
+    if len(predictions) != len(ids) or not ids:
+        raise DataError(
+            f"{len(predictions)} predictions for {len(ids)} ids of the task {task.name!r}; give one for each"
+        )
+    if len(set(ids)) != len(ids):
+        raise DataError(f"an id of the task {task.name!r} stands twice; give every test example once")
+    texts = [_prediction_text(task, position, value) for position, value in enumerate(predictions)]
+    return ["index\tprediction", *(f"{identifier}\t{text}" for identifier, text in zip(ids, texts, strict=True))]
+
+
+def write_submission(
+    task: Task,
+    split: str,
+    predictions: Sequence[int] | Sequence[float],
+    folder: str | Path,
+    *,
+    ids: Sequence[str],
+    overwrite: bool = False,
+) -> Path:
+    """Write the predictions on a test split as a file of the benchmark's submission (`MRPC.tsv`, `MNLI-mm.tsv` ...).
+
+    The file appears whole or not at all. The server wants one zip with the files of all its tasks, WNLI and AX too.
+
+    Args:
+        task: a GLUE task.
+        split: the test split that was predicted.
+        predictions: class indices, or numbers for regression.
+        folder: where the file goes; made where it does not exist.
+        ids: `Examples.ids` of the split.
+        overwrite: replace a file that is already there.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ConfigurationError: the split has no place in a submission.
+        DataError: see `submission_lines`.
+        OutputError: the file exists, or cannot be written.
+    """
+    if split not in task.submission_files:
+        places = ", ".join(task.submission_files) or "none"
+        raise ConfigurationError(
+            f"the split {split!r} of the task {task.name!r} has no submission file; those that do: {places}"
+        )
+    lines = submission_lines(task, predictions, ids)
+    path = Path(folder) / task.submission_files[split]
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another folder or overwrite it")
+    try:
+        _write_atomically(path, (line + "\n" for line in lines))
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; choose another folder or free space"
+        ) from error
+    return path
+
+
+def _prediction_text(task: Task, position: int, value: int | float) -> str:
+    if task.regression:
+        if not math.isfinite(value):
+            raise DataError(f"prediction {position} of the task {task.name!r} is {value}; did training diverge?")
+        low, high = task.score_range or (-math.inf, math.inf)
+        return f"{min(max(float(value), low), high):.3f}"
+    if int(value) != value or not 0 <= value < task.num_labels:
+        raise DataError(
+            f"prediction {position} of the task {task.name!r} is {value!r}, "
+            f"not a class index from 0 to {task.num_labels - 1}"
+        )
+    return (task.submission_labels or task.label_names)[int(value)]
+
+
+def _write_atomically(path: Path, lines: Iterable[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise

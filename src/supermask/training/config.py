@@ -1,0 +1,113 @@
+"""How a task is trained, apart from the method: the paper's hyper-parameters by default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, final
+
+from pydantic import Field, model_validator
+
+from supermask.configuration import Configuration
+
+__all__ = ["Precision", "TrainingConfig", "optimizer_steps", "resolve_precision"]
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+_Positive = Annotated[int, Field(ge=1)]
+_NonNegative = Annotated[float, Field(ge=0.0)]
+
+
+@final
+class TrainingConfig(Configuration):
+    """Settings of one training.
+
+    Args:
+        epochs: passes over the training examples.
+        max_steps: stop after so many optimizer steps, whatever `epochs` says; the schedule is laid over them.
+        batch_size: examples an optimizer step.
+        gradient_accumulation: micro-batches that a batch is split into; must divide `batch_size`.
+        learning_rate: peak, of weights that train by value. The learning rate of mask logits belongs to `Supermask`.
+        head_learning_rate: peak, of the task head.
+        head_bias: where the head's last bias starts. `base_rate` starts it at the training labels' mean (regression) or log
+            frequencies (classes), so that the first steps need not teach the constant answer to the whole model; `as_loaded`
+            leaves it as the base came.
+        warmup: fraction of all steps in which learning rates rise from 0; they fall to 0 over the rest.
+        weight_decay: of matrices that train by value; never of mask logits, biases and norms.
+        adam_epsilon: Adam's epsilon for weights and head.
+        max_grad_norm: largest L2 norm of gradients; mask logits are clipped apart from all else. 0 clips nothing.
+        max_length: longest input in tokens; longer ones are cut.
+        precision: arithmetic of the forward and backward pass; weights, mask logits and optimizer states stay float32. `auto` takes
+            bf16 where the hardware multiplies it natively, else fp32; the record says which.
+        gradient_checkpointing: recompute activations in the backward pass to save memory.
+        seed: of data order, dropout and mask draws.
+        eval_batch_size: examples a batch in evaluation.
+        logging_steps: optimizer steps between log lines.
+        checkpoint_steps: optimizer steps between checkpoints to resume from; 0 saves none.
+        tensorboard: write logs for TensorBoard beside the checkpoints.
+
+    Source: section 3.3 of the paper: "the exact hyperparameters as described in the original paper (Devlin et al., 2018)".
+    """
+
+    epochs: _Positive = 3
+    max_steps: _Positive | None = None
+    batch_size: _Positive = 32
+    gradient_accumulation: _Positive = 1
+    learning_rate: _NonNegative = 2e-5
+    head_learning_rate: _NonNegative = 1e-3
+    head_bias: Literal["base_rate", "as_loaded"] = "base_rate"
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    weight_decay: _NonNegative = 0.01
+    adam_epsilon: Annotated[float, Field(gt=0.0)] = 1e-6
+    max_grad_norm: _NonNegative = 1.0
+    max_length: Annotated[int, Field(ge=4)] = 128
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    gradient_checkpointing: bool = False
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    eval_batch_size: _Positive = 64
+    logging_steps: _Positive = 10
+    checkpoint_steps: Annotated[int, Field(ge=0)] = 0
+    tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _divides(self) -> TrainingConfig:
+        if self.batch_size % self.gradient_accumulation:
+            raise ValueError(
+                f"gradient_accumulation {self.gradient_accumulation} does not divide batch_size {self.batch_size}"
+            )
+        return self
+
+
+def optimizer_steps(examples: int, config: TrainingConfig) -> int:
+    """How many optimizer steps a training takes; the last batch of an epoch may be smaller.
+
+    Args:
+        examples: training examples.
+        config: the settings.
+
+    Example:
+        >>> optimizer_steps(3668, TrainingConfig())  # MRPC
+        345
+
+    Source: Table 1 of the paper, whose iteration counts are 3 · ceil(n / 32).
+    """
+    per_epoch = -(-examples // config.batch_size)
+    return config.max_steps if config.max_steps is not None else config.epochs * per_epoch
+
+
+def resolve_precision(precision: Literal["auto", "fp32", "bf16", "fp16"], device_type: str) -> Precision:
+    """The arithmetic that `auto` stands for on a device; every other value stands for itself.
+
+    Args:
+        precision: the setting.
+        device_type: `cpu`, `cuda`, ... as torch names it.
+    """
+    if precision != "auto":
+        return precision
+    import torch
+
+    if device_type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # Older torch does not say what the processor can do; float32 is then the safe reading.
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        native = device_type == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return "bf16" if native else "fp32"

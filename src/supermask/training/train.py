@@ -1,0 +1,335 @@
+"""Base + method + task -> task delta, in one call."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from torch import nn
+
+from supermask.deltas import KeepMask, SparseValues, TaskDelta
+from supermask.errors import ConfigurationError, OutputError
+from supermask.methods import Attachment, Method
+from supermask.training.config import Precision, TrainingConfig, optimizer_steps, resolve_precision
+from supermask.training.encoding import EncodedExamples, encode
+from supermask.training.head_bias import start_head_at_base_rate_
+from supermask.training.output import RunFolder
+from supermask.training.predicting import predict_logits, predictions_from_logits
+from supermask.training.provenance import current_environment
+from supermask.training.record import BaseInfo, DataInfo, DeltaInfo, RunInputs, RunRecord, Spread, spread
+
+if TYPE_CHECKING:
+    from supermask.tasks import Task, TaskData
+
+__all__ = ["Run", "train"]
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """What a training gives: the delta, the record, and the folder they are in, if there is one."""
+
+    delta: TaskDelta
+    record: RunRecord
+    folder: Path | None = None
+
+
+def train(
+    model: nn.Module,
+    *,
+    task: str | TaskData,
+    method: Method,
+    config: TrainingConfig | None = None,
+    tokenizer: Any = None,
+    data_dir: str | Path | None = None,
+    output_dir: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    draws: int = 10,
+    quiet: bool = False,
+    use_cpu: bool = False,
+) -> Run:
+    """Learn a task by a method, and give back the task delta.
+
+    The model comes back as it was given, bit for bit; `run.delta.apply_(model)` makes it the task model.
+
+    Args:
+        model: a base with a task head of the right size, as `AutoModelForSequenceClassification.from_pretrained` gives it.
+        task: the name of a task, or data of your own (`supermask.tasks.load_files`).
+        method: `Supermask`, `Pruning` or `Freezing`, with its settings.
+        config: hyper-parameters; the paper's by default.
+        tokenizer: the base's tokenizer; by default the one that belongs to `model.config._name_or_path`.
+        data_dir: folder of the task's data, for GLUE tasks in the official TSV layout; without it they come from the hub.
+        output_dir: folder for checkpoints, delta and record; without it nothing is written.
+        resume: go on with the run in `output_dir`; the delta is then bit for bit that of a run without the break.
+        overwrite: replace a run in `output_dir`.
+        draws: masks to sample for the sampled score, for methods that sample.
+        quiet: show no progress.
+        use_cpu: stay on the CPU even where there is an accelerator.
+
+    Returns:
+        The run.
+
+    Raises:
+        SupermaskError: of the kind that fits; every check that needs no compute comes before the training.
+
+    Source: section 3 of the paper.
+    """
+    from supermask.tasks import load_task
+
+    config = config or TrainingConfig()
+    folder = RunFolder(Path(output_dir)) if output_dir is not None else None
+    if (resume or overwrite) and folder is None:
+        raise ConfigurationError("resume and overwrite speak of the run in output_dir; name one")
+    if draws < 0:
+        raise ConfigurationError(f"draws is a number of masks to sample, 0 or more; received {draws}")
+    data = load_task(task, data_dir=data_dir) if isinstance(task, str) else task
+    _check_head(model, data.task)
+    tokenizer = tokenizer if tokenizer is not None else _own_tokenizer(model)
+    device = torch.device("cpu") if use_cpu or not torch.cuda.is_available() else torch.device("cuda")
+    precision = resolve_precision(config.precision, device.type)
+    attachment = method.attach_(model, seed=config.seed)
+    try:
+        inputs = _describe_inputs(attachment, model, data, config)
+        if folder is not None:
+            checkpointed = config.checkpoint_steps > 0 or config.tensorboard
+            folder.open(
+                inputs, resume=resume, overwrite=overwrite, bytes_needed=_bytes_needed(model, checkpointed=checkpointed)
+            )
+            finished = folder.completed() if resume else None
+            if finished is not None:
+                return Run(TaskDelta.load(folder.delta), finished, folder.path)
+        return _Training(attachment, data, inputs, config, tokenizer, precision, folder, draws, quiet, use_cpu).run(
+            resume=resume
+        )
+    finally:
+        attachment.detach_()
+
+
+@final
+@dataclass(frozen=True)
+class _Training:
+    """The steps of one training whose inputs are checked."""
+
+    attachment: Attachment
+    data: TaskData
+    inputs: RunInputs
+    config: TrainingConfig
+    tokenizer: Any
+    precision: Precision
+    folder: RunFolder | None
+    draws: int
+    quiet: bool
+    use_cpu: bool
+
+    def run(self, *, resume: bool) -> Run:
+        started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        progress: dict[str, Any] = {"steps": 0, "train_seconds": 0.0}
+        try:
+            progress |= self._learn(resume=resume)
+            clock = time.perf_counter()
+            scores, sampled = self._evaluate()
+            progress["evaluation_seconds"] = time.perf_counter() - clock
+            statistics = self.attachment.statistics()
+            delta = self._extract(progress, scores)
+            size = None
+            if self.folder is not None:
+                size = delta.save(self.folder.delta, overwrite=True)
+            record = self._record(
+                "completed",
+                started,
+                progress,
+                scores=scores,
+                sampled_scores=sampled,
+                sampled_sparsity=statistics.get("sampled_sparsity"),
+                delta=_delta_info(delta, size),
+            )
+        except (Exception, KeyboardInterrupt) as error:
+            if self.folder is not None and not isinstance(error, KeyboardInterrupt):
+                self._note_failure(error, started, progress)
+            raise
+        if self.folder is not None:
+            record.save(self.folder.record_path)
+            if not self.config.tensorboard:
+                self.folder.drop_checkpoints()
+        return Run(delta, record, self.folder.path if self.folder is not None else None)
+
+    def _learn(self, *, resume: bool) -> dict[str, Any]:
+        from transformers import set_seed
+
+        from supermask.training.trainer import make_trainer
+
+        model, task = self.attachment.model, self.data.task
+        examples = self._encode(self.data.train)
+        at_base_rate = self.config.head_bias == "base_rate" and start_head_at_base_rate_(
+            model, self.attachment.parameters.head, task, self.data.train.labels or ()
+        )
+        set_seed(self.config.seed)
+        clock = time.perf_counter()
+        with tempfile.TemporaryDirectory() as scratch:
+            checkpoints = self.folder.checkpoints if self.folder is not None else Path(scratch)
+            trainer = make_trainer(
+                model,
+                self.attachment,
+                examples,
+                self.tokenizer,
+                self.config,
+                precision=self.precision,
+                folder=checkpoints,
+                use_cpu=self.use_cpu,
+                quiet=self.quiet,
+            )
+            last = self.folder.last_checkpoint() if self.folder is not None and resume else None
+            trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
+        log = [{name: float(value) for name, value in row.items()} for row in trainer.state.log_history if "loss" in row]
+        return {
+            "steps": trainer.state.global_step,
+            "train_seconds": time.perf_counter() - clock,
+            "head_at_base_rate": at_base_rate,
+            "log": tuple(log),
+        }
+
+    def _evaluate(self) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Spread]]]:
+        scores: dict[str, dict[str, float]] = {}
+        sampled: dict[str, dict[str, Spread]] = {}
+        for split, examples in self.data.report.items():
+            encoded = self._encode(examples)
+            scores[split] = self._score(encoded, draw=None)
+            if self.attachment.samples and self.draws:
+                sampled[split] = spread([self._score(encoded, draw=draw) for draw in range(self.draws)])
+        return scores, sampled
+
+    def _score(self, encoded: EncodedExamples, *, draw: int | None) -> dict[str, float]:
+        from supermask.tasks import score
+
+        with self.attachment.evaluating(draw):
+            logits = predict_logits(
+                self.attachment.model,
+                encoded,
+                self.tokenizer,
+                batch_size=self.config.eval_batch_size,
+                precision=self.precision,
+            )
+        predictions = predictions_from_logits(logits, self.data.task)
+        return dict(score(self.data.task, predictions, encoded.labels or ()))
+
+    def _encode(self, examples: Any) -> EncodedExamples:
+        return encode(examples, self.data.task, self.tokenizer, max_length=self.config.max_length)
+
+    def _extract(self, progress: dict[str, Any], scores: dict[str, dict[str, float]]) -> TaskDelta:
+        task = self.data.task
+        return self.attachment.extract(
+            base_name=self.inputs.base.name,
+            base_revision=self.inputs.base.revision,
+            task={
+                "name": task.name,
+                "version": task.version,
+                "kind": task.kind,
+                "label_names": list(task.label_names),
+                "metrics": list(task.metrics),
+                "paired": task.paired,
+            },
+            training={
+                "config": self.config.model_dump(mode="json"),
+                "precision": self.precision,
+                "steps": progress["steps"],
+                "data": {split: info.model_dump(mode="json") for split, info in self.inputs.data.items()},
+                "scores": scores,
+                "supermask": self._environment().supermask,
+                "source": self._environment().source,
+            },
+        )
+
+    def _record(self, status: Any, started: str, progress: dict[str, Any], **results: Any) -> RunRecord:
+        return RunRecord(
+            status=status,
+            inputs=self.inputs,
+            environment=self._environment(),
+            precision=self.precision,
+            started=started,
+            **progress,
+            **results,
+        )
+
+    def _note_failure(self, error: BaseException, started: str, progress: dict[str, Any]) -> None:
+        assert self.folder is not None
+        try:
+            self._record("failed", started, progress, error=f"{type(error).__name__}: {error}").save(
+                self.folder.record_path
+            )
+        except OutputError as unwritten:  # the disk may be what failed; the first error is the one to show
+            error.__notes__ = [*getattr(error, "__notes__", []), str(unwritten)]
+
+    def _environment(self) -> Any:
+        return current_environment(next(self.attachment.model.parameters()).device)
+
+
+def _check_head(model: nn.Module, task: Task) -> None:
+    outputs = getattr(getattr(model, "config", None), "num_labels", None)
+    if outputs is not None and outputs != task.num_labels:
+        raise ConfigurationError(
+            f"the model's head has {outputs} outputs and task {task.name!r} needs {task.num_labels}; load the base with "
+            f"num_labels={task.num_labels}"
+        )
+
+
+def _own_tokenizer(model: nn.Module) -> Any:
+    from transformers import AutoTokenizer
+
+    name = getattr(getattr(model, "config", None), "_name_or_path", "")
+    if not name:
+        raise ConfigurationError("the model does not say where it came from; pass its tokenizer: tokenizer=...")
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{name} holds no tokenizer ({error}); pass it: tokenizer=...") from None
+
+
+def _describe_inputs(attachment: Attachment, model: nn.Module, data: TaskData, config: TrainingConfig) -> RunInputs:
+    loaded_from = getattr(model, "config", None)
+    splits = [data.task.train_split, *data.report]
+    return RunInputs(
+        base=BaseInfo(
+            name=getattr(loaded_from, "_name_or_path", None) or None,
+            revision=getattr(loaded_from, "_commit_hash", None),
+            architecture=attachment.parameters.architecture,
+            fingerprint=attachment.base.digest,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+        ),
+        task=data.task.name,
+        task_version=data.task.version,
+        data={
+            split: DataInfo(
+                examples=len(data[split]),
+                source=data[split].source,
+                content_hash=data[split].content_hash,
+                official_size=data.task.expected_sizes.get(split),
+            )
+            for split in splits
+        },
+        method=attachment.method,
+        config=config,
+    )
+
+
+def _bytes_needed(model: nn.Module, *, checkpointed: bool) -> int:
+    """An upper estimate: the delta at most holds every value, and two checkpoints hold the model and Adam's two moments."""
+    values = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    delta = 4 * trained
+    return delta + (2 * (values + 8 * trained) if checkpointed else 0)
+
+
+def _delta_info(delta: TaskDelta, size: int | None) -> DeltaInfo:
+    masks: Sequence[KeepMask | SparseValues] = [
+        change for change in delta.changes.values() if isinstance(change, KeepMask | SparseValues)
+    ]
+    weights = sum(change.keep.numel() for change in masks)
+    zeros = sum(change.zeros for change in masks)
+    return DeltaInfo(zeros=zeros, constrained_weights=weights, sparsity=zeros / weights if weights else 0.0, bytes=size)

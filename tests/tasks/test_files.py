@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from supermask.errors import ConfigurationError, DataError
+from supermask.tasks import load_files
+from supermask.tasks.table import faults_of
+
+TEXTS = ("a warm day", "a cold, grey day", 'the "best" tea', "no tea")
+SECONDS = ("sunny", "cloudy", "tea", "coffee")
+LABELS = ("good", "bad", "good", "bad")
+
+
+def write_rows(path: Path, labels=LABELS, **names) -> Path:
+    """The four rows above in the format that the name of the file tells."""
+    rows = [
+        {"sentence": text, "second": second, "label": label}
+        for text, second, label in zip(TEXTS, SECONDS, labels, strict=True)
+    ]
+    if path.suffix == ".csv":
+        lines = ["sentence,second,label"]
+        for row in rows:
+            quoted = row["sentence"].replace('"', '""')
+            lines.append(f'"{quoted}",{row["second"]},{row["label"]}')
+        path.write_text("\n".join(lines) + "\n")
+    elif path.suffix == ".tsv":
+        lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
+        path.write_text("\n".join(lines) + "\n")
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pyarrow = pytest.importorskip("pyarrow")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.table({name: [row[name] for row in rows] for name in rows[0]}), path)
+    return path
+
+
+def write_csv(path: Path, labels, column: str = "label") -> Path:
+    path.write_text(f"sentence,{column}\n" + "".join(f"text {i},{label}\n" for i, label in enumerate(labels)))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_every_format_gives_the_same_task(tmp_path, suffix):
+    path = write_rows(tmp_path / f"train{suffix}")
+    data = load_files(train=path, text_pair="second", name="tea")
+    assert data.task.label_names == ("bad", "good")
+    assert (data.task.name, data.task.kind, data.task.metrics) == ("tea", "classification", ("accuracy", "f1"))
+    assert (data.train.first, data.train.second, data.train.labels) == (TEXTS, SECONDS, (1, 0, 1, 0))
+    assert (data.train.ids, data.train.source) == (("0", "1", "2", "3"), str(path))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_regression_reads_numbers_of_every_format(tmp_path, suffix):
+    data = load_files(train=write_rows(tmp_path / f"train{suffix}", (1.0, 2.5, -3.0, 4.0)), regression=True)
+    assert data.train.labels == (1.0, 2.5, -3.0, 4.0)
+    assert (data.task.label_names, data.task.metrics) == ((), ("spearman", "pearson"))
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "labels"),
+    [
+        ((10, 2, 2, 1), ("1", "2", "10"), (2, 1, 1, 0)),
+        ((True, False, True, True), ("false", "true"), (1, 0, 1, 1)),
+        ((1.0, 0.0, 1.0, 0.0), ("0", "1"), (1, 0, 1, 0)),
+        ((0.5, -1.5, 0.5, 2.0), ("-1.5", "0.5", "2"), (1, 0, 1, 2)),
+        (("10", "b", "a", "b"), ("10", "a", "b"), (0, 2, 1, 2)),
+    ],
+)
+def test_classes_are_sorted_as_numbers_or_as_text(tmp_path, values, names, labels):
+    data = load_files(train=write_rows(tmp_path / "train.jsonl", values))
+    assert (data.task.label_names, data.train.labels) == (names, labels)
+    assert data.task.metrics == (("accuracy", "f1") if len(names) == 2 else ("accuracy", "macro_f1"))
+
+
+def test_dev_takes_the_classes_of_train_and_test_needs_no_labels(tmp_path):
+    train = write_csv(tmp_path / "train.csv", ["b", "a", "c"])
+    dev = write_csv(tmp_path / "dev.csv", ["c", "c"])
+    test = tmp_path / "test.csv"
+    test.write_text("sentence\nwhat is this\n")
+    data = load_files(train=train, dev=dev, test=test)
+    assert data["dev"].labels == (2, 2)
+    assert data["test"].labels is None
+    assert list(data.report) == ["dev"] and list(data.test) == ["test"]
+    labelled = load_files(train=train, dev=dev, test=write_csv(tmp_path / "test2.csv", ["a"]))
+    assert labelled["test"].labels == (0,)
+
+
+def test_known_classes_stand_in_for_a_train_file(tmp_path):
+    dev = write_csv(tmp_path / "dev.csv", ["no", "yes"])
+    data = load_files(dev=dev, label_names=["yes", "no"])
+    assert (data.task.label_names, data["dev"].labels) == (("yes", "no"), (1, 0))
+    with pytest.raises(
+        DataError, match=r"dev\.csv:3: the label 'yes' .* is not one of the label_names given: no, maybe"
+    ):
+        load_files(dev=dev, label_names=["no", "maybe"])
+
+
+def test_metrics_may_be_chosen(tmp_path):
+    train = write_csv(tmp_path / "train.csv", ["b", "a"])
+    assert load_files(train=train, metrics=["matthews"]).task.metrics == ("matthews",)
+    with pytest.raises(ConfigurationError, match="pearson"):
+        load_files(train=train, metrics=["pearson"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "no file is given"),
+        ({"dev": "dev.csv"}, "the classes are those of the train file, which is not given; give it or label_names"),
+        ({"train": "a.csv", "dev": "./a.csv"}, "the same file"),
+        ({"train": "a.csv", "text_pair": "sentence"}, "different columns, received 'sentence', 'sentence', 'label'"),
+        ({"train": "a.csv", "label": "sentence"}, "different columns"),
+        ({"train": "a.csv", "regression": True, "label_names": ["a", "b"]}, "regression has none"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_before_reading(settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        load_files(**settings)
+
+
+def test_faults_of_all_files_are_told_together(tmp_path):
+    train = write_csv(tmp_path / "train.csv", ["a", "b"], column="lable")
+    dev = tmp_path / "dev.csv"
+    dev.write_text("text,label\nx,a\n")
+    with pytest.raises(DataError) as caught:
+        load_files(train=train, dev=dev, test=tmp_path / "none.csv")
+    assert faults_of(caught.value) == [
+        f"{train}: no column 'label'; did you mean 'lable'? the columns are: sentence, lable",
+        f"{dev}: no column 'sentence'; the columns are: text, label",
+        f"the data file {tmp_path / 'none.csv'} does not exist; give the path of a .csv file",
+    ]
+
+
+def test_missing_and_foreign_values_are_told_with_their_lines(tmp_path):
+    train = tmp_path / "train.jsonl"
+    rows = [
+        {"sentence": "fine", "label": "a"},
+        {"sentence": None, "label": "b"},
+        {"sentence": " ", "label": "b"},
+        {"sentence": 7, "label": "b"},
+        {"sentence": "fine", "label": None},
+        {"sentence": "half \ud83d", "label": "a"},
+        {"sentence": "fine", "label": ["a"]},
+        {"sentence": "fine", "label": float("nan")},
+    ]
+    train.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError) as caught:
+        load_files(train=train)
+    told = {int(fault.split(":")[1]): fault for fault in faults_of(caught.value)}
+    assert sorted(told) == [2, 3, 4, 5, 6, 7, 8]
+    assert "no text in the column 'sentence'" in told[2] and "no text" in told[3]
+    assert "7 in the column 'sentence' is not text" in told[4]
+    assert "no label in the column 'label'" in told[5] and "no label" in told[8]
+    assert "surrogate" in told[6]
+    assert "neither text nor a number" in told[7]
+
+
+def test_an_empty_cell_is_a_missing_value(tmp_path):
+    train = tmp_path / "train.csv"
+    train.write_text("sentence,label\nx,a\n,b\ny,\n")
+    with pytest.raises(DataError) as caught:
+        load_files(train=train)
+    assert [fault.split(": ")[1].split(";")[0] for fault in faults_of(caught.value)] == [
+        "no text in the column 'sentence'",
+        "no label in the column 'label'",
+    ]
+
+
+def test_a_dev_label_that_train_never_shows_is_an_error(tmp_path):
+    train = write_csv(tmp_path / "train.csv", ["a", "b"])
+    dev = write_csv(tmp_path / "dev.csv", ["a", "c"])
+    with pytest.raises(DataError) as caught:
+        load_files(train=train, dev=dev)
+    assert str(caught.value) == f"{dev}:3: the label 'c' in the column 'label' is not one of the train file: a, b"
+
+
+def test_a_label_column_of_many_fractions_suggests_regression(tmp_path):
+    train = write_csv(tmp_path / "train.csv", [i / 7 for i in range(60)] * 2)
+    with pytest.raises(DataError, match=r"60 different numbers with fractions; .*regression=True"):
+        load_files(train=train)
+    assert load_files(train=train, regression=True).train.labels[1] == pytest.approx(1 / 7)
+
+
+def test_many_whole_numbers_are_classes(tmp_path):
+    data = load_files(train=write_csv(tmp_path / "train.csv", list(range(77)) * 2))
+    assert data.task.num_labels == 77
+    assert data.task.label_names[:3] == ("0", "1", "2")
+
+
+def test_a_column_of_distinct_values_or_of_one_is_no_label(tmp_path):
+    with pytest.raises(DataError, match="each of the 60 rows has a value of its own in 'label'"):
+        load_files(train=write_csv(tmp_path / "many.csv", [f"id{i}" for i in range(60)]))
+    with pytest.raises(DataError, match="all labels in 'label' are 'a'"):
+        load_files(train=write_csv(tmp_path / "one.csv", ["a", "a"]))
+
+
+@pytest.mark.parametrize("value", ["high", "nan", "inf"])
+def test_a_regression_label_that_is_no_number_is_refused(tmp_path, value):
+    train = write_csv(tmp_path / "train.csv", ["1.5", value])
+    with pytest.raises(DataError, match=rf"train\.csv:3: '{value}' .* is not a finite number, which regression needs"):
+        load_files(train=train, regression=True)

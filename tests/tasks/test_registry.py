@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from supermask.errors import ConfigurationError, UnknownNameError
+from supermask.tasks import Task, find_task, known_tasks, load_task
+
+from .glue.official_layout import write_glue
+
+
+def test_known_tasks_are_glue_and_the_probes():
+    names = [task.name for task in known_tasks()]
+    assert names[:8] == ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
+    assert sorted(names[8:]) == [
+        "probe-acceptability",
+        "probe-entailment",
+        "probe-paraphrase",
+        "probe-sentiment",
+        "probe-similarity",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("mrpc", "mrpc"), ("SST-2", "sst2"), ("sts-b", "stsb"), ("Probe_Sentiment", "probe-sentiment")],
+)
+def test_a_task_is_found_by_any_usual_spelling(name, found):
+    assert find_task(name).name == found
+
+
+def test_an_unknown_name_lists_close_ones_and_all():
+    with pytest.raises(UnknownNameError) as caught:
+        find_task("mprc")
+    message = str(caught.value)
+    assert message.startswith("no task is called 'mprc'; did you mean 'mrpc'")
+    assert "tasks are: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, probe-" in message
+    assert "\n" not in message
+    with pytest.raises(UnknownNameError, match="'zzzzzz'; tasks are"):
+        load_task("zzzzzz")
+
+
+def test_glue_loads_by_name_or_task(tmp_path):
+    folder = write_glue(tmp_path)
+    assert load_task("RTE", folder) == load_task(find_task("rte"), folder)
+    assert tuple(load_task("mnli", folder, splits=["dev_matched"]).splits) == ("dev_matched",)
+
+
+def test_a_probe_is_generated_and_takes_no_folder(tmp_path):
+    data = load_task("probe-sentiment")
+    assert data.task == find_task("probe-sentiment")
+    assert tuple(load_task("probe-sentiment", splits=["dev"]).splits) == ("dev",)
+    assert load_task("probe-sentiment", splits=["dev"])["dev"] == data["dev"]
+    with pytest.raises(ConfigurationError, match="is generated, not read"):
+        load_task("probe-sentiment", tmp_path)
+    with pytest.raises(UnknownNameError, match="no split 'validation'"):
+        load_task("probe-sentiment", splits=["validation"])
+
+
+def test_a_task_of_your_own_under_a_known_name_is_not_mistaken_for_it():
+    task = Task(name="rte", kind="classification", label_names=("a", "b"), metrics=("accuracy",))
+    with pytest.raises(ConfigurationError, match="not the known one of that name"):
+        load_task(task)
+
+
+def test_the_room_is_light_to_import():
+    heavy = ["torch", "transformers", "sklearn", "scipy", "pyarrow", "datasets", "matplotlib", "supermask.tasks.probes"]
+    code = f"import sys, supermask.tasks; print([name for name in {heavy} if name in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from supermask.errors import DataError
+from supermask.tasks.table import faults_of
+from supermask.tasks.tsv import read_tsv
+
+
+def write(tmp_path, content: str, name: str = "x.tsv"):
+    path = tmp_path / name
+    path.write_bytes(content.encode())
+    return path
+
+
+def test_columns_are_read_by_name_and_quotes_stay(tmp_path):
+    path = write(tmp_path, 'id\ta\tb\r\n1\t"open\tshe said ""no""\r\n2\t\' x \t"\r\n')
+    table = read_tsv(path, ["b", "a"], optional=["id", "nothing"])
+    assert table.columns == {"b": ['she said ""no""', '"'], "a": ['"open', "' x "], "id": ["1", "2"]}
+    assert list(table.lines) == [2, 3]
+
+
+def test_a_file_without_a_header_line_takes_the_names_given(tmp_path):
+    table = read_tsv(write(tmp_path, "s\t1\nt\t0\n"), ["label"], header=("sentence", "label"))
+    assert table.columns == {"label": ["1", "0"]}
+    assert list(table.lines) == [1, 2]
+
+
+def test_rows_of_another_width_are_faults_with_line_and_counts(tmp_path):
+    path = write(tmp_path, "a\tb\n1\t2\n3\n4\t5\t6\n")
+    with pytest.raises(DataError) as caught:
+        read_tsv(path, ["a"])
+    assert faults_of(caught.value) == [
+        f"{path}:3: 1 columns where the header has 2 (a, b); repair the row or take it out",
+        f"{path}:4: 3 columns where the header has 2 (a, b); repair the row or take it out",
+    ]
+
+
+def test_a_blank_line_in_the_middle_is_a_broken_row(tmp_path):
+    with pytest.raises(DataError, match=r"x\.tsv:3: 1 columns"):
+        read_tsv(write(tmp_path, "a\tb\n1\t2\n\n3\t4\n\n\n"), ["a"])
+
+
+def test_short_rows_are_skipped_on_request_and_long_ones_never(tmp_path):
+    table = read_tsv(write(tmp_path, "a\tb\tc\n1\t2\t3\n4\t5\n\n7\t8\t9\n"), ["a"], skip_short_rows=True)
+    assert (table.columns, table.skipped_lines) == ({"a": ["1", "7"]}, (3, 4))
+    with pytest.raises(DataError, match=r"y\.tsv:2: 3 columns where the header has 2"):
+        read_tsv(write(tmp_path, "a\tb\n1\t2\t3\n", "y.tsv"), ["a"], skip_short_rows=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "header", "message"),
+    [
+        ("", None, r"x\.tsv: the file is empty"),
+        ("\n\n", None, r"x\.tsv: the file is empty"),
+        ("a\tb\n", None, r"x\.tsv: the file has no rows"),
+        ("", ("a", "b"), r"x\.tsv: the file has no rows"),
+        ("b\tc\n1\t2\n", None, r"no column 'a'; the columns are: b, c"),
+        ("a\ta\n1\t2\n", None, r"the column 'a' stands 2 times"),
+    ],
+)
+def test_files_without_content_or_column_are_refused(tmp_path, content, header, message):
+    with pytest.raises(DataError, match=message):
+        read_tsv(write(tmp_path, content), ["a"], header=header)

@@ -1,0 +1,68 @@
+"""A tiny tokenizer and tiny tasks for tests of training: words are `w0` ... `w99`, and a label can be read off them."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from supermask.tasks import Examples, Task, TaskData
+from tiny_models import FIRST_WORD, VOCABULARY
+
+SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[UNK]", "[MASK]")  # ids 0 to 4, as the tiny models expect
+
+
+def tiny_tokenizer() -> Any:
+    """A word-level tokenizer over the vocabulary of the tiny models; every input ends in [EOS], as T5's head needs it."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = [*SPECIAL, *(f"w{index}" for index in range(VOCABULARY - FIRST_WORD))]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[BOS] $A [EOS]", pair="[BOS] $A $B [EOS]", special_tokens=[("[BOS]", 1), ("[EOS]", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        bos_token="[BOS]",
+        eos_token="[EOS]",
+        unk_token="[UNK]",
+        mask_token="[MASK]",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def tiny_data(*, train: int = 24, dev: int = 12, regression: bool = False, seed: int = 0) -> TaskData:
+    """Sentences of 3 to 9 words; the label says whether the first word is of the lower half, or how low it is."""
+    task = Task(
+        name="tiny-regression" if regression else "tiny",
+        kind="regression" if regression else "classification",
+        label_names=() if regression else ("high", "low"),
+        metrics=("spearman",) if regression else ("accuracy",),
+    )
+    generator = random.Random(seed)
+    return TaskData(
+        task,
+        {
+            split: _examples(count, regression=regression, generator=generator, source=f"tiny {split}")
+            for split, count in (("train", train), ("dev", dev))
+        },
+    )
+
+
+def _examples(count: int, *, regression: bool, generator: random.Random, source: str) -> Examples:
+    words = VOCABULARY - FIRST_WORD
+    rows = [[generator.randrange(words) for _ in range(generator.randint(3, 9))] for _ in range(count)]
+    labels: tuple[Any, ...]
+    if regression:
+        labels = tuple(5.0 * row[0] / words for row in rows)
+    else:
+        labels = tuple(int(row[0] < words // 2) for row in rows)
+    return Examples(
+        first=tuple(" ".join(f"w{word}" for word in row) for row in rows),
+        second=None,
+        labels=labels,
+        ids=tuple(str(index) for index in range(count)),
+        source=source,
+    )
