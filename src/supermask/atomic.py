@@ -38,11 +38,14 @@ def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
         os.replace(temporary, path)  # noqa: PTH105 (the call whose atomicity this function is about)
+        temporary = None
     except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
         reason = error.strerror or str(error)
         raise OutputError(
             f"{path}: cannot be written: {reason}; free some space, or choose another place that you may write to"
         ) from error
+    finally:
+        # Not for errors of the disk alone: an interrupt must not leave half a file behind either.
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()

@@ -1,7 +1,8 @@
 """Every error that supermask raises on purpose.
 
-Each is a `SupermaskError`, so one `except` catches all of them, and each is also the builtin that Python programmers would expect,
-so code that knows nothing of supermask still handles it. A message says what was wrong, what was received, where, and the remedy.
+Each is a `SupermaskError`, so one `except` catches all of them, and each is also the builtin that Python programmers
+would expect, so code that knows nothing of supermask still handles it. A message says what was wrong, what was
+received, where, and the remedy.
 """
 
 from __future__ import annotations

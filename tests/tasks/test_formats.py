@@ -41,9 +41,10 @@ def test_csv_rows_of_another_width_are_told_by_the_line_they_begin_on(tmp_path):
         ('text,label\nok,1\n"a" b,1\n', r"a\.csv:3: not CSV .*double those inside"),
         ("text;label\na;1\n", r"a\.csv:1: the cells are separated by ';'; separate them by commas"),
         ("text\tlabel\na\t1\n", r"separated by '\\t'"),
-        ("", r"a\.csv: the file is empty; it should begin with a header line naming text"),
+        ("", r"a\.csv: empty, or the first line is; it should be a header naming text"),
         ("words,label\na,1\n", r"no column 'text'; the columns are: words, label"),
         ("text,text\na,1\n", r"the column 'text' stands 2 times"),
+        ("\ntext,label\na,1\n", r"the first line is; it should be a header"),
         (b"text\ncaf\xe9\n", r"a\.csv: byte 0xe9 is not UTF-8"),
     ],
 )

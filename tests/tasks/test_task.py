@@ -97,6 +97,10 @@ def test_subset_and_take_keep_rows_together():
         examples.take(0)
 
 
+def test_the_repr_leaves_the_rows_out():
+    assert repr(rows(1000)) == "Examples(1000 rows of 'by hand')"
+
+
 def test_the_content_hash_is_of_sentences_and_labels_alone():
     examples = Examples(("ab", "c"), None, (0, 1), ("0", "1"), source="here")
     same = Examples(("ab", "c"), None, (0, 1), ("5", "6"), source="there", skipped=3)

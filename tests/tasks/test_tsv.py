@@ -31,13 +31,13 @@ def test_rows_of_another_width_are_faults_with_line_and_counts(tmp_path):
     with pytest.raises(DataError) as caught:
         read_tsv(path, ["a"])
     assert faults_of(caught.value) == [
-        f"{path}:3: 1 columns where the header has 2 (a, b); repair the row or take it out",
+        f"{path}:3: 1 column where the header has 2 (a, b); repair the row or take it out",
         f"{path}:4: 3 columns where the header has 2 (a, b); repair the row or take it out",
     ]
 
 
 def test_a_blank_line_in_the_middle_is_a_broken_row(tmp_path):
-    with pytest.raises(DataError, match=r"x\.tsv:3: 1 columns"):
+    with pytest.raises(DataError, match=r"x\.tsv:3: 1 column where"):
         read_tsv(write(tmp_path, "a\tb\n1\t2\n\n3\t4\n\n\n"), ["a"])
 
 

@@ -88,7 +88,9 @@ def zeros_by_place(changes: Iterable[_MaskedTensor]) -> ZerosTable:
             place = (change.role or "unnamed", change.block)
             cells[place] = cells.get(place, ZeroCount()) + ZeroCount(change.zeros, change.weights)
     if not cells:
-        raise ConfigurationError("this delta masks no tensor, so it has no zeros to show; its method trains values alone")
+        raise ConfigurationError(
+            "this delta masks no tensor, so it has no zeros to show; its method trains values alone"
+        )
     blocks = sorted({block for _, block in cells if block is not None})
     outside: tuple[int | None, ...] = (None,) if any(block is None for _, block in cells) else ()
     return ZerosTable(roles=tuple(dict.fromkeys(role for role, _ in cells)), blocks=(*blocks, *outside), cells=cells)

@@ -1,6 +1,7 @@
 """From mask logits to keep masks: one Bernoulli draw, or the threshold.
 
-A mask logit ν gives each weight the keep probability σ(ν). *Sampled* masks are single draws; the *thresholded* mask keeps ν > 0.
+A mask logit ν gives each weight the keep probability σ(ν). *Sampled* masks are single draws; the *thresholded* mask
+keeps ν > 0.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def keep_probability(mask_logits: Tensor) -> Tensor:
         mask_logits: ν, any shape, floating point.
 
     Returns:
-        σ(ν), same shape and dtype, in [0, 1]. An untouched ν = 5 keeps with probability 0.99331: a floor of 0.669 % zeros in
-        every draw that no training has put there.
+        σ(ν), same shape and dtype, in [0, 1]. An untouched ν = 5 keeps with probability 0.99331: a floor of 0.669 %
+        zeros in every draw that no training has put there.
 
     Example:
         >>> keep_probability(torch.tensor([0.0, 5.0]))
@@ -65,9 +66,9 @@ def keep_probability(mask_logits: Tensor) -> Tensor:
 def sample_keep_mask(mask_logits: Tensor, key: DrawKey, tensor_name: str) -> Tensor:
     """Draw one keep mask μ ~ Bern(σ(ν)), the same for the same key on every device.
 
-    With 16 random bits u per weight, the mask keeps where ν > logit((u + 1/2) / 65536). Comparing on the side of the logits needs
-    no exponential, so nothing depends on whose exponential it is. Probabilities come out to within 1/65536 of σ(ν), and
-    |ν| > 11.8 is never drawn against.
+    With 16 random bits u per weight, the mask keeps where ν > logit((u + 1/2) / 65536). Comparing on the side of the
+    logits needs no exponential, so nothing depends on whose exponential it is. Probabilities come out to within 1/65536
+    of σ(ν), and |ν| > 11.8 is never drawn against.
 
     Args:
         mask_logits: ν, any shape, floating point; taken in float32.
@@ -75,7 +76,7 @@ def sample_keep_mask(mask_logits: Tensor, key: DrawKey, tensor_name: str) -> Ten
         tensor_name: the tensor's name in its model; other names draw independently.
 
     Returns:
-        Boolean tensor of the same shape, True where the weight survives.
+        Boolean tensor of the same shape, True where the weight survives; False where ν is not a number.
 
     Example:
         >>> logits = torch.full((4, 4), 5.0)
@@ -102,7 +103,7 @@ def threshold_keep_mask(mask_logits: Tensor) -> Tensor:
         mask_logits: ν, any shape.
 
     Returns:
-        Boolean tensor of the same shape.
+        Boolean tensor of the same shape, True where the weight survives; False where ν is not a number.
 
     Example:
         >>> threshold_keep_mask(torch.tensor([-1.0, 0.0, 0.5]))
@@ -114,5 +115,7 @@ def threshold_keep_mask(mask_logits: Tensor) -> Tensor:
 @functools.lru_cache(maxsize=8)
 def _logit_levels(device: torch.device) -> Tensor:
     """logit((u + 1/2) / 65536) for every 16-bit u, computed in float64 on the CPU and rounded once to float32."""
-    share = (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
+    # The CPU by name: under `torch.set_default_device` another device would round its own way, and devices would
+    # disagree.
+    share = (torch.arange(_LEVELS, dtype=torch.float64, device="cpu") + 0.5) / _LEVELS
     return torch.logit(share).float().to(device)

@@ -29,8 +29,9 @@ def l0_distance(first: Tensor, second: Tensor) -> int:
 def l1_distance(first: Tensor, second: Tensor) -> float:
     """The L1 norm of the difference over the square root of the number of components.
 
-    ‖a - b‖₁ / √n: for a square H x H matrix this is ‖a - b‖₁ / H. The paper does not state its normalisation; between two independent
-    draws of U(±1/√768) this one gives 2 √768 / 3 = 18.5 in expectation (the paper prints 20.0), and 16.7 is printed for normals.
+    ‖a - b‖₁ / √n: for a square H x H matrix this is ‖a - b‖₁ / H. The paper does not state its normalisation; between
+    two independent draws of U(±1/√768) this one gives 2 √768 / 3 = 18.5 in expectation (the paper prints 20.0), and
+    16.7 is printed for normals.
 
     Args:
         first: any shape; computed in float64.
@@ -52,7 +53,8 @@ def l1_distance(first: Tensor, second: Tensor) -> float:
 def angular_distance(first: Tensor, second: Tensor) -> float:
     """The angle between two tensors taken as vectors, in units of π: 0 the same direction, 0.5 orthogonal, 1 opposite.
 
-    Computed as 2·atan2(‖â - b̂‖, ‖â + b̂‖) / π on unit vectors, which keeps its digits for small angles, where arccos loses them.
+    Computed as 2·atan2(‖â - b̂‖, ‖â + b̂‖) / π on unit vectors, which keeps its digits for small angles, where arccos
+    loses them.
 
     Example:
         >>> angular_distance(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0]))
@@ -74,4 +76,6 @@ def angular_distance(first: Tensor, second: Tensor) -> float:
 
 def _same_shape(first: Tensor, second: Tensor) -> None:
     if first.shape != second.shape:
-        raise ConfigurationError(f"distances need tensors of one shape, received {tuple(first.shape)} and {tuple(second.shape)}")
+        raise ConfigurationError(
+            f"distances need tensors of one shape, received {tuple(first.shape)} and {tuple(second.shape)}"
+        )

@@ -30,8 +30,8 @@ def zeros_at(sparsity: float, weights: int) -> int:
 def magnitude_keep_mask(weight: Tensor, *, sparsity: float) -> Tensor:
     """Drop the smallest magnitudes: a keep mask with exactly `zeros_at(sparsity, n)` zeros.
 
-    Ties are broken by index, lower index dropped first, so the count is exact whatever the weights are: a threshold alone would
-    miss it (half a quantised tensor may share one magnitude).
+    Ties are broken by index, lower index dropped first, so the count is exact whatever the weights are: a threshold
+    alone would miss it (half a quantised tensor may share one magnitude).
 
     Args:
         weight: any shape, floating point.
@@ -85,6 +85,8 @@ def global_magnitude_keep_masks(weights: Mapping[str, Tensor], *, sparsity: floa
     """
     if not weights:
         return {}
-    joint = magnitude_keep_mask(torch.cat([weight.detach().reshape(-1) for weight in weights.values()]), sparsity=sparsity)
+    joint = magnitude_keep_mask(
+        torch.cat([weight.detach().reshape(-1) for weight in weights.values()]), sparsity=sparsity
+    )
     pieces = joint.split([weight.numel() for weight in weights.values()])
     return {name: piece.reshape(weights[name].shape) for name, piece in zip(weights, pieces, strict=True)}

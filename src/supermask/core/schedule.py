@@ -10,8 +10,8 @@ __all__ = ["cubic_sparsity"]
 def cubic_sparsity(step: int, *, begin_step: int, end_step: int, final_sparsity: float) -> float:
     """The sparsity that iterative pruning has reached at a step.
 
-    s(t) = s_f · (1 - (1 - (t - t_begin) / (t_end - t_begin))³) between begin and end, 0 before and s_f after: fast while there is
-    much to spare, slow near the end.
+    s(t) = s_f · (1 - (1 - (t - t_begin) / (t_end - t_begin))³) between begin and end, 0 before and s_f after: fast
+    while there is much to spare, slow near the end.
 
     Args:
         step: optimizer steps done.

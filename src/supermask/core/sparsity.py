@@ -6,6 +6,8 @@ import math
 
 from torch import Tensor
 
+from supermask.errors import ConfigurationError
+
 __all__ = ["entropy_bits", "sparsity", "zero_count"]
 
 
@@ -36,10 +38,15 @@ def entropy_bits(sparsity: float) -> float:
 
     H(s) = -s log₂ s - (1 - s) log₂ (1 - s).
 
+    Raises:
+        ConfigurationError: if the sparsity is outside [0, 1].
+
     Example:
         >>> entropy_bits(0.5)
         1.0
         >>> round(entropy_bits(0.01), 4)
         0.0808
     """
+    if not 0.0 <= sparsity <= 1.0:
+        raise ConfigurationError(f"sparsity is a fraction of zeros in [0, 1], received {sparsity}")
     return -sum(share * math.log2(share) for share in (sparsity, 1.0 - sparsity) if share > 0.0) + 0.0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+
+from supermask.errors import ConfigurationError
 
 __all__ = ["GradientConvention", "masked_weight"]
 
@@ -17,8 +19,8 @@ def masked_weight(
 ) -> Tensor:
     """Zero the dropped weights, θ = θ̃ ⊙ μ, with a straight-through gradient to the mask logits ν.
 
-    The mask is a step of ν, so its true gradient is zero almost everywhere. Two conventions are in use, and the paper does not
-    say which it takes:
+    The mask is a step of ν, so its true gradient is zero almost everywhere. Two conventions are in use, and the paper
+    does not say which it takes:
 
     - `"stop"`: the gradient stops at the sample, ∂L/∂ν = θ̃ · ∂L/∂θ;
     - `"through"`: it goes on through the sigmoid, ∂L/∂ν = θ̃ · ∂L/∂θ · σ'(ν), where σ'(5) = 0.0066.
@@ -34,6 +36,9 @@ def masked_weight(
     Returns:
         θ in the dtype of `weight`: kept entries have exactly the base's bits, dropped ones are +0.
 
+    Raises:
+        ConfigurationError: if the shapes differ, the mask is not boolean, or the convention is unknown.
+
     Example:
         >>> weight, logits = torch.tensor([2.0, -3.0]), torch.tensor([5.0, -5.0], requires_grad=True)
         >>> masked_weight(weight, logits, logits > 0).sum().backward()
@@ -42,12 +47,22 @@ def masked_weight(
 
     Source: equations 3 and 4 of the paper; the estimator as in Mallya et al. (2018) and Zhou et al. (2019).
     """
+    if not weight.shape == mask_logits.shape == keep_mask.shape:
+        raise ConfigurationError(
+            "weight, mask logits and keep mask need one shape, received "
+            f"{tuple(weight.shape)}, {tuple(mask_logits.shape)} and {tuple(keep_mask.shape)}"
+        )
+    if keep_mask.dtype != torch.bool:
+        raise ConfigurationError(f"a keep mask is boolean, True = survives; received {keep_mask.dtype}")
+    if gradient not in get_args(GradientConvention):
+        raise ConfigurationError(f"gradient is one of {', '.join(get_args(GradientConvention))}; received {gradient!r}")
     masked: Tensor = _MaskedWeight.apply(weight, mask_logits, keep_mask, gradient == "through")
     return masked
 
 
 class _MaskedWeight(torch.autograd.Function):
-    # A formula such as `mask + p - p.detach()` would leave values near 1 that are not 1; here the forward pass is exact.
+    # A formula such as `mask + p - p.detach()` would leave values near 1 that are not 1; here the forward pass is
+    # exact.
     @staticmethod
     def forward(ctx: Any, weight: Tensor, mask_logits: Tensor, keep_mask: Tensor, through_sigmoid: bool) -> Tensor:
         ctx.save_for_backward(weight, mask_logits)
@@ -59,6 +74,7 @@ class _MaskedWeight(torch.autograd.Function):
         weight, mask_logits = ctx.saved_tensors
         gradient = grad_outputs[0].to(mask_logits.dtype) * weight
         if ctx.through_sigmoid:
-            probability = torch.sigmoid(mask_logits)
-            gradient.mul_(probability.sub_(probability.square()))  # σ' = σ - σ²
+            # σ' = σ - σ², which is even in ν; at -|ν| it does not cancel, so a large ν keeps its small gradient.
+            probability = torch.sigmoid(mask_logits.abs().neg_())
+            gradient.mul_(probability.sub_(probability.square()))
         return None, gradient, None, None

@@ -59,6 +59,7 @@ class _Application:
     document: DeltaDocument
     digest: str
     overwritten: Mapping[str, _Overwritten]
+    dtypes: Mapping[str, torch.dtype]
     verified: bool
 
 
@@ -103,7 +104,8 @@ def apply_delta_(
     with torch.no_grad(), _undone_on_failure(targets, overwritten):
         for name, tensor in targets.items():
             _change_(name, tensor, changes[name], overwritten)
-    _applications[model] = _Application(document, document.digest, overwritten, verified=verify)
+    dtypes = {name: tensor.dtype for name, tensor in targets.items()}
+    _applications[model] = _Application(document, document.digest, overwritten, dtypes, verified=verify)
 
 
 def remove_delta_(model: nn.Module, document: DeltaDocument) -> None:
@@ -123,16 +125,12 @@ def remove_delta_(model: nn.Module, document: DeltaDocument) -> None:
         raise DeltaStateError(f"no delta is applied to this {type(model).__name__}, so none can be removed")
     if application.digest != document.digest:
         raise DeltaStateError(
-            f"another delta is applied to this {type(model).__name__} ({_describe(application.document)}); remove that one"
+            f"another delta ({_describe(application.document)}) is applied to this model; remove that one"
         )
     _require_not_parametrised(model)
-    try:
-        targets = _find_targets(named_tensors(model), application.document)
-    except BaseMismatchError as error:
-        raise DeltaStateError(f"the model was converted after the delta was applied: {error}") from None
+    targets = _find_changed(model, application)
     with torch.no_grad():
-        for name, tensor in targets.items():
-            application.overwritten[name].restore_(as_bits(tensor))
+        _restore_(targets, application.overwritten)
     del _applications[model]
     if application.verified:
         try:
@@ -147,7 +145,7 @@ def remove_delta_(model: nn.Module, document: DeltaDocument) -> None:
 def _require_ready(model: nn.Module) -> None:
     if application := _applications.get(model):
         raise DeltaStateError(
-            f"a delta ({_describe(application.document)}) is applied to this {type(model).__name__} already; remove it first"
+            f"a delta ({_describe(application.document)}) is applied to this model already; remove it first"
         )
     _require_not_parametrised(model)
 
@@ -158,13 +156,34 @@ def _require_not_parametrised(model: nn.Module) -> None:
             raise DeltaStateError(f"module {name!r} is parametrised, by a method perhaps; detach the method first")
 
 
+def _find_changed(model: nn.Module, application: _Application) -> dict[str, Tensor]:
+    """The tensors that were changed, if what was overwritten still fits them."""
+    try:
+        targets = _find_targets(named_tensors(model), application.document)
+    except BaseMismatchError as error:
+        raise DeltaStateError(f"the model was converted after the delta was applied: {error}") from None
+    for name, tensor in targets.items():
+        if tensor.dtype is not application.dtypes[name]:
+            raise DeltaStateError(
+                f"the model was converted after the delta was applied: {name} is {dtype_name(tensor.dtype)} and was "
+                f"{dtype_name(application.dtypes[name])}; convert it back, or load the base again"
+            )
+    return targets
+
+
+def _restore_(targets: Mapping[str, Tensor], overwritten: Mapping[str, _Overwritten]) -> None:
+    """Put back what is on record, last change first, so that tensors that share memory come out right too."""
+    for name in reversed(list(overwritten)):
+        overwritten[name].restore_(as_bits(targets[name]))
+
+
 def _describe(document: DeltaDocument) -> str:
     task, method = (section.get(key) for section, key in ((document.task, "name"), (document.method, "kind")))
     return f"task {task or 'unnamed'}, method {method or 'unnamed'}"
 
 
 def _find_targets(tensors: Mapping[str, Tensor], document: DeltaDocument) -> dict[str, Tensor]:
-    """The tensors that the delta changes, each checked for shape, dtype and being no tensor twice; all faults together."""
+    """The tensors that the delta changes, checked for shape, dtype and being there once; all faults together."""
     faults: list[str] = []
     targets: dict[str, Tensor] = {}
     places: dict[tuple[str, int], str] = {}
@@ -219,6 +238,5 @@ def _undone_on_failure(targets: Mapping[str, Tensor], overwritten: Mapping[str, 
     try:
         yield
     except BaseException:
-        for name, old in overwritten.items():
-            old.restore_(as_bits(targets[name]))
+        _restore_(targets, overwritten)
         raise

@@ -174,7 +174,7 @@ Change: TypeAlias = KeepMask | DenseValues | SparseValues
 def _require_boolean(keep: Tensor) -> None:
     if keep.dtype is not torch.bool:
         raise ConfigurationError(
-            f"a keep mask is boolean, True where the weight survives, received {keep.dtype}: compare it, as in `mask > 0`"
+            f"a keep mask is boolean, True where the weight survives; received {keep.dtype}: pass `mask > 0` or alike"
         )
 
 

@@ -119,7 +119,7 @@ def read_container(path: Path) -> tuple[DeltaDocument, dict[str, bytes]]:
 
 
 def _entries(document: DeltaDocument) -> list[_Entry]:
-    """The tensors that the document implies, in the order in which they are written: wide elements first, so all are aligned."""
+    """The tensors that the document implies, in the order of writing: wide elements first, so that all are aligned."""
     entries = []
     for change in document.changes:
         if change.keep is not None:
@@ -151,7 +151,7 @@ def _header(document: DeltaDocument) -> bytes:
 
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[DeltaDocument, dict[str, int]]:
-    """Check the whole header; returns the document and where each payload starts, and leaves the file at the first payload."""
+    """Check the whole header; returns the document and each payload's start, and leaves the file behind the header."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(32)
     length = int.from_bytes(start[:8], "little")
@@ -202,7 +202,7 @@ def _has_hash(text: str, expected: object) -> bool:
 
 
 def _check_entries(header: Mapping[str, Any], document: DeltaDocument, size: int, path: Path) -> dict[str, int]:
-    """Hold the header's tensors against the document: the same ones, laid end to end over the whole rest of the file."""
+    """Hold the header's tensors against the document: the same ones, laid end to end over the rest of the file."""
     entries = {entry.name: entry for entry in _entries(document)}
     if header.keys() != entries.keys():
         raise _refusal(

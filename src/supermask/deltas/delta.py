@@ -154,7 +154,7 @@ class TaskDelta:
             )
         except ValidationError as error:
             raise ConfigurationError(f"this delta cannot be stored: {describe_invalid(error)}") from None
-        return cls(document, MappingProxyType(payloads))
+        return cls(document, payloads)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TaskDelta:
@@ -171,7 +171,7 @@ class TaskDelta:
             DeltaFormatError: if there is no delta, or it is truncated, edited or of another version.
         """
         document, payloads = read_delta(path)
-        return cls(document, MappingProxyType(payloads))
+        return cls(document, payloads)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the delta, whole or not at all.
@@ -257,19 +257,19 @@ class TaskDelta:
         return self.document.head
 
     @property
-    def method(self) -> Mapping[str, JsonValue]:
+    def method(self) -> dict[str, JsonValue]:
         """The method that learnt the delta, as JSON."""
-        return MappingProxyType(self.document.method)
+        return dict(self.document.method)
 
     @property
-    def task(self) -> Mapping[str, JsonValue]:
+    def task(self) -> dict[str, JsonValue]:
         """The task, as JSON."""
-        return MappingProxyType(self.document.task)
+        return dict(self.document.task)
 
     @property
-    def training(self) -> Mapping[str, JsonValue]:
+    def training(self) -> dict[str, JsonValue]:
         """How it was trained, as JSON."""
-        return MappingProxyType(self.document.training)
+        return dict(self.document.training)
 
     @property
     def digest(self) -> str:

@@ -121,10 +121,10 @@ class ChangeRecord(_Record):
 class BaseRecord(_Record):
     """The base a delta was learnt on. Name and revision are for the reader; the digest is what is checked."""
 
-    name: str | None = None
-    revision: str | None = None
-    architecture: str
-    dtype: str
+    name: _Name | None = None
+    revision: _Name | None = None
+    architecture: _Name
+    dtype: _Name
     digest: _Sha256
     tensors: dict[_Name, _ShortHash]
 
@@ -279,4 +279,5 @@ def _require_json(value: object, place: str) -> None:
 
 def _one_line(message: object) -> str:
     text = " ".join(str(message).split())
+    text = "".join(character if character.isprintable() else "?" for character in text)
     return text if len(text) <= 300 else text[:297] + "..."

@@ -128,8 +128,8 @@ def _require_agreement(document: DeltaDocument, config: Path | None) -> None:
         raise DeltaFormatError(f"{config}: cannot be read: {error.strerror}; check its permissions") from None
     if parse_document(text, str(config)).to_json() != document.to_json():
         raise DeltaFormatError(
-            f"{config}: disagrees with the document inside {DELTA_FILE}; it was edited or is another delta's: delete it, "
-            f"the delta is complete without"
+            f"{config}: disagrees with the document inside {DELTA_FILE}, so it was edited or is another delta's; "
+            f"delete it: the delta is complete without"
         )
 
 

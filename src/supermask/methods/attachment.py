@@ -118,7 +118,9 @@ class Attachment(ABC):
             DeltaStateError: if a draw is asked for and the method does not sample.
         """
         if draw is not None and not self.samples:
-            raise DeltaStateError(f"{self.method['kind']} does not sample masks, so there is no draw {draw} to evaluate")
+            raise DeltaStateError(
+                f"{self.method['kind']} does not sample masks, so there is no draw {draw} to evaluate"
+            )
         was_training = self.model.training
         self.model.eval()
         try:

@@ -9,6 +9,7 @@ from torch import nn
 from supermask.deltas import Change
 from supermask.methods.attachment import Attachment
 from supermask.methods.method import Method
+from supermask.methods.selecting import left_as_they_are
 from supermask.models import map_parameters
 
 __all__ = ["Freezing"]
@@ -41,7 +42,7 @@ class Freezing(Method):
     def attach_(self, model: nn.Module, *, seed: int = 0) -> Attachment:
         """Freeze the excluded weights of a model, in place; see `Method.attach_`."""
         parameters = map_parameters(model)
-        frozen = {*parameters.select(self.exclude), *parameters.head}
+        frozen = left_as_they_are(parameters, self.exclude) | set(parameters.head)
         trained = [info.name for info in parameters.infos if info.name not in frozen]
         return FreezingAttachment(model, method=self.describe(), parameters=parameters, trained=trained)
 

@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
     from supermask.methods.attachment import Attachment
 
-__all__ = ["MASKABLE", "Method"]
-
-MASKABLE = ("matrices", "pooler")
-"""The default of what is masked or pruned: the six matrices of every block, and the pooler where the model has one."""
+__all__ = ["Method"]
 
 
 class Method(Configuration, ABC):

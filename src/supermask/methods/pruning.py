@@ -13,9 +13,9 @@ from supermask.core import cubic_sparsity, global_magnitude_keep_masks, magnitud
 from supermask.deltas import Change, SparseValues
 from supermask.errors import DeltaStateError
 from supermask.methods.attachment import Attachment
-from supermask.methods.method import MASKABLE, Method
-from supermask.methods.selecting import constrained_matrices
-from supermask.models import ParameterInfo, ParameterMap, map_parameters
+from supermask.methods.method import Method
+from supermask.methods.selecting import constrained_matrices, left_as_they_are
+from supermask.models import MATRICES, ParameterInfo, ParameterMap, map_parameters
 
 __all__ = ["Pruning"]
 
@@ -50,7 +50,7 @@ class Pruning(Method):
     kind: ClassVar[str] = "pruning"
     sparsity: _Fraction = 0.5
     scope: Literal["tensor", "global"] = "tensor"
-    select: tuple[str, ...] = MASKABLE
+    select: tuple[str, ...] = MATRICES
     begin: _Fraction = 0.0
     end: _Fraction = 0.75
     period: Annotated[int, Field(ge=1)] = 10
@@ -65,7 +65,7 @@ class Pruning(Method):
         """Prepare a model for pruning, in place; see `Method.attach_`."""
         parameters = map_parameters(model)
         pruned = constrained_matrices(parameters, select=self.select, exclude=self.exclude, verb="prune")
-        frozen = {*parameters.select(self.exclude), *parameters.head}
+        frozen = left_as_they_are(parameters, self.exclude) | set(parameters.head)
         trained = [info.name for info in parameters.infos if info.name not in frozen]
         return PruningAttachment(model, settings=self, parameters=parameters, trained=trained, pruned=pruned)
 
@@ -96,7 +96,9 @@ class PruningAttachment(Attachment):
     def begin_step(self, step: int, micro_batch: int = 0) -> None:
         """As `Attachment.begin_step`; the schedule needs `begin_training` first."""
         if self.total_steps is None:
-            raise DeltaStateError("pruning lays its schedule over all steps; call begin_training(total_steps=...) first")
+            raise DeltaStateError(
+                "pruning lays its schedule over all steps; call begin_training(total_steps=...) first"
+            )
         super().begin_step(step, micro_batch)
 
     def after_step(self) -> None:

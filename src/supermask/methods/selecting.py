@@ -5,9 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from supermask.errors import SelectionError
-from supermask.models import ParameterInfo, ParameterMap
+from supermask.models import MATRICES_IF_PRESENT, ParameterInfo, ParameterMap
 
-__all__ = ["constrained_matrices"]
+__all__ = ["chosen", "constrained_matrices", "left_as_they_are"]
+
+
+def chosen(parameters: ParameterMap, selectors: Sequence[str]) -> set[str]:
+    """Names that the selectors pick; none for no selectors.
+
+    Raises:
+        SelectionError: if a selector matches nothing.
+    """
+    return set(parameters.select(selectors)) if selectors else set()
+
+
+def left_as_they_are(parameters: ParameterMap, exclude: Sequence[str]) -> set[str]:
+    """Names of the weights that `exclude` takes out of training; the head is never among them.
+
+    Raises:
+        SelectionError: if a selector matches nothing, or only the head.
+    """
+    excluded = chosen(parameters, exclude) - set(parameters.head)
+    if exclude and not excluded:
+        raise SelectionError(f"exclude {list(exclude)} names the task head alone, which is always trained; drop it")
+    return excluded
 
 
 def constrained_matrices(
@@ -24,17 +45,20 @@ def constrained_matrices(
     Raises:
         SelectionError: if a selector matches nothing, nothing is left, or something selected is no matrix or belongs to the head.
     """
-    excluded = set(parameters.select(exclude))
-    names = set(parameters.select(select, optional=("pooler",))) - excluded
-    chosen = tuple(info for info in parameters.infos if info.name in names)
-    if not chosen:
+    if not select:
+        raise SelectionError(
+            f"select is empty, so there is nothing to {verb}; leave it at its default or name matrices"
+        )
+    names = set(parameters.select(select, optional=MATRICES_IF_PRESENT)) - left_as_they_are(parameters, exclude)
+    matrices = tuple(info for info in parameters.infos if info.name in names)
+    if not matrices:
         raise SelectionError(
             f"nothing is left to {verb}: select {list(select)} less exclude {list(exclude)} is empty; widen one or narrow the other"
         )
-    unfit = [info.name for info in chosen if not info.is_matrix or info.name in parameters.head]
+    unfit = [info.name for info in matrices if not info.is_matrix or info.name in parameters.head]
     if unfit:
         raise SelectionError(
             f"cannot {verb} {', '.join(unfit[:3])}{' ...' if len(unfit) > 3 else ''}: only matrices of linear and embedding layers "
             f"outside the head; select roles such as {list(select[:1]) or ['matrices']} that name matrices"
         )
-    return chosen
+    return matrices

@@ -23,9 +23,9 @@ from supermask.core.straight_through import GradientConvention
 from supermask.deltas import Change, KeepMask
 from supermask.errors import SelectionError
 from supermask.methods.attachment import Attachment
-from supermask.methods.method import MASKABLE, Method
-from supermask.methods.selecting import constrained_matrices
-from supermask.models import ParameterInfo, ParameterMap, map_parameters
+from supermask.methods.method import Method
+from supermask.methods.selecting import chosen, constrained_matrices, left_as_they_are
+from supermask.models import MATRICES, ParameterInfo, ParameterMap, map_parameters
 
 __all__ = ["Supermask", "initial_mask_logits"]
 
@@ -58,19 +58,19 @@ class Supermask(Method):
     """
 
     kind: ClassVar[str] = "supermask"
-    select: tuple[str, ...] = MASKABLE
+    select: tuple[str, ...] = MATRICES
     train: tuple[str, ...] = ()
     initial_sparsity: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     init_logit: Annotated[float, Field(gt=0.0)] = 5.0
     learning_rate: Annotated[float, Field(ge=0.0)] = 0.2
-    eps: Annotated[float, Field(gt=0.0)] = 1e-6
-    gradient: GradientConvention = "stop"
+    eps: Annotated[float, Field(gt=0.0)] = 1e-8
+    gradient: GradientConvention = "through"
 
     def attach_(self, model: nn.Module, *, seed: int = 0) -> Attachment:
         """Put mask logits over a model's weights, in place; see `Method.attach_`."""
         parameters = map_parameters(model)
         masked = constrained_matrices(parameters, select=self.select, exclude=self.exclude, verb="mask")
-        trained = set(parameters.select(self.train)) - set(parameters.select(self.exclude)) - set(parameters.head)
+        trained = chosen(parameters, self.train) - left_as_they_are(parameters, self.exclude) - set(parameters.head)
         both = trained & {info.name for info in masked}
         if both:
             raise SelectionError(
@@ -158,7 +158,7 @@ class SupermaskAttachment(Attachment):
         super().__init__(model, method=settings.describe(), parameters=parameters, trained=trained)
         self.settings = settings
         self._clock = MaskClock(seed)
-        self._owners: list[tuple[nn.Module, str]] = []
+        self._owners: list[tuple[nn.Module, str, list[str]]] = []
         self.masks: dict[str, MaskedWeight] = {}
         for info in masked:
             weight = model.get_parameter(info.name)
@@ -169,8 +169,8 @@ class SupermaskAttachment(Attachment):
             mask.train(model.training)
             # A tied weight has several owners; all of them must see it masked.
             for module, attribute in _owners(model, weight):
+                self._owners.append((module, attribute, list(module._parameters)))
                 parametrize.register_parametrization(module, attribute, mask, unsafe=True)
-                self._owners.append((module, attribute))
             self.masks[info.name] = mask
 
     @property
@@ -234,8 +234,11 @@ class SupermaskAttachment(Attachment):
         return DrawKey(seed=self._clock.seed, step=draw, stream="evaluation")
 
     def _detach_constraint_(self) -> None:
-        for module, attribute in self._owners:
+        for module, attribute, order in self._owners:
             parametrize.remove_parametrizations(module, attribute, leave_parametrized=False)
+            # The parameter comes back at the end; put all in their old order, which optimizers and checkpoints go by.
+            for name in order:
+                module._parameters[name] = module._parameters.pop(name)
 
 
 def _owners(model: nn.Module, weight: Tensor) -> list[tuple[nn.Module, str]]:

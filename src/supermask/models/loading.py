@@ -18,7 +18,7 @@ from supermask.errors import (
 )
 from supermask.models.mapping import map_parameters
 from supermask.models.roles import ParameterMap
-from supermask.models.sources import BaseSource
+from supermask.models.sources import BaseSource, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -60,9 +60,8 @@ def load(
             raise SelectionError(
                 f"allow_new has '{pattern}', which matches no parameter of {parameter_map.architecture}"
             )
-    if loaded is None:
-        new, unused = parameter_map.names, ()
-    else:
+    new, unused = parameter_map.names, tuple[str, ...]()
+    if loaded is not None:
         new, unused = _check_loaded(source, parameter_map, loaded, allow_new)
     _agree_on_padding(source, model, tokenizer)
     return model.eval(), tokenizer, new, unused
@@ -70,9 +69,9 @@ def load(
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Hold back the table of missing keys and the bar of loaded weights, which say nothing here that we do not say ourselves."""
+    """Hold back the table of missing keys and the bar of loaded weights; what matters of them is said below."""
     try:
-        from huggingface_hub import utils as hub
+        from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
         from transformers.utils import logging
     except ImportError as error:
         raise MissingDependencyError(
@@ -80,7 +79,7 @@ def _quiet_transformers() -> Iterator[None]:
         ) from error
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    download_bars = not hub.are_progress_bars_disabled()
+    download_bars = not are_progress_bars_disabled()
     logging.set_verbosity_error()
     # transformers' switch also moves the hub's own, and the hub warns where an environment variable outranks it.
     with warnings.catch_warnings():
@@ -88,7 +87,7 @@ def _quiet_transformers() -> Iterator[None]:
         if bars:
             logging.disable_progress_bar()
         if download_bars:
-            hub.enable_progress_bars()
+            enable_progress_bars()
     try:
         yield
     finally:
@@ -98,7 +97,7 @@ def _quiet_transformers() -> Iterator[None]:
             if bars:
                 logging.enable_progress_bar()
             if not download_bars:
-                hub.disable_progress_bars()
+                disable_progress_bars()
 
 
 def _place(source: BaseSource) -> dict[str, Any]:
@@ -118,11 +117,11 @@ def _config(source: BaseSource, num_labels: int, regression: bool) -> Pretrained
     try:
         config = AutoConfig.from_pretrained(**_place(source), num_labels=num_labels, problem_type=problem_type)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(f"the config.json of '{source.name}' cannot be used: {_first_line(error)}") from error
+        raise ConfigurationError(f"the config.json of '{source.name}' cannot be used: {first_line(error)}") from error
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ConfigurationError(
-            f"'{source.name}' is a model of type '{config.model_type}', of which transformers makes no sequence classifier; "
-            "choose a text encoder or decoder"
+            f"'{source.name}' is a model of type '{config.model_type}', of which transformers makes no sequence "
+            "classifier; choose a text encoder or decoder"
         )
     return config
 
@@ -137,7 +136,7 @@ def _tokenizer(source: BaseSource) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(**_place(source))
     except Exception as error:  # the tokenizers' own errors have no narrower type than Exception
         raise ConfigurationError(
-            f"the tokenizer of '{source.name}' cannot be used: {_first_line(error)}; {remedy}"
+            f"the tokenizer of '{source.name}' cannot be used: {first_line(error)}; {remedy}"
         ) from error
     # Without its files transformers makes an empty tokenizer of the right class, which turns every word into [UNK].
     files = [*tokenizer.vocab_files_names.values(), "tokenizer.json"]
@@ -165,7 +164,7 @@ def _model(
         if random_init:
             return AutoModelForSequenceClassification.from_config(config, dtype=dtype), None
         try:
-            return AutoModelForSequenceClassification.from_pretrained(
+            model, loaded = AutoModelForSequenceClassification.from_pretrained(
                 **_place(source),
                 config=config,
                 dtype=dtype,
@@ -174,12 +173,14 @@ def _model(
             )
         except OSError as error:
             raise UnknownNameError(
-                f"the weights of '{source.name}' cannot be read: {_first_line(error)}; a base needs model.safetensors"
+                f"the weights of '{source.name}' cannot be read: {first_line(error)}; a base needs model.safetensors"
             ) from error
         except (SafetensorError, RuntimeError, ValueError) as error:
             raise BaseMismatchError(
-                f"the weights of '{source.name}' are damaged or not of this model: {_first_line(error)}; fetch them again"
+                f"the weights of '{source.name}' are damaged or not of this model: {first_line(error)}; "
+                "fetch them again"
             ) from error
+    return model, loaded
 
 
 def _check_loaded(
@@ -198,7 +199,8 @@ def _check_loaded(
     backbone = [name for name in parameter_map.names if name not in head]
     if absent := unexplained(missing - head):
         faults.append(
-            f"it lacks {len(absent)} of the {len(backbone)} tensors of the backbone ({_listing(absent)}), which would be random"
+            f"it lacks {len(absent)} of the {len(backbone)} tensors of the backbone ({_listing(absent)}), "
+            "which would be random"
         )
         if len(absent) > len(backbone) // 2 and unused:
             faults.append(
@@ -223,11 +225,15 @@ def _check_loaded(
 
 
 def _agree_on_padding(source: BaseSource, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make tokenizer and model use one padding token: a decoder's head reads the state of the last token that is not padding."""
+    """Make tokenizer and model use one padding token.
+
+    A decoder's head reads the state of the last token that is not padding, by `config.pad_token_id`.
+    """
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise ConfigurationError(
-                f"the tokenizer of '{source.name}' has neither a padding nor an end-of-sequence token; set its pad_token and save it"
+                f"the tokenizer of '{source.name}' has neither a padding nor an end-of-sequence token; "
+                "set its pad_token and save it"
             )
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -241,7 +247,3 @@ def _agree_on_padding(source: BaseSource, model: PreTrainedModel, tokenizer: Pre
 
 def _listing(texts: Sequence[str], shown: int = 4) -> str:
     return ", ".join(texts[:shown]) + (f" and {len(texts) - shown} more" if len(texts) > shown else "")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

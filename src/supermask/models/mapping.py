@@ -34,7 +34,7 @@ def map_parameters(model: nn.Module) -> ParameterMap:
         The map, with parameters in `named_parameters()` order.
 
     >>> from transformers import BertConfig, BertForSequenceClassification
-    >>> config = BertConfig(vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
+    >>> config = BertConfig(vocab_size=50, hidden_size=8, num_hidden_layers=2, num_attention_heads=2)
     >>> parameter_map = map_parameters(BertForSequenceClassification(config))
     >>> parameter_map.blocks, parameter_map.unnamed, parameter_map.head
     (2, (), ('classifier.weight', 'classifier.bias'))

@@ -51,7 +51,7 @@ MATRICES: tuple[str, ...] = ("matrices", "pooler")
 """What a mask covers by default: the six matrices of every block (with their fused and gated forms) and the pooler."""
 
 MATRICES_IF_PRESENT: tuple[str, ...] = ("pooler",)
-"""The part of `MATRICES` that not every architecture has: `parameter_map.select(MATRICES, optional=MATRICES_IF_PRESENT)`."""
+"""What of `MATRICES` not every architecture has; for `parameter_map.select(MATRICES, optional=MATRICES_IF_PRESENT)`."""
 
 _PLURALS = {Role.QUERY: "queries", Role.BIAS: "biases"}
 _ROLE_WORDS: Mapping[str, Role] = {
@@ -102,7 +102,8 @@ def select_parameters(
 
     >>> from transformers import DistilBertConfig, DistilBertModel
     >>> from supermask.models import map_parameters
-    >>> parameter_map = map_parameters(DistilBertModel(DistilBertConfig(vocab_size=50, dim=8, n_layers=2, n_heads=2, hidden_dim=16)))
+    >>> config = DistilBertConfig(vocab_size=50, dim=8, n_layers=2, n_heads=2, hidden_dim=16)
+    >>> parameter_map = map_parameters(DistilBertModel(config))
     >>> select_parameters(["keys@top-1-blocks", "word-embeddings"], parameter_map)
     ('embeddings.word_embeddings.weight', 'transformer.layer.1.attention.k_lin.weight')
     >>> len(select_parameters(MATRICES, parameter_map, optional=MATRICES_IF_PRESENT))  # DistilBERT has no pooler
@@ -202,9 +203,8 @@ def _roles(word: str, parameter_map: ParameterMap) -> frozenset[Role]:
 
 def _words(parameter_map: ParameterMap) -> list[str]:
     """What a misspelt word may have been meant to be."""
-    blocks = [f"block-{block}" for block in range(parameter_map.blocks)]
-    ends = ["top-1-blocks", "bottom-1-blocks"] if blocks else []
-    return [*_ROLE_WORDS, *_GROUP_WORDS, *blocks, *ends]
+    blocks = ["block-0", "top-1-blocks", "bottom-1-blocks"] if parameter_map.blocks else []
+    return [*_ROLE_WORDS, *_GROUP_WORDS, *blocks]
 
 
 def _block_range(word: str, parameter_map: ParameterMap) -> range | None:
@@ -267,12 +267,12 @@ def _span(blocks: int) -> str:
 
 
 def _example_pattern(parameter_map: ParameterMap) -> str:
-    """A pattern that matches something: the first matrix of a block, without block and weight."""
+    """A pattern that matches something: what stands after the block's number in its first matrix, if there is one."""
     for info in parameter_map.infos:
         if info.block is not None and info.is_matrix:
             after_the_block = re.split(r"\.\d+\.", info.name)[-1].split(".")
             return f"*.{after_the_block[0]}.*"
-    return "*.weight"
+    return f"*{parameter_map.names[0][-6:]}" if parameter_map.names else "*"
 
 
 def _normalised(word: str) -> str:

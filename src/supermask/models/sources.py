@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from supermask.errors import ConfigurationError, MissingDependencyError, UnknownNameError
 from supermask.models.embedded import DEFAULT_BASE, close_known_base, embedded_folder, find_known_base
 
-__all__ = ["BaseSource", "find_source"]
+__all__ = ["BaseSource", "find_source", "first_line"]
 
 _OTHERWISE = f"pass a local folder with config.json and model.safetensors, or an embedded base such as '{DEFAULT_BASE}'"
 
@@ -58,6 +58,8 @@ def find_source(name_or_path: str | Path, revision: str | None = None) -> BaseSo
         BaseMismatchError: If the weights of an embedded base are not the recorded ones.
     """
     name = os.fspath(name_or_path)
+    if not name.strip():
+        raise UnknownNameError(f"the name of the base is empty; {_OTHERWISE}")
     known = find_known_base(name) if isinstance(name_or_path, str) else None
     folder = Path(name_or_path).expanduser()
     if known is None and not folder.is_dir():
@@ -106,7 +108,7 @@ def _on_the_hub(name: str, revision: str | None) -> BaseSource:
         raise UnknownNameError(f"'{name}' is neither a folder nor a hub id; {_OTHERWISE}") from error
     except GatedRepoError as error:
         raise UnknownNameError(
-            f"the hub repository '{name}' asks for its terms to be accepted; accept them on its page and log in, or {_OTHERWISE}"
+            f"the hub repository '{name}' wants its terms accepted; do so on its page and log in, or {_OTHERWISE}"
         ) from error
     except RevisionNotFoundError as error:
         raise UnknownNameError(
@@ -122,14 +124,14 @@ def _on_the_hub(name: str, revision: str | None) -> BaseSource:
         raise UnknownNameError(f"the hub repository '{name}' has no config.json; {_OTHERWISE}") from error
     except OSError as error:
         raise UnknownNameError(
-            f"'{name}' could not be fetched from the hub ({_first_line(error)}); {_OTHERWISE}"
+            f"'{name}' could not be fetched from the hub ({first_line(error)}); {_OTHERWISE}"
         ) from error
     # The cache keeps each commit in a folder named by its hash: .../snapshots/<commit>/config.json
     return BaseSource(name, "hub", name, revision=Path(config).parent.name, local_files_only=out_of_reach)
 
 
 def _hub_answers() -> bool:
-    """Whether the hub's host name resolves; asked first because the client retries for half a minute, loudly, where it does not."""
+    """Whether the hub's host name resolves; where it does not, the hub's client would retry for half a minute."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -144,5 +146,6 @@ def _hub_answers() -> bool:
     return True
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, as messages of libraries run on for pages."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -67,7 +67,9 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
     kind = path.suffix.removeprefix(".").lower()
     if kind not in _FORMATS:
-        raise ConfigurationError(f"{path}: a figure is written as {', '.join(_FORMATS)}; received the ending {path.suffix!r}")
+        raise ConfigurationError(
+            f"{path}: a figure is written as {', '.join(_FORMATS)}; received the ending {path.suffix!r}"
+        )
     content = io.BytesIO()
     figure.savefig(content, format=kind, dpi=160)
     write_atomically(path, content.getvalue())

@@ -58,6 +58,10 @@ class Examples:
     def __len__(self) -> int:
         return len(self.first)
 
+    def __repr__(self) -> str:
+        # The columns of a real split would fill a screen for hours.
+        return f"Examples({len(self)} rows of {self.source!r})"
+
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 (hexadecimal) over the sentences and labels in order.

@@ -58,7 +58,11 @@ def load_files(
             all faults of all files together.
         MissingDependencyError: a file is Parquet and pyarrow is not installed.
     """
-    paths = {split: Path(path) for split, path in (("train", train), ("dev", dev), ("test", test)) if path is not None}
+    paths = {
+        split: Path(path).expanduser()
+        for split, path in (("train", train), ("dev", dev), ("test", test))
+        if path is not None
+    }
     _check_settings(paths, text, text_pair, label, regression, label_names)
 
     tables: dict[str, Table] = {}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from supermask.errors import DataError, MissingDependencyError
-from supermask.tasks.table import Table, absent_columns, numbered_lines, refuse
+from supermask.tasks.table import Table, absent_columns, column_count, numbered_lines, refuse
 from supermask.tasks.tsv import read_tsv
 
 __all__ = ["read_csv", "read_jsonl", "read_parquet", "read_table"]
@@ -66,7 +66,7 @@ def read_csv(path: Path, wanted: Sequence[str], *, optional: Sequence[str] = ())
         rows = _csv_rows(path)
         _, header = next(rows, (0, []))
         if not header:
-            refuse([f"{path}: the file is empty; it should begin with a header line naming {', '.join(wanted)}"])
+            refuse([f"{path}: empty, or the first line is; it should be a header naming {', '.join(wanted)}"])
         absent = absent_columns(path, header, wanted)
         if absent and len(header) == 1 and (separator := next((s for s in ";\t|" if s in header[0]), None)):
             absent = [f"{path}:1: the cells are separated by {separator!r}; separate them by commas"]
@@ -77,8 +77,8 @@ def read_csv(path: Path, wanted: Sequence[str], *, optional: Sequence[str] = ())
         for line, cells in rows:
             if len(cells) != len(header):
                 faults.append(
-                    f"{path}:{line}: {len(cells)} columns where the header has {len(header)} ({', '.join(header)}); "
-                    "put cells that hold commas in quotes"
+                    f"{path}:{line}: {column_count(len(cells))} where the header has {len(header)} "
+                    f"({', '.join(header)}); put cells that hold commas in quotes"
                 )
                 continue
             lines.append(line)

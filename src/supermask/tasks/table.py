@@ -10,7 +10,7 @@ from typing import Final, final
 
 from supermask.errors import DataError
 
-__all__ = ["Table", "absent_columns", "faults_of", "numbered_lines", "refuse"]
+__all__ = ["Table", "absent_columns", "column_count", "faults_of", "numbered_lines", "refuse"]
 
 _SHOWN_FAULTS: Final = 8
 _FAULT_SEPARATOR: Final = "\n  "
@@ -102,6 +102,11 @@ def absent_columns(path: Path, present: Sequence[str], wanted: Sequence[str]) ->
             hint = f" did you mean {close[0]!r}?" if close else ""
             faults.append(f"{path}: no column {name!r};{hint} the columns are: {', '.join(present) or 'none'}")
     return faults
+
+
+def column_count(count: int) -> str:
+    """A number of columns in words: `1 column`, `2 columns`."""
+    return f"{count} column" if count == 1 else f"{count} columns"
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from supermask.tasks.table import Table, absent_columns, numbered_lines, refuse
+from supermask.tasks.table import Table, absent_columns, column_count, numbered_lines, refuse
 
 __all__ = ["read_tsv"]
 
@@ -58,8 +58,8 @@ def read_tsv(
             skipped.append(number)
         elif len(cells) != len(header):
             faults.append(
-                f"{path}:{number}: {len(cells)} columns where {header_says} has {len(header)} ({_listed(header)}); "
-                "repair the row or take it out"
+                f"{path}:{number}: {column_count(len(cells))} where {header_says} has {len(header)} "
+                f"({_listed(header)}); repair the row or take it out"
             )
         else:
             lines.append(number)

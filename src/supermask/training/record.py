@@ -73,7 +73,7 @@ class DeltaInfo(Configuration):
     zeros: int
     constrained_weights: int
     sparsity: float
-    bytes: int | None = None
+    bytes: int
 
 
 @final

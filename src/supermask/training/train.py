@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-import torch
 from torch import nn
 
-from supermask.deltas import KeepMask, SparseValues, TaskDelta
+from supermask.deltas import TaskDelta
 from supermask.errors import ConfigurationError, OutputError
 from supermask.methods import Attachment, Method
-from supermask.training.config import Precision, TrainingConfig, optimizer_steps, resolve_precision
+from supermask.models import Base
+from supermask.training.config import Precision, TrainingConfig, resolve_precision
 from supermask.training.encoding import EncodedExamples, encode
 from supermask.training.head_bias import start_head_at_base_rate_
+from supermask.training.evaluation import check_head
+from supermask.training.given import GivenModel, given_model, take_device
 from supermask.training.output import RunFolder
 from supermask.training.predicting import predict_logits, predictions_from_logits
 from supermask.training.provenance import current_environment
 from supermask.training.record import BaseInfo, DataInfo, DeltaInfo, RunInputs, RunRecord, Spread, spread
 
 if TYPE_CHECKING:
-    from supermask.tasks import Task, TaskData
+    from supermask.tasks import TaskData
 
 __all__ = ["Run", "train"]
 
@@ -41,7 +44,7 @@ class Run:
 
 
 def train(
-    model: nn.Module,
+    model: nn.Module | Base,
     *,
     task: str | TaskData,
     method: Method,
@@ -60,7 +63,8 @@ def train(
     The model comes back as it was given, bit for bit; `run.delta.apply_(model)` makes it the task model.
 
     Args:
-        model: a base with a task head of the right size, as `AutoModelForSequenceClassification.from_pretrained` gives it.
+        model: a base with a task head of the right size: what `load_base` gives, or
+            `AutoModelForSequenceClassification.from_pretrained`.
         task: the name of a task, or data of your own (`supermask.tasks.load_files`).
         method: `Supermask`, `Pruning` or `Freezing`, with its settings.
         config: hyper-parameters; the paper's by default.
@@ -90,24 +94,26 @@ def train(
     if draws < 0:
         raise ConfigurationError(f"draws is a number of masks to sample, 0 or more; received {draws}")
     data = load_task(task, data_dir=data_dir) if isinstance(task, str) else task
-    _check_head(model, data.task)
-    tokenizer = tokenizer if tokenizer is not None else _own_tokenizer(model)
-    device = torch.device("cpu") if use_cpu or not torch.cuda.is_available() else torch.device("cuda")
-    precision = resolve_precision(config.precision, device.type)
-    attachment = method.attach_(model, seed=config.seed)
+    given = given_model(model, tokenizer)
+    check_head(given.model, data.task)
+    precision = resolve_precision(config.precision, take_device(use_cpu=use_cpu).type)
+    attachment = method.attach_(given.model, seed=config.seed)
     try:
-        inputs = _describe_inputs(attachment, model, data, config)
+        inputs = _describe_inputs(attachment, given, data, config)
         if folder is not None:
             checkpointed = config.checkpoint_steps > 0 or config.tensorboard
             folder.open(
-                inputs, resume=resume, overwrite=overwrite, bytes_needed=_bytes_needed(model, checkpointed=checkpointed)
+                inputs,
+                resume=resume,
+                overwrite=overwrite,
+                bytes_needed=_bytes_needed(given.model, checkpointed=checkpointed),
             )
             finished = folder.completed() if resume else None
             if finished is not None:
                 return Run(TaskDelta.load(folder.delta), finished, folder.path)
-        return _Training(attachment, data, inputs, config, tokenizer, precision, folder, draws, quiet, use_cpu).run(
-            resume=resume
-        )
+        return _Training(
+            attachment, data, inputs, config, given.tokenizer, precision, folder, draws, quiet, use_cpu
+        ).run(resume=resume)
     finally:
         attachment.detach_()
 
@@ -138,9 +144,8 @@ class _Training:
             progress["evaluation_seconds"] = time.perf_counter() - clock
             statistics = self.attachment.statistics()
             delta = self._extract(progress, scores)
-            size = None
             if self.folder is not None:
-                size = delta.save(self.folder.delta, overwrite=True)
+                delta.save(self.folder.delta, overwrite=True)
             record = self._record(
                 "completed",
                 started,
@@ -148,7 +153,7 @@ class _Training:
                 scores=scores,
                 sampled_scores=sampled,
                 sampled_sparsity=statistics.get("sampled_sparsity"),
-                delta=_delta_info(delta, size),
+                delta=_delta_info(delta),
             )
         except (Exception, KeyboardInterrupt) as error:
             if self.folder is not None and not isinstance(error, KeyboardInterrupt):
@@ -182,12 +187,15 @@ class _Training:
                 self.config,
                 precision=self.precision,
                 folder=checkpoints,
-                use_cpu=self.use_cpu,
+                use_cpu=take_device(use_cpu=self.use_cpu).type == "cpu",
                 quiet=self.quiet,
             )
             last = self.folder.last_checkpoint() if self.folder is not None and resume else None
-            trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
-        log = [{name: float(value) for name, value in row.items()} for row in trainer.state.log_history if "loss" in row]
+            with _gradient_checkpointing(model) if self.config.gradient_checkpointing else contextlib.nullcontext():
+                trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
+        log = [
+            {name: float(value) for name, value in row.items()} for row in trainer.state.log_history if "loss" in row
+        ]
         return {
             "steps": trainer.state.global_step,
             "train_seconds": time.perf_counter() - clock,
@@ -270,37 +278,27 @@ class _Training:
         return current_environment(next(self.attachment.model.parameters()).device)
 
 
-def _check_head(model: nn.Module, task: Task) -> None:
-    outputs = getattr(getattr(model, "config", None), "num_labels", None)
-    if outputs is not None and outputs != task.num_labels:
-        raise ConfigurationError(
-            f"the model's head has {outputs} outputs and task {task.name!r} needs {task.num_labels}; load the base with "
-            f"num_labels={task.num_labels}"
-        )
-
-
-def _own_tokenizer(model: nn.Module) -> Any:
-    from transformers import AutoTokenizer
-
-    name = getattr(getattr(model, "config", None), "_name_or_path", "")
-    if not name:
-        raise ConfigurationError("the model does not say where it came from; pass its tokenizer: tokenizer=...")
+@contextlib.contextmanager
+def _gradient_checkpointing(model: Any) -> Iterator[None]:
+    """Recompute activations for the while; the model is asked itself, for the Trainer's setting changes its name."""
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        raise ConfigurationError(f"{type(model).__name__} does not support gradient checkpointing; leave it off")
+    model.gradient_checkpointing_enable({"use_reentrant": False})
     try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{name} holds no tokenizer ({error}); pass it: tokenizer=...") from None
+        yield
+    finally:
+        model.gradient_checkpointing_disable()
 
 
-def _describe_inputs(attachment: Attachment, model: nn.Module, data: TaskData, config: TrainingConfig) -> RunInputs:
-    loaded_from = getattr(model, "config", None)
+def _describe_inputs(attachment: Attachment, given: GivenModel, data: TaskData, config: TrainingConfig) -> RunInputs:
     splits = [data.task.train_split, *data.report]
     return RunInputs(
         base=BaseInfo(
-            name=getattr(loaded_from, "_name_or_path", None) or None,
-            revision=getattr(loaded_from, "_commit_hash", None),
+            name=given.name,
+            revision=given.revision,
             architecture=attachment.parameters.architecture,
             fingerprint=attachment.base.digest,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            parameters=sum(parameter.numel() for parameter in given.model.parameters()),
         ),
         task=data.task.name,
         task_version=data.task.version,
@@ -326,10 +324,7 @@ def _bytes_needed(model: nn.Module, *, checkpointed: bool) -> int:
     return delta + (2 * (values + 8 * trained) if checkpointed else 0)
 
 
-def _delta_info(delta: TaskDelta, size: int | None) -> DeltaInfo:
-    masks: Sequence[KeepMask | SparseValues] = [
-        change for change in delta.changes.values() if isinstance(change, KeepMask | SparseValues)
-    ]
-    weights = sum(change.keep.numel() for change in masks)
-    zeros = sum(change.zeros for change in masks)
-    return DeltaInfo(zeros=zeros, constrained_weights=weights, sparsity=zeros / weights if weights else 0.0, bytes=size)
+def _delta_info(delta: TaskDelta) -> DeltaInfo:
+    return DeltaInfo(
+        zeros=delta.zeros, constrained_weights=delta.weights, sparsity=delta.sparsity, bytes=delta.nbytes_on_disk()
+    )

@@ -1,4 +1,4 @@
-"""`transformers.Trainer`, set up for a method: it drives, we add parameter groups, one callback and the order of the data."""
+"""`transformers.Trainer`, set up for a method: it drives; we add parameter groups, a callback and the data's order."""
 
 from __future__ import annotations
 
@@ -84,8 +84,6 @@ def make_trainer(
         max_grad_norm=0.0,  # the optimizer clips, mask logits apart from the rest
         bf16=precision == "bf16",
         fp16=precision == "fp16",
-        gradient_checkpointing=config.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
         logging_steps=config.logging_steps,
         save_strategy="steps" if config.checkpoint_steps else "no",
         save_steps=config.checkpoint_steps or 500,

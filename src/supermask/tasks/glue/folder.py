@@ -35,7 +35,7 @@ def glue_folder(row: GlueRow, data_dir: str | Path) -> Path:
     Raises:
         DataError: there is no such folder, or two; the message says what was looked for and what is there.
     """
-    root = Path(data_dir)
+    root = Path(data_dir).expanduser()
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise DataError(f"the data folder {root} {what}; give the folder that holds {row.folder}/ with --data-dir")

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import hashlib
+import struct
+
+import pytest
+import torch
+from supermask.deltas.fingerprint import base_fingerprint, fingerprint, named_tensors, require_same_base
+from supermask.errors import BaseMismatchError, ConfigurationError, DeltaStateError
+from torch import Tensor, nn
+
+from deltas.tiny_deltas import HEAD, tiny_model
+
+
+def test_the_digest_by_hand() -> None:
+    tensors = {"b": torch.tensor([[1.0, 2.0]]), "a": torch.tensor(7, dtype=torch.int64)}
+    hash_a = hashlib.sha256(b"int64[]\n" + struct.pack("<q", 7)).digest()
+    hash_b = hashlib.sha256(b"float32[1,2]\n" + struct.pack("<2f", 1.0, 2.0)).digest()
+    root = b"supermask fingerprint 1\n" + b"\1\0\0\0a" + hash_a + b"\1\0\0\0b" + hash_b
+    found = fingerprint(tensors)
+    assert found.digest == hashlib.sha256(root).hexdigest()
+    assert found.tensors == {"a": hash_a.hex()[:16], "b": hash_b.hex()[:16]}
+    assert found.dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"a": torch.tensor([[1.0, 2.0]])},
+        {"a": torch.tensor([1.0, 2.0, 0.0])},
+        {"a": torch.tensor([1.0, -2.0])},
+        {"a": torch.tensor([1.0, 2.0]).double()},
+        {"b": torch.tensor([1.0, 2.0])},
+        {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([])},
+        {},
+    ],
+)
+def test_names_shapes_dtypes_and_bytes_all_count(other: dict[str, Tensor]) -> None:
+    assert fingerprint(other).digest != fingerprint({"a": torch.tensor([1.0, 2.0])}).digest
+
+
+def test_zeros_of_either_sign_differ() -> None:
+    assert fingerprint({"a": torch.tensor([0.0])}) != fingerprint({"a": torch.tensor([-0.0])})
+
+
+def test_a_name_cannot_run_into_the_next() -> None:
+    one, two = torch.tensor([1.0]), torch.tensor([2.0])
+    digests = {
+        fingerprint({first: one, second: two}).digest for first, second in [("a", "bc"), ("ab", "c"), ("abc", "")]
+    }
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.bool, torch.complex64]
+)
+def test_the_layout_in_memory_does_not_count(dtype: torch.dtype) -> None:
+    tensor = torch.arange(12).reshape(3, 4).to(dtype)
+    assert fingerprint({"a": tensor.t().contiguous()}) == fingerprint({"a": tensor.t()})
+    assert fingerprint({"a": tensor[1:, ::2].clone()}) == fingerprint({"a": tensor[1:, ::2]})
+
+
+def test_tied_tensors_and_persistent_buffers_are_in_and_scratch_is_not() -> None:
+    model = tiny_model()
+    assert named_tensors(model)["decoder.weight"] is model.embedding.weight
+    found = base_fingerprint(model, head=HEAD)
+    assert found.tensors["decoder.weight"] == found.tensors["embedding.weight"]
+    assert "position_ids" in found.tensors
+    assert "scratch" not in found.tensors
+    assert not set(HEAD) & set(found.tensors)
+
+
+def test_the_head_does_not_count_and_everything_else_does() -> None:
+    model = tiny_model()
+    before = base_fingerprint(model, head=HEAD)
+    with torch.no_grad():
+        model.classifier.weight.fill_(3.0)
+        assert base_fingerprint(model, head=HEAD) == before
+        model.position_ids[0] = 1
+        assert base_fingerprint(model, head=HEAD) != before
+
+
+def test_an_unknown_head_is_refused() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"score\.weight: named as head, but no tensor of this Linear; .* weight, bias"
+    ):
+        base_fingerprint(nn.Linear(2, 2), head=["score.weight"])
+
+
+def test_a_tensor_without_values_is_refused() -> None:
+    with pytest.raises(DeltaStateError, match=r"weight is on the meta device"):
+        base_fingerprint(nn.Linear(2, 2, bias=False, device="meta"))
+
+
+def test_a_mismatch_names_what_differs() -> None:
+    expected = fingerprint({name: torch.tensor([1.0]) for name in "abcdefg"})
+    found = fingerprint({name: torch.tensor([2.0]) for name in "bcdefx"} | {"g": torch.tensor([1.0])})
+    with pytest.raises(BaseMismatchError) as caught:
+        require_same_base(found, expected, base_name="some-base")
+    assert str(caught.value) == (
+        "this model is not the base 'some-base' that the delta was learnt on: 5 of 6 tensors differ (b, c, d, ...), "
+        "1 is missing (a), 1 is not in that base (x); load that base, at the revision that the delta names"
+    )
+
+
+def test_a_base_in_another_dtype_is_told_so() -> None:
+    model = tiny_model()
+    expected = base_fingerprint(model, head=HEAD)
+    with pytest.raises(
+        BaseMismatchError, match=r"it is bfloat16 here and was float32: load it with dtype=torch\.float32"
+    ):
+        require_same_base(base_fingerprint(model.to(torch.bfloat16), head=HEAD), expected)
+
+
+@pytest.mark.gpu
+def test_a_device_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supermask.deltas.fingerprint._CHUNK_BYTES", 64)
+    model = tiny_model(torch.bfloat16)
+    before = base_fingerprint(model, head=HEAD)
+    assert base_fingerprint(model.to("cuda"), head=HEAD) == before

@@ -1,0 +1,402 @@
+from __future__ import annotations
+
+import pytest
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertForMaskedLM,
+    T5EncoderModel,
+)
+
+from odd_model import odd_model
+from supermask.models import architectures
+from supermask.models.mapping import map_parameters
+from supermask.models.roles import Role
+from tiny_models import ARCHITECTURES, tiny_config, tiny_model
+
+# One line a module, written by hand from what `named_parameters()` prints: role, what it owns (w, b or wb), path.
+# `{b}` stands for every block. The bias of a matrix is `bias`; what a norm owns is all `norm`, and so with the head.
+BERT_BLOCK = """
+query             wb  {base}.encoder.layer.{b}.attention.self.query
+key               wb  {base}.encoder.layer.{b}.attention.self.key
+value             wb  {base}.encoder.layer.{b}.attention.self.value
+attention_output  wb  {base}.encoder.layer.{b}.attention.output.dense
+norm              wb  {base}.encoder.layer.{b}.attention.output.LayerNorm
+ffn_in            wb  {base}.encoder.layer.{b}.intermediate.dense
+ffn_out           wb  {base}.encoder.layer.{b}.output.dense
+norm              wb  {base}.encoder.layer.{b}.output.LayerNorm
+"""
+BERT_EMBEDDINGS = """
+word_embedding      w   {base}.embeddings.word_embeddings
+position_embedding  w   {base}.embeddings.position_embeddings
+other_embedding     w   {base}.embeddings.token_type_embeddings
+norm                wb  {base}.embeddings.LayerNorm
+"""
+ROBERTA = BERT_EMBEDDINGS + BERT_BLOCK + "head wb classifier.dense\nhead wb classifier.out_proj\n"
+LLAMA = """
+word_embedding    w  model.embed_tokens
+query             w  model.layers.{b}.self_attn.q_proj
+key               w  model.layers.{b}.self_attn.k_proj
+value             w  model.layers.{b}.self_attn.v_proj
+attention_output  w  model.layers.{b}.self_attn.o_proj
+ffn_gate          w  model.layers.{b}.mlp.gate_proj
+ffn_in            w  model.layers.{b}.mlp.up_proj
+ffn_out           w  model.layers.{b}.mlp.down_proj
+norm              w  model.layers.{b}.input_layernorm
+norm              w  model.layers.{b}.post_attention_layernorm
+norm              w  model.norm
+head              w  score
+"""
+T5_STACK = """
+query             w  transformer.{stack}.block.{b}.layer.0.SelfAttention.q
+key               w  transformer.{stack}.block.{b}.layer.0.SelfAttention.k
+value             w  transformer.{stack}.block.{b}.layer.0.SelfAttention.v
+attention_output  w  transformer.{stack}.block.{b}.layer.0.SelfAttention.o
+norm              w  transformer.{stack}.block.{b}.layer.0.layer_norm
+ffn_gate          w  transformer.{stack}.block.{b}.layer.{ffn}.DenseReluDense.wi_0
+ffn_in            w  transformer.{stack}.block.{b}.layer.{ffn}.DenseReluDense.wi_1
+ffn_out           w  transformer.{stack}.block.{b}.layer.{ffn}.DenseReluDense.wo
+norm              w  transformer.{stack}.block.{b}.layer.{ffn}.layer_norm
+norm              w  transformer.{stack}.final_layer_norm
+"""
+T5_CROSS = """
+query             w  transformer.decoder.block.{b}.layer.1.EncDecAttention.q
+key               w  transformer.decoder.block.{b}.layer.1.EncDecAttention.k
+value             w  transformer.decoder.block.{b}.layer.1.EncDecAttention.v
+attention_output  w  transformer.decoder.block.{b}.layer.1.EncDecAttention.o
+norm              w  transformer.decoder.block.{b}.layer.1.layer_norm
+"""
+
+TABLES = {
+    "bert": (BERT_EMBEDDINGS + BERT_BLOCK).replace("{base}", "bert")
+    + """
+        pooler              wb  bert.pooler.dense
+        head                wb  classifier
+        """,
+    "roberta": ROBERTA.replace("{base}", "roberta"),
+    "xlm-roberta": ROBERTA.replace("{base}", "roberta"),
+    "electra": (ROBERTA + "other_embedding wb electra.embeddings_project").replace("{base}", "electra"),
+    "distilbert": """
+        word_embedding      w   distilbert.embeddings.word_embeddings
+        position_embedding  w   distilbert.embeddings.position_embeddings
+        norm                wb  distilbert.embeddings.LayerNorm
+        query               wb  distilbert.transformer.layer.{b}.attention.q_lin
+        key                 wb  distilbert.transformer.layer.{b}.attention.k_lin
+        value               wb  distilbert.transformer.layer.{b}.attention.v_lin
+        attention_output    wb  distilbert.transformer.layer.{b}.attention.out_lin
+        norm                wb  distilbert.transformer.layer.{b}.sa_layer_norm
+        ffn_in              wb  distilbert.transformer.layer.{b}.ffn.lin1
+        ffn_out             wb  distilbert.transformer.layer.{b}.ffn.lin2
+        norm                wb  distilbert.transformer.layer.{b}.output_layer_norm
+        head                wb  pre_classifier
+        head                wb  classifier
+        """,
+    "albert": BERT_EMBEDDINGS.replace("{base}", "albert")
+    + """
+        other_embedding     wb  albert.encoder.embedding_hidden_mapping_in
+        query               wb  albert.encoder.albert_layer_groups.0.albert_layers.{b}.attention.query
+        key                 wb  albert.encoder.albert_layer_groups.0.albert_layers.{b}.attention.key
+        value               wb  albert.encoder.albert_layer_groups.0.albert_layers.{b}.attention.value
+        attention_output    wb  albert.encoder.albert_layer_groups.0.albert_layers.{b}.attention.dense
+        norm                wb  albert.encoder.albert_layer_groups.0.albert_layers.{b}.attention.LayerNorm
+        ffn_in              wb  albert.encoder.albert_layer_groups.0.albert_layers.{b}.ffn
+        ffn_out             wb  albert.encoder.albert_layer_groups.0.albert_layers.{b}.ffn_output
+        norm                wb  albert.encoder.albert_layer_groups.0.albert_layers.{b}.full_layer_layer_norm
+        pooler              wb  albert.pooler
+        head                wb  classifier
+        """,
+    "mpnet": """
+        word_embedding      w   mpnet.embeddings.word_embeddings
+        position_embedding  w   mpnet.embeddings.position_embeddings
+        norm                wb  mpnet.embeddings.LayerNorm
+        other_embedding     w   mpnet.encoder.relative_attention_bias
+        query               wb  mpnet.encoder.layer.{b}.attention.attn.q
+        key                 wb  mpnet.encoder.layer.{b}.attention.attn.k
+        value               wb  mpnet.encoder.layer.{b}.attention.attn.v
+        attention_output    wb  mpnet.encoder.layer.{b}.attention.attn.o
+        norm                wb  mpnet.encoder.layer.{b}.attention.LayerNorm
+        ffn_in              wb  mpnet.encoder.layer.{b}.intermediate.dense
+        ffn_out             wb  mpnet.encoder.layer.{b}.output.dense
+        norm                wb  mpnet.encoder.layer.{b}.output.LayerNorm
+        head                wb  classifier.dense
+        head                wb  classifier.out_proj
+        """,
+    "deberta": """
+        word_embedding      w   deberta.embeddings.word_embeddings
+        norm                wb  deberta.embeddings.LayerNorm
+        other_embedding     w   deberta.encoder.rel_embeddings
+        query_key_value     w   deberta.encoder.layer.{b}.attention.self.in_proj
+        bias                q_bias  deberta.encoder.layer.{b}.attention.self
+        bias                v_bias  deberta.encoder.layer.{b}.attention.self
+        key                 w   deberta.encoder.layer.{b}.attention.self.pos_proj
+        query               wb  deberta.encoder.layer.{b}.attention.self.pos_q_proj
+        attention_output    wb  deberta.encoder.layer.{b}.attention.output.dense
+        norm                wb  deberta.encoder.layer.{b}.attention.output.LayerNorm
+        ffn_in              wb  deberta.encoder.layer.{b}.intermediate.dense
+        ffn_out             wb  deberta.encoder.layer.{b}.output.dense
+        norm                wb  deberta.encoder.layer.{b}.output.LayerNorm
+        head                wb  pooler.dense
+        head                wb  classifier
+        """,
+    "deberta-v2": """
+        word_embedding      w   deberta.embeddings.word_embeddings
+        norm                wb  deberta.embeddings.LayerNorm
+        other_embedding     w   deberta.encoder.rel_embeddings
+        norm                wb  deberta.encoder.LayerNorm
+        query               wb  deberta.encoder.layer.{b}.attention.self.query_proj
+        key                 wb  deberta.encoder.layer.{b}.attention.self.key_proj
+        value               wb  deberta.encoder.layer.{b}.attention.self.value_proj
+        attention_output    wb  deberta.encoder.layer.{b}.attention.output.dense
+        norm                wb  deberta.encoder.layer.{b}.attention.output.LayerNorm
+        ffn_in              wb  deberta.encoder.layer.{b}.intermediate.dense
+        ffn_out             wb  deberta.encoder.layer.{b}.output.dense
+        norm                wb  deberta.encoder.layer.{b}.output.LayerNorm
+        head                wb  pooler.dense
+        head                wb  classifier
+        """,
+    "modernbert": """
+        word_embedding      w   model.embeddings.tok_embeddings
+        norm                w   model.embeddings.norm
+        query_key_value     w   model.layers.{b}.attn.Wqkv
+        attention_output    w   model.layers.{b}.attn.Wo
+        norm@1              w   model.layers.1.attn_norm
+        norm@2              w   model.layers.2.attn_norm
+        norm                w   model.layers.{b}.mlp_norm
+        ffn_in              w   model.layers.{b}.mlp.Wi
+        ffn_out             w   model.layers.{b}.mlp.Wo
+        norm                w   model.final_norm
+        head                w   head.dense
+        head                w   head.norm
+        head                wb  classifier
+        """,
+    "gpt2": """
+        word_embedding      w   transformer.wte
+        position_embedding  w   transformer.wpe
+        norm                wb  transformer.h.{b}.ln_1
+        query_key_value     wb  transformer.h.{b}.attn.c_attn
+        attention_output    wb  transformer.h.{b}.attn.c_proj
+        norm                wb  transformer.h.{b}.ln_2
+        ffn_in              wb  transformer.h.{b}.mlp.c_fc
+        ffn_out             wb  transformer.h.{b}.mlp.c_proj
+        norm                wb  transformer.ln_f
+        head                w   score
+        """,
+    "opt": """
+        word_embedding      w   model.decoder.embed_tokens
+        position_embedding  w   model.decoder.embed_positions
+        other_embedding     w   model.decoder.project_in
+        other_embedding     w   model.decoder.project_out
+        norm                wb  model.decoder.final_layer_norm
+        query               wb  model.decoder.layers.{b}.self_attn.q_proj
+        key                 wb  model.decoder.layers.{b}.self_attn.k_proj
+        value               wb  model.decoder.layers.{b}.self_attn.v_proj
+        attention_output    wb  model.decoder.layers.{b}.self_attn.out_proj
+        norm                wb  model.decoder.layers.{b}.self_attn_layer_norm
+        ffn_in              wb  model.decoder.layers.{b}.fc1
+        ffn_out             wb  model.decoder.layers.{b}.fc2
+        norm                wb  model.decoder.layers.{b}.final_layer_norm
+        head                w   score
+        """,
+    "llama": LLAMA,
+    "qwen2": LLAMA
+    + """
+        bias  b  model.layers.{b}.self_attn.q_proj
+        bias  b  model.layers.{b}.self_attn.k_proj
+        bias  b  model.layers.{b}.self_attn.v_proj
+        """,
+    "qwen3": LLAMA
+    + """
+        norm  w  model.layers.{b}.self_attn.q_norm
+        norm  w  model.layers.{b}.self_attn.k_norm
+        """,
+    "t5": T5_STACK.replace("{stack}", "encoder").replace("{ffn}", "1")
+    + T5_STACK.replace("{stack}", "decoder").replace("{ffn}", "2").replace("{b}", "{d}")
+    + T5_CROSS.replace("{b}", "{d}")
+    + """
+        word_embedding     w   transformer.shared
+        other_embedding@0  w   transformer.encoder.block.0.layer.0.SelfAttention.relative_attention_bias
+        other_embedding@2  w   transformer.decoder.block.0.layer.0.SelfAttention.relative_attention_bias
+        head               wb  classification_head.dense
+        head               wb  classification_head.out_proj
+        """,
+}  # fmt: skip
+BLOCKS = {"distilbert": 3, "modernbert": 3, "albert": 1, "t5": 4}  # the others have 2
+
+
+def expected(table: str, blocks: int) -> dict[str, tuple[str, int | None]]:
+    """The table as {parameter name: (role, block)}."""
+    result: dict[str, tuple[str, int | None]] = {}
+    for line in filter(None, map(str.strip, table.splitlines())):
+        role, owns, path = line.split()
+        role, _, fixed = role.partition("@")
+        places: list[tuple[str, int | None]] = [(path, int(fixed) if fixed else None)]
+        if "{b}" in path:
+            places = [(path.replace("{b}", str(b)), b) for b in range(blocks)]
+        elif "{d}" in path:
+            places = [(path.replace("{d}", str(d)), blocks + d) for d in range(blocks)]
+        attributes = {"w": ["weight"], "b": ["bias"], "wb": ["weight", "bias"]}.get(owns, [owns])
+        for place, block in places:
+            for attribute in attributes:
+                is_bias = attribute == "bias" and role not in ("norm", "head")
+                result[f"{place}.{attribute}"] = ("bias" if is_bias else role, block)
+    return result
+
+
+def found(model: nn.Module) -> dict[str, tuple[str | None, int | None]]:
+    return {info.name: (info.role and info.role.value, info.block) for info in map_parameters(model).infos}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_parameter_has_the_role_and_block_of_the_table(architecture):
+    model = tiny_model(architecture)
+    blocks = BLOCKS.get(architecture, 2)
+    assert found(model) == expected(TABLES[architecture], 2 if architecture == "t5" else blocks)
+    parameter_map = map_parameters(model)
+    assert parameter_map.unnamed == ()
+    assert parameter_map.blocks == blocks
+    assert parameter_map.known
+    assert parameter_map.model_type == architecture
+    assert parameter_map.architecture == type(model).__name__
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_map_agrees_with_the_model_itself(architecture):
+    model = tiny_model(architecture)
+    parameter_map = map_parameters(model)
+    assert parameter_map.names == tuple(name for name, _ in model.named_parameters())
+    for info in parameter_map.infos:
+        parameter = getattr(model.get_submodule(info.module), info.attribute)
+        assert parameter is model.get_parameter(info.name)
+        assert info.shape == tuple(parameter.shape) and info.numel == parameter.numel()
+        assert all(model.get_parameter(alias) is parameter for alias in info.aliases)
+    # 2-D parameters of these architectures are all the weights of linear maps and tables; nothing else is 2-D.
+    assert [info.name for info in parameter_map.infos if info.is_matrix] == [
+        name for name, parameter in model.named_parameters() if parameter.dim() == 2
+    ]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_head_is_what_a_fresh_backbone_has_not(architecture):
+    model = tiny_model(architecture)
+    in_the_backbone = {id(parameter) for parameter in model.base_model.parameters()}
+    head = tuple(name for name, parameter in model.named_parameters() if id(parameter) not in in_the_backbone)
+    assert map_parameters(model).head == head != ()
+    assert map_parameters(model.base_model).head == ()
+
+
+@pytest.mark.parametrize(("architecture", "like"), [("camembert", "roberta"), ("mistral", "llama"), ("mt5", "t5")])
+def test_architectures_that_share_the_names_of_another(architecture, like):
+    not_settings = ("model_type", "architectures", "transformers_version", "dtype")
+    settings = {key: value for key, value in tiny_config(like).to_dict().items() if key not in not_settings}
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(architecture, **settings))
+    assert model.config.model_type == architecture
+    assert found(model) == found(tiny_model(like))
+    assert map_parameters(model).known and map_parameters(model).unnamed == ()
+
+
+def test_a_deberta_v2_with_convolution_and_position_projections():
+    model = tiny_model("deberta-v2", conv_kernel_size=3, share_att_key=False, position_biased_input=True)
+    parameter_map = map_parameters(model)
+    assert parameter_map.unnamed == ()
+    assert parameter_map.info("deberta.encoder.conv.conv.weight").role is Role.CONVOLUTION
+    assert not parameter_map.info("deberta.encoder.conv.conv.weight").is_matrix
+    assert parameter_map.info("deberta.encoder.conv.conv.bias").role is Role.BIAS
+    assert parameter_map.info("deberta.encoder.conv.LayerNorm.weight").role is Role.NORM
+    assert parameter_map.info("deberta.embeddings.position_embeddings.weight").role is Role.POSITION_EMBEDDING
+    assert parameter_map.info("deberta.encoder.layer.1.attention.self.pos_key_proj.weight").role is Role.KEY
+    assert parameter_map.info("deberta.encoder.layer.1.attention.self.pos_query_proj.weight").role is Role.QUERY
+
+
+@pytest.mark.parametrize("architecture", ["deberta", "deberta-v2"])
+def test_a_deberta_with_types_positions_and_narrow_embeddings(architecture):
+    model = tiny_model(architecture, type_vocab_size=2, position_biased_input=True, embedding_size=16)
+    parameter_map = map_parameters(model)
+    assert parameter_map.unnamed == ()
+    assert parameter_map.info("deberta.embeddings.token_type_embeddings.weight").role is Role.OTHER_EMBEDDING
+    assert parameter_map.info("deberta.embeddings.embed_proj.weight").role is Role.OTHER_EMBEDDING
+
+
+def test_albert_counts_groups_of_distinct_weights():
+    model = tiny_model("albert", num_hidden_layers=6, num_hidden_groups=2, inner_group_num=2)
+    parameter_map = map_parameters(model)
+    assert parameter_map.blocks == 4
+    name = "albert.encoder.albert_layer_groups.{}.albert_layers.{}.attention.key.weight"
+    assert [parameter_map.info(name.format(g, i)).block for g in (0, 1) for i in (0, 1)] == [0, 1, 2, 3]
+
+
+def test_a_t5_without_gates_and_a_t5_without_decoder():
+    parameter_map = map_parameters(tiny_model("t5", feed_forward_proj="relu"))
+    assert parameter_map.unnamed == () and Role.FFN_GATE not in parameter_map.roles
+    name = "transformer.decoder.block.1.layer.2.DenseReluDense.wi.weight"
+    assert (parameter_map.info(name).role, parameter_map.info(name).block) == (Role.FFN_IN, 3)
+    encoder = map_parameters(T5EncoderModel(tiny_config("t5")))
+    assert (encoder.blocks, encoder.unnamed, encoder.head) == (2, (), ())
+    assert encoder.info("encoder.block.1.layer.0.SelfAttention.k.weight").role is Role.KEY
+
+
+def test_more_than_ten_blocks_are_counted_as_numbers():
+    model = tiny_model("bert", num_hidden_layers=12)
+    parameter_map = map_parameters(model)
+    assert parameter_map.blocks == 12
+    assert parameter_map.info("bert.encoder.layer.10.output.dense.weight").block == 10
+    assert parameter_map.info("bert.encoder.layer.2.output.dense.weight").block == 2
+
+
+def test_the_pooler_of_a_bare_mpnet_has_its_role():
+    parameter_map = map_parameters(AutoModel.from_config(tiny_config("mpnet")))
+    assert parameter_map.info("pooler.dense.weight").role is Role.POOLER
+    assert parameter_map.unnamed == ()
+
+
+def test_tied_parameters_stand_once_and_know_their_other_names():
+    model = BertForMaskedLM(tiny_config("bert"))
+    parameter_map = map_parameters(model)
+    words = parameter_map.info("cls.predictions.decoder.weight")
+    assert words.name == "bert.embeddings.word_embeddings.weight"
+    assert words.role is Role.WORD_EMBEDDING
+    assert words.aliases == ("cls.predictions.decoder.weight",)
+    assert parameter_map.names.count(words.name) == 1
+    assert "cls.predictions.transform.dense.weight" in parameter_map.head
+    assert "cls.predictions.decoder.weight" not in parameter_map.names
+    t5 = map_parameters(tiny_model("t5")).info("transformer.shared.weight")
+    assert t5.aliases == ("transformer.encoder.embed_tokens.weight", "transformer.decoder.embed_tokens.weight")
+
+
+def test_an_unknown_architecture_is_mapped_as_far_as_identity_and_type_go():
+    parameter_map = map_parameters(odd_model())
+    assert not parameter_map.known and parameter_map.model_type == "odd"
+    assert parameter_map.info("odd.words.weight").role is Role.WORD_EMBEDDING
+    assert parameter_map.info("odd.encoder.0.q.bias").role is Role.BIAS
+    assert parameter_map.info("odd.encoder.0.norm.scale").role is Role.NORM
+    assert parameter_map.head == ("score.weight", "score.bias")
+    assert parameter_map.blocks == 5
+    assert parameter_map.info("odd.encoder.2.experts.1.weight").block == 2
+    assert parameter_map.info("odd.decoder.0.q.weight").block == 3
+    assert parameter_map.unnamed == tuple(
+        f"odd.{stack}.{block}.{module}.weight"
+        for stack, blocks in (("encoder", 3), ("decoder", 2))
+        for block in range(blocks)
+        for module in ("q", "experts.0", "experts.1")
+    )
+
+
+def test_a_plain_module_is_mapped_without_transformers_attributes():
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2, bias=False))
+    parameter_map = map_parameters(model)
+    assert [info.role for info in parameter_map.infos] == [None, Role.BIAS, Role.NORM, Role.NORM, None]
+    assert (parameter_map.blocks, parameter_map.head, parameter_map.model_type) == (0, (), None)
+    assert [info.is_matrix for info in parameter_map.infos] == [True, False, False, False, True]
+
+
+def test_a_parameter_that_was_added_to_a_known_architecture_is_unnamed():
+    model = tiny_model("bert")
+    model.bert.encoder.layer[1].attention.self.query.adapter = nn.Linear(32, 2, bias=False)
+    parameter_map = map_parameters(model)
+    assert parameter_map.unnamed == ("bert.encoder.layer.1.attention.self.query.adapter.weight",)
+    assert parameter_map.info(parameter_map.unnamed[0]).block == 1
+
+
+def test_every_recorded_architecture_is_tested_here():
+    assert set(architectures.ARCHITECTURES) == {*ARCHITECTURES, "camembert", "mistral", "mt5"}

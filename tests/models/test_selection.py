@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from transformers import BertForMaskedLM
+
+from odd_model import odd_model
+from supermask.errors import SelectionError, SupermaskError
+from supermask.models.mapping import map_parameters
+from supermask.models.roles import ParameterMap, Role
+from supermask.models.selection import GROUPS, MATRICES, MATRICES_IF_PRESENT, select_parameters
+from tiny_models import ARCHITECTURES, tiny_config, tiny_model
+
+BLOCKS = 6
+MATRIX_MODULES = {
+    "query": "attention.q_lin",
+    "key": "attention.k_lin",
+    "value": "attention.v_lin",
+    "attention_output": "attention.out_lin",
+    "ffn_in": "ffn.lin1",
+    "ffn_out": "ffn.lin2",
+}
+
+
+@cache
+def distilbert() -> ParameterMap:
+    return map_parameters(tiny_model("distilbert", n_layers=BLOCKS))
+
+
+@cache
+def odd() -> ParameterMap:
+    return map_parameters(odd_model())
+
+
+def weight(role: str, block: int) -> str:
+    return f"distilbert.transformer.layer.{block}.{MATRIX_MODULES[role]}.weight"
+
+
+def error_of(selectors: list[str], parameter_map: ParameterMap, **options: tuple[str, ...]) -> str:
+    with pytest.raises(SelectionError) as caught:
+        parameter_map.select(selectors, **options)
+    assert isinstance(caught.value, SupermaskError) and isinstance(caught.value, LookupError)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("word", ["key", "keys", "Keys", " key "])
+def test_a_role_in_any_spelling_picks_its_weight_of_every_block(word):
+    assert distilbert().select([word]) == tuple(weight("key", block) for block in range(BLOCKS))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["word-embeddings", "word_embedding"], ("distilbert.embeddings.word_embeddings.weight",)),
+        (["queries", "query"], tuple(weight("query", block) for block in range(BLOCKS))),
+        (["ffn-outs", "ffn_out"], tuple(weight("ffn_out", block) for block in range(BLOCKS))),
+        (["heads", "head"], ("pre_classifier.weight", "pre_classifier.bias", "classifier.weight", "classifier.bias")),
+    ],
+)
+def test_plurals_hyphens_and_underscores(words, expected):
+    for word in words:
+        assert distilbert().select([word]) == expected
+
+
+def test_biases_are_those_of_matrices_and_norms_are_whole():
+    biases = distilbert().select(["biases"])
+    assert len(biases) == 6 * BLOCKS and all(name.endswith(".bias") and "norm" not in name.lower() for name in biases)
+    norms = distilbert().select(["norms"])
+    assert len(norms) == 2 + 4 * BLOCKS and all("norm" in name.lower() for name in norms)
+
+
+def test_groups_are_the_union_of_their_roles():
+    names = {info.name: info for info in distilbert().infos}
+    assert distilbert().select(["matrices"]) == tuple(
+        name
+        for name in names
+        if name in {weight(role, block) for role in MATRIX_MODULES for block in range(BLOCKS)}
+    )  # fmt: skip
+    assert set(distilbert().select(["attention"])) | set(distilbert().select(["ffn"])) == set(
+        distilbert().select(["matrices"])
+    )
+    assert distilbert().select(["embeddings"]) == (
+        "distilbert.embeddings.word_embeddings.weight",
+        "distilbert.embeddings.position_embeddings.weight",
+    )
+    assert distilbert().select(["all"]) == distilbert().names
+    assert distilbert().select(["encoder"]) == tuple(n for n in distilbert().names if n.startswith("distilbert."))
+
+
+@pytest.mark.parametrize(
+    ("word", "blocks"),
+    [
+        ("block-3", {3}),
+        ("blocks-1-3", {1, 2, 3}),
+        ("blocks-2-2", {2}),
+        ("blocks_0_5", {0, 1, 2, 3, 4, 5}),
+        ("top-2-blocks", {4, 5}),
+        ("top-1-block", {5}),
+        ("bottom-2-blocks", {0, 1}),
+        ("bottom-6-blocks", {0, 1, 2, 3, 4, 5}),
+    ],
+)
+def test_block_sets_pick_all_that_is_in_them(word, blocks):
+    assert distilbert().select([word]) == tuple(
+        name
+        for name in distilbert().names
+        if any(name.startswith(f"distilbert.transformer.layer.{block}.") for block in blocks)
+    )
+
+
+def test_a_role_within_blocks():
+    assert distilbert().select(["value@block-0"]) == (weight("value", 0),)
+    assert distilbert().select(["values@top-2-blocks"]) == (weight("value", 4), weight("value", 5))
+    assert distilbert().select(["ffn@blocks-1-2"]) == tuple(
+        weight(role, block) for block in (1, 2) for role in ("ffn_in", "ffn_out")
+    )
+    assert distilbert().select(["*.q_lin.*@block-5"]) == (weight("query", 5), weight("query", 5)[:-6] + "bias")
+
+
+def test_patterns_match_whole_names():
+    assert distilbert().select(["*.k_lin.weight"]) == distilbert().select(["key"])
+    assert distilbert().select(["*.layer.[01].ffn.lin?.weight"]) == distilbert().select(["ffn@bottom-2-blocks"])
+    assert distilbert().select(["classifier.weight"]) == ("classifier.weight",)
+    assert distilbert().select(["*"]) == distilbert().names
+
+
+def test_several_selectors_pick_their_union_once_and_in_model_order():
+    selected = distilbert().select(["head", "top-1-blocks", "keys", "*.k_lin.weight", "keys"])
+    assert selected == tuple(
+        name
+        for name in distilbert().names
+        if "k_lin.weight" in name or ".layer.5." in name or not name.startswith("distilbert.")
+    )
+
+
+WORDS = ["key", "matrices", "norms", "head", "block-2", "top-2-blocks", "ffn@blocks-1-3", "*.bias", "embeddings"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from(WORDS), min_size=1))
+def test_a_list_is_the_union_of_its_selectors(words):
+    one_by_one = {name for word in words for name in distilbert().select([word])}
+    assert distilbert().select(words) == tuple(name for name in distilbert().names if name in one_by_one)
+
+
+def test_table_3_of_the_paper():
+    parameter_map = map_parameters(tiny_model("bert", num_hidden_layers=12))
+    excluded = parameter_map.select(["keys", "top-2-blocks", "word-embeddings"])
+    assert len(excluded) == 12 + 2 * 16 - 2 + 1  # both sets hold the keys of the top two blocks
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_default_selection_exists_everywhere_and_is_made_of_matrices(architecture):
+    parameter_map = map_parameters(tiny_model(architecture))
+    selected = parameter_map.select(MATRICES, optional=MATRICES_IF_PRESENT)
+    infos = [parameter_map.info(name) for name in selected]
+    assert all(info.is_matrix for info in infos)
+    assert {info.role for info in infos} <= {*GROUPS["matrices"], Role.POOLER}
+    assert (Role.POOLER in {info.role for info in infos}) == (architecture in ("bert", "albert"))
+    assert {info.block for info in infos if info.role is not Role.POOLER} == set(range(parameter_map.blocks))
+
+
+def test_the_default_selection_of_bert_is_six_matrices_a_block_and_the_pooler():
+    parameter_map = map_parameters(tiny_model("bert"))
+    selected = parameter_map.select(MATRICES, optional=MATRICES_IF_PRESENT)
+    assert len(selected) == 6 * 2 + 1 and selected[-1] == "bert.pooler.dense.weight"
+    assert selected == parameter_map.select(MATRICES) == parameter_map.select(["matrices"], optional=["pooler"])
+
+
+def test_an_encoder_decoder_counts_its_decoder_as_the_deeper_part():
+    parameter_map = map_parameters(tiny_model("t5"))
+    assert all(".decoder.block.1." in name for name in parameter_map.select(["top-1-blocks"]))
+    assert len(parameter_map.select(["keys@block-2"])) == 2  # of itself and of the encoder
+
+
+def test_a_tied_parameter_is_picked_once_by_any_of_its_names():
+    parameter_map = map_parameters(BertForMaskedLM(tiny_config("bert")))
+    words = ("bert.embeddings.word_embeddings.weight",)
+    assert parameter_map.select(["cls.predictions.decoder.weight"]) == words
+    assert parameter_map.select(["word-embeddings", "cls.predictions.decoder.weight"]) == words
+
+
+DISTILBERT_ROLES = (
+    "roles: query, key, value, attention_output, ffn_in, ffn_out, word_embedding, position_embedding, norm, bias, "
+    "head; groups: matrices, attention, ffn, embeddings, encoder, all; blocks: 0-5; or a pattern such as '*.attention.*'"
+)
+
+
+@pytest.mark.parametrize(
+    ("selector", "complaint"),
+    [
+        ("querry", "'querry' matches no role of DistilBertForSequenceClassification; did you mean query? "),
+        ("zzz", "'zzz' matches no role of DistilBertForSequenceClassification; "),
+        ("matrixes", "'matrixes' matches no role of DistilBertForSequenceClassification; did you mean matrices? "),
+        ("blocks", "'blocks' matches no role of DistilBertForSequenceClassification; did you mean block-0? "),
+        ("pooler", "'pooler' picks nothing: DistilBertForSequenceClassification has no such parameters; "),
+        ("ffn_gate", "'ffn_gate' picks nothing: DistilBertForSequenceClassification has no such parameters; "
+         "a gate that shares a matrix with the input has the role ffn_in; "),
+        ("block-6", "'block-6' is outside the model: DistilBertForSequenceClassification has 6 blocks, 0-5; "),
+        ("blocks-4-6", "'blocks-4-6' is outside the model: DistilBertForSequenceClassification has 6 blocks, 0-5; "),
+        ("blocks-3-1", "'blocks-3-1' ends before it begins; write blocks-1-3; "),
+        ("top-9-blocks", "'top-9-blocks' asks for 9 blocks, but DistilBertForSequenceClassification has 6 blocks, "
+         "0-5; "),
+        ("top-0-blocks", "'top-0-blocks' asks for 0 blocks, but DistilBertForSequenceClassification has 6 blocks, "
+         "0-5; "),
+        ("key@block-7", "'block-7' is outside the model: DistilBertForSequenceClassification has 6 blocks, 0-5; "),
+        ("word_embedding@block-0", "'word_embedding@block-0' picks nothing: block-0 holds nothing that "
+         "'word_embedding' picks; "),
+        ("key@value", "'key@value' has no set of blocks after '@'; write block-3, blocks-0-3, top-2-blocks or "
+         "bottom-2-blocks there; "),
+        ("key@", "'key@' has no set of blocks after '@'; write block-3, blocks-0-3, top-2-blocks or "
+         "bottom-2-blocks there; "),
+        ("@block-0", "'@block-0' has nothing before '@'; write ROLE@BLOCKS, as in value@block-0; "),
+        ("", "a selector is empty; "),
+        ("*.qlin.*", "the pattern '*.qlin.*' matches no parameter of DistilBertForSequenceClassification; "),
+        ("clasifier.weight", "the pattern 'clasifier.weight' matches no parameter of "
+         "DistilBertForSequenceClassification; did you mean classifier.weight? "),
+        ("distilbert.transformer.layer.0", "the pattern 'distilbert.transformer.layer.0' matches no parameter of "
+         "DistilBertForSequenceClassification; did you mean distilbert.transformer.layer.0.*? "),
+    ],
+)  # fmt: skip
+def test_a_selector_without_effect_says_what_there_is(selector, complaint):
+    assert error_of([selector], distilbert()) == complaint + DISTILBERT_ROLES
+
+
+def test_all_faults_are_reported_together_and_what_there_is_once():
+    message = error_of(["keys", "querry", "block-6", "*.nope.*", "pooler"], distilbert())
+    assert message.count("roles:") == 1
+    for part in ("'querry'", "'block-6'", "'*.nope.*'", "'pooler'"):
+        assert part in message
+    assert "'keys'" not in message
+
+
+def test_an_empty_list_is_an_error():
+    assert error_of([], distilbert()).startswith("the selection is empty: no selector was given")
+    assert error_of([], distilbert(), optional=("pooler",)).startswith("the selection is empty")
+
+
+def test_a_string_is_not_taken_for_a_list_of_letters():
+    with pytest.raises(SelectionError, match=r"received the string 'keys'; write \['keys'\]"):
+        distilbert().select("keys")
+
+
+def test_an_optional_selector_may_be_absent_but_not_misspelt():
+    assert distilbert().select(["keys"], optional=["pooler"]) == distilbert().select(["keys"])
+    assert distilbert().select(["keys", "poolers"], optional=["pooler", "poolers"]) == distilbert().select(["keys"])
+    assert distilbert().select(["keys"], optional=["head"]) == distilbert().select(["keys", "head"])
+    assert "'poler' matches no role" in error_of(["keys"], distilbert(), optional=("poler",))
+    assert "'block-6' is outside" in error_of(["keys"], distilbert(), optional=("block-6",))
+
+
+def test_a_fused_matrix_explains_why_there_are_no_keys():
+    message = error_of(["keys"], map_parameters(tiny_model("gpt2")))
+    assert message.startswith(
+        "'keys' picks nothing: GPT2ForSequenceClassification has no such parameters, because query, key and value "
+        "are one matrix there, whose role is query_key_value; roles: query_key_value, "
+    )
+    assert message.endswith("blocks: 0-1; or a pattern such as '*.attn.*'")
+
+
+def test_one_block_is_said_in_the_singular():
+    message = error_of(["top-2-blocks"], map_parameters(tiny_model("albert")))
+    assert "asks for 2 blocks, but AlbertForSequenceClassification has 1 block, 0; " in message
+    assert "blocks: 0; or" in message
+
+
+@pytest.mark.parametrize("selector", ["key", "matrices", "attention", "ffn", "embeddings", "pooler", "query@block-0"])
+def test_an_unknown_architecture_says_so_and_which_patterns_work(selector):
+    message = error_of([selector], odd())
+    assert message == (
+        f"'{selector.partition('@')[0]}' cannot be found by role: the architecture of OddForSequenceClassification "
+        "(model_type 'odd') is unknown; select by pattern instead: 'odd.encoder.*.q.weight', "
+        "'odd.encoder.*.experts.*.weight', 'odd.decoder.*.q.weight', 'odd.decoder.*.experts.*.weight'; "
+        "roles: word_embedding, norm, bias, head; groups: encoder, all; blocks: 0-4; or a pattern such as '*.q.*'"
+    )
+
+
+def test_an_unknown_architecture_is_selected_by_pattern_block_and_what_is_known():
+    assert len(odd().select(["odd.encoder.*.experts.*.weight"])) == 6
+    assert odd().select(["word-embeddings"]) == ("odd.words.weight",)
+    assert odd().select(["head"]) == ("score.weight", "score.bias")
+    assert all(name.startswith("odd.decoder.1.") for name in odd().select(["top-1-blocks"]))
+    assert odd().select(["encoder"]) == tuple(name for name in odd().names if name.startswith("odd."))
+    assert odd().select(["all"]) == odd().names
+    assert odd().select(["*.q.*@block-0"]) == ("odd.encoder.0.q.weight", "odd.encoder.0.q.bias")
+    assert odd().select(["*.q.weight"], optional=["pooler"]) == odd().select(["*.q.weight"])
+
+
+def test_a_model_without_blocks_or_names_still_answers():
+    parameter_map = map_parameters(nn.Linear(3, 2, bias=False))
+    assert parameter_map.select(["weight.", "*"], optional=["weight."]) == ("weight",)
+    assert error_of(["block-0"], parameter_map) == (
+        "'block-0' picks nothing: Linear has no blocks; groups: encoder, all; or a pattern such as '*weight'"
+    )
+    assert "the architecture of Linear is unknown; select by pattern instead: 'weight'; " in error_of(
+        ["key"], parameter_map
+    )
+
+
+def test_the_example_pattern_of_an_error_matches_something():
+    for architecture in ARCHITECTURES:
+        parameter_map = map_parameters(tiny_model(architecture))
+        pattern = error_of(["zzz"], parameter_map).rpartition("such as '")[2].removesuffix("'")
+        assert parameter_map.select([pattern])
+
+
+def test_a_name_that_is_no_parameter_cannot_be_looked_up():
+    with pytest.raises(SelectionError, match=r"'nope' is no parameter of DistilBertForSequenceClassification"):
+        distilbert().info("nope")
+
+
+def test_the_function_and_the_method_are_the_same():
+    assert select_parameters(["keys"], distilbert()) == distilbert().select(["keys"])
+
+
+def test_the_room_is_light_to_import():
+    code = (
+        "import sys, supermask.models, supermask.models.selection, supermask.models.mapping, supermask.models.bases; "
+        "from supermask.models import map_parameters, load_base, known_bases; known_bases(); "
+        "print(sorted({'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_what_the_room_offers():
+    import supermask.models as room
+
+    for name in room.__all__:
+        assert getattr(room, name) is not None
+    assert dir(room) == sorted(room.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        room.nothing  # noqa: B018

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from supermask.errors import ConfigurationError, UnknownNameError
+from supermask.models import sources
+from supermask.models.sources import BaseSource, find_source
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    def refuse(*arguments: object, **options: object) -> None:
+        raise socket.gaierror("no network in tests")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(sources.urllib.request, "getproxies", dict)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A hub cache that holds one repository at one commit."""
+    repository = tmp_path / "hub" / "models--someone--some-model"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(COMMIT)
+    (repository / "snapshots" / COMMIT).mkdir(parents=True)
+    (repository / "snapshots" / COMMIT / "config.json").write_text("{}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def message_of(name: str | Path, **options: str) -> str:
+    with pytest.raises(UnknownNameError) as caught:
+        find_source(name, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_folder_is_a_source(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    assert find_source(tmp_path) == BaseSource(str(tmp_path), "folder", str(tmp_path))
+    assert find_source(str(tmp_path)).kind == "folder"
+
+
+def test_a_folder_in_the_home_directory(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    assert find_source(f"~/{tmp_path.name}").location == str(tmp_path)
+
+
+def test_a_folder_without_configuration_is_no_model(tmp_path):
+    assert message_of(tmp_path) == (
+        f"the folder '{tmp_path}' has no config.json, so it is no saved model; pass a local folder with config.json and "
+        "model.safetensors, or an embedded base such as 'minilm-l6'"
+    )
+
+
+@pytest.mark.parametrize("name", ["./nope", "../nope", "/nope/nope", "~/nope", "a/b/c", "a\\b", Path("nope")])
+def test_what_looks_like_a_path_is_not_looked_up_on_the_hub(name, monkeypatch):
+    monkeypatch.setattr(sources, "_on_the_hub", None)
+    assert message_of(name).startswith(f"there is no folder '{name}'; pass a local folder")
+
+
+def test_a_known_name_comes_before_a_folder_of_that_name(tmp_path, monkeypatch):
+    (tmp_path / "minilm-l6").mkdir()
+    (tmp_path / "minilm-l6" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sources, "embedded_folder", lambda base: Path("embedded") / base.name)
+    assert find_source("minilm-l6") == BaseSource("minilm-l6", "embedded", str(Path("embedded/minilm-l6")))
+    assert find_source("./minilm-l6").kind == "folder"
+    assert find_source(Path("minilm-l6")).kind == "folder"
+
+
+def test_a_misspelt_known_name_is_not_looked_up_on_the_hub(monkeypatch):
+    monkeypatch.setattr(sources, "_hub_answers", None)
+    assert message_of("minilm-l7").startswith("there is no base 'minilm-l7'; did you mean minilm-l6? Otherwise pass a")
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_an_empty_name_is_not_the_current_folder(name):
+    assert message_of(name).startswith("the name of the base is empty")
+
+
+def test_a_revision_is_for_the_hub_alone(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match="revision 'main' was given, but .* is not on the hub"):
+        find_source(tmp_path, "main")
+
+
+def test_a_hub_id_is_resolved_to_its_commit(offline, cache):
+    expected = BaseSource("someone/some-model", "hub", "someone/some-model", COMMIT, local_files_only=True)
+    assert find_source("someone/some-model") == expected
+    assert find_source("someone/some-model", "main") == expected
+    assert find_source("someone/some-model", COMMIT) == expected
+
+
+def test_without_network_an_unknown_id_is_a_short_error_at_once(offline, cache):
+    assert message_of("someone/other-model") == (
+        "'someone/other-model' is neither a folder nor in the cache, and the hub cannot be reached; pass a local folder "
+        "with config.json and model.safetensors, or an embedded base such as 'minilm-l6'"
+    )
+    assert "neither a folder nor in the cache" in message_of("someone/some-model", revision="v2")
+    assert "neither a folder nor a hub id" in message_of("so me/model")
+
+
+def test_the_offline_switch_of_the_hub_is_kept(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(socket, "getaddrinfo", None)
+    assert not sources._hub_answers()
+
+
+def test_behind_a_proxy_names_need_not_resolve_here(offline, monkeypatch):
+    monkeypatch.setattr(sources.urllib.request, "getproxies", lambda: {"https": "http://proxy"})
+    assert sources._hub_answers()
+
+
+def test_a_host_name_that_resolves_answers(monkeypatch):
+    asked = []
+    monkeypatch.setattr(sources.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "https://hub.example:8443/path")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *place: asked.append(place))
+    assert sources._hub_answers()
+    assert asked == [("hub.example", 8443)]
+
+
+@pytest.mark.parametrize(
+    ("error", "complaint"),
+    [
+        ("GatedRepoError", "the hub repository 'a/b' wants its terms accepted"),
+        ("RepositoryNotFoundError", "the hub has no repository 'a/b'; "),
+        ("RevisionNotFoundError", "the hub repository 'a/b' has no revision 'v9'; "),
+        ("RemoteEntryNotFoundError", "the hub repository 'a/b' has no config.json; "),
+        ("OSError", "'a/b' could not be fetched from the hub (disk full); "),
+    ],
+)
+def test_what_the_hub_answers_is_said_in_one_line(error, complaint, monkeypatch):
+    import huggingface_hub
+
+    def answer(*arguments: object, **options: object) -> str:
+        if error == "OSError":
+            raise OSError("disk full\nmore")
+        kind = getattr(huggingface_hub.errors, error)
+        raise kind.__new__(kind)
+
+    monkeypatch.setattr(sources, "_hub_answers", lambda: True)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", answer)
+    assert message_of("a/b", revision="v9").startswith(complaint)
