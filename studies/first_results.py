@@ -66,7 +66,8 @@ def one_run(task: str, name: str, seed: int, arguments: argparse.Namespace) -> b
     target.parent.mkdir(parents=True, exist_ok=True)
     result.record.save(target)
     if name in KEEP_DELTA:
-        shutil.copyfile(arguments.output / label / "delta" / "delta.safetensors", target.with_suffix(".delta.safetensors"))
+        stored = arguments.output / label / "delta" / "delta.safetensors"
+        shutil.copyfile(stored, target.with_suffix(".delta.safetensors"))
     print(f"{label}: {result.record.scores} in {result.record.train_seconds:.0f} s", flush=True)
     return True
 
@@ -79,8 +80,8 @@ def table(arguments: argparse.Namespace) -> int:
     if not records:
         print(f"{arguments.results}: holds no records", file=sys.stderr)
         return 2
-    print("| task, metric | method | seeds | score | sampled (sd over 10 draws) | zeros | sampled zeros | delta | train |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| task, metric | method | seeds | score | sampled (10 draws) | zeros | sampled zeros | delta | train |")
+    print("|---" * 9 + "|")
     for task in TASKS:
         for name in METHODS:
             if (task, name) in records:

@@ -12,7 +12,7 @@ SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[UNK]", "[MASK]")  # ids 0 to 4, as the t
 
 
 def tiny_tokenizer() -> Any:
-    """A word-level tokenizer over the vocabulary of the tiny models; every input ends in [EOS], as T5's head needs it."""
+    """A word-level tokenizer over the tiny models' vocabulary; every input ends in [EOS], as T5's head needs it."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""Keep masks written and read by docs/FORMAT.md alone: slow, in Python's whole numbers, sharing no code with the package."""
+"""Keep masks written and read by docs/FORMAT.md alone: slow, in Python's whole numbers, no code shared."""
 
 from __future__ import annotations
 

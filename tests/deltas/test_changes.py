@@ -5,9 +5,10 @@ import struct
 
 import pytest
 import torch
+from torch import Tensor
+
 from supermask.deltas import Change, DenseValues, KeepMask, SparseValues
 from supermask.errors import ConfigurationError
-from torch import Tensor
 
 
 def bits(tensor: Tensor) -> list[int]:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from supermask.deltas import codec
-from supermask.deltas.codec import decode_keep_mask, encode_keep_mask, escape_limit, gap_frequencies, is_storable_shape
-from supermask.errors import ConfigurationError, DeltaFormatError
 from torch import Tensor
 
 from deltas import reference_codec
+from supermask.deltas import codec
+from supermask.deltas.codec import decode_keep_mask, encode_keep_mask, escape_limit, gap_frequencies, is_storable_shape
+from supermask.errors import ConfigurationError, DeltaFormatError
 
 ARRANGEMENTS = (
     "random",
@@ -83,7 +83,8 @@ def test_the_integer_model_is_the_geometric_law_rounded(weights: int, rarer: int
     other = Fraction(weights - rarer, weights)
     worst = 1 - Fraction(limit + 2, 2**24)
     for gap in (0, 1, limit // 2, limit - 1):
-        assert frequencies[gap] >= max(1, worst * 2**24 * other**gap * (1 - other))
+        assert frequencies[gap] >= 1
+        assert frequencies[gap] >= worst * 2**24 * other**gap * (1 - other)
     assert frequencies[limit] >= worst * 2**24 * other**limit
 
 
@@ -191,8 +192,8 @@ def word(*values: int) -> bytes:
         (word(1), "claims 1 escapes"),
         (word(2**32 - 1), "claims 4294967295 escapes"),
         (word(0, 5, 0), "ends in a zero word"),
-        (word(0, 2**32 - 1, 2**32 - 1, 1), "behind|does not code"),
-        (word(0, 7, 7, 7, 7, 7, 7), "does not code"),
+        (word(0, 7, 7, 7, 7, 7, 7), "points behind its 4 weights"),
+        (word(0, 7), "does not code"),
     ],
 )
 def test_hostile_payloads_are_refused(payload: bytes, message: str) -> None:
@@ -243,11 +244,11 @@ def test_a_changed_payload_never_gives_the_same_mask(seed: int, data: st.DataObj
 
 def test_memory_is_bounded_by_the_shape_and_not_by_the_payload() -> None:
     weights = 1 << 22
-    hostile = [word(0), word(0, 1), word((weights // 2) // 16), np.random.default_rng(0).bytes(4000)]
+    hostile = [word(0, 1), word(weights // 32), word(0) + np.random.default_rng(0).bytes(4000)]
     tracemalloc.start()
     for payload in hostile:
         with pytest.raises(DeltaFormatError):
-            decode_keep_mask(payload, (weights,), weights // 2 - 1 if len(payload) != 4 else 5)
+            decode_keep_mask(payload, (weights,), weights // 2)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < weights + (48 << 20)

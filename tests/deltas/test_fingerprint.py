@@ -5,11 +5,11 @@ import struct
 
 import pytest
 import torch
-from supermask.deltas.fingerprint import base_fingerprint, fingerprint, named_tensors, require_same_base
-from supermask.errors import BaseMismatchError, ConfigurationError, DeltaStateError
 from torch import Tensor, nn
 
 from deltas.tiny_deltas import HEAD, tiny_model
+from supermask.deltas.fingerprint import base_fingerprint, fingerprint, named_tensors, require_same_base
+from supermask.errors import BaseMismatchError, ConfigurationError, DeltaStateError
 
 
 def test_the_digest_by_hand() -> None:

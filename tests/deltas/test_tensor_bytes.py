@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+
 from supermask.deltas.tensor_bytes import STORED_DTYPES, as_bits, as_bytes, from_bytes
 from supermask.errors import DeltaFormatError
 

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from supermask.deltas import ChangePlace, DenseValues, KeepMask, SparseValues, TaskDelta, base_fingerprint
 from torch import Tensor, nn
+
+from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, SparseValues, TaskDelta, base_fingerprint
 
 HEAD = ("classifier.weight", "classifier.bias")
 
@@ -57,7 +58,7 @@ def tiny_delta(model: nn.Module, **described: Any) -> TaskDelta:
     """A keep mask, sparse values, dense values and a head, of the model's own dtype."""
     dtype = next(model.parameters()).dtype
     keep = pattern((8, 6), 3)
-    changes = {
+    changes: dict[str, Change] = {
         "dense.weight": KeepMask(pattern((8, 8), 4)),
         "embedding.weight": KeepMask(~pattern((12, 8), 7)),
         "transposed.weight": SparseValues(keep, torch.linspace(-2, 2, int(keep.sum())).to(dtype)),
@@ -85,7 +86,7 @@ def snapshot(model: nn.Module) -> dict[str, bytes]:
 
 
 def surface(model: nn.Module) -> dict[str, tuple[int, bool, bool, tuple[int, ...]]]:
-    """What applying a delta must leave alone: which parameter stands where, its gradient flag, its strides, the mode."""
+    """What applying a delta must leave alone: which parameter stands where, gradient flags, strides, the mode."""
     return {
         name: (id(parameter), parameter.requires_grad, model.training, parameter.stride())
         for name, parameter in model.named_parameters(remove_duplicate=False)

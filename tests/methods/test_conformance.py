@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from supermask.deltas import TaskDelta
-from supermask.methods import METHODS, Attachment, Freezing, Method, make_optimizer, method_from_description
 from torch import Tensor, nn
 
+from supermask.deltas import TaskDelta
+from supermask.methods import METHODS, Attachment, Freezing, Method, make_optimizer, method_from_description
 from tiny_models import ARCHITECTURES, tiny_batch, tiny_model
 
 STEPS = 3

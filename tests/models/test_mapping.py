@@ -254,11 +254,8 @@ def test_every_parameter_has_the_role_and_block_of_the_table(architecture):
     blocks = BLOCKS.get(architecture, 2)
     assert found(model) == expected(TABLES[architecture], 2 if architecture == "t5" else blocks)
     parameter_map = map_parameters(model)
-    assert parameter_map.unnamed == ()
-    assert parameter_map.blocks == blocks
-    assert parameter_map.known
-    assert parameter_map.model_type == architecture
-    assert parameter_map.architecture == type(model).__name__
+    assert (parameter_map.unnamed, parameter_map.blocks, parameter_map.known) == ((), blocks, True)
+    assert (parameter_map.model_type, parameter_map.architecture) == (architecture, type(model).__name__)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -55,12 +55,14 @@ def test_a_folder_in_the_home_directory(tmp_path, monkeypatch):
 
 def test_a_folder_without_configuration_is_no_model(tmp_path):
     assert message_of(tmp_path) == (
-        f"the folder '{tmp_path}' has no config.json, so it is no saved model; pass a local folder with config.json and "
-        "model.safetensors, or an embedded base such as 'minilm-l6'"
+        f"the folder '{tmp_path}' has no config.json, so it is no saved model; pass a local folder with config.json "
+        "and model.safetensors, or an embedded base such as 'minilm-l6'"
     )
 
 
-@pytest.mark.parametrize("name", ["./nope", "../nope", "/nope/nope", "~/nope", "a/b/c", "a\\b", Path("nope")])
+@pytest.mark.parametrize(
+    "name", ["./nope", "../nope", "/nope/nope", "~/nope", "~nobody-of-that-name/x", "a/b/c", "a\\b", Path("nope")]
+)
 def test_what_looks_like_a_path_is_not_looked_up_on_the_hub(name, monkeypatch):
     monkeypatch.setattr(sources, "_on_the_hub", None)
     assert message_of(name).startswith(f"there is no folder '{name}'; pass a local folder")
@@ -88,7 +90,7 @@ def test_an_empty_name_is_not_the_current_folder(name):
 
 def test_a_revision_is_for_the_hub_alone(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ConfigurationError, match="revision 'main' was given, but .* is not on the hub"):
+    with pytest.raises(ConfigurationError, match=r"revision 'main' was given, but .* is not on the hub"):
         find_source(tmp_path, "main")
 
 
@@ -101,8 +103,8 @@ def test_a_hub_id_is_resolved_to_its_commit(offline, cache):
 
 def test_without_network_an_unknown_id_is_a_short_error_at_once(offline, cache):
     assert message_of("someone/other-model") == (
-        "'someone/other-model' is neither a folder nor in the cache, and the hub cannot be reached; pass a local folder "
-        "with config.json and model.safetensors, or an embedded base such as 'minilm-l6'"
+        "'someone/other-model' is neither a folder nor in the cache, and the hub cannot be reached; pass a local "
+        "folder with config.json and model.safetensors, or an embedded base such as 'minilm-l6'"
     )
     assert "neither a folder nor in the cache" in message_of("someone/some-model", revision="v2")
     assert "neither a folder nor a hub id" in message_of("so me/model")

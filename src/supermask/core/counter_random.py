@@ -25,7 +25,9 @@ __all__ = ["KeyWords", "key_words", "random_bits16"]
 
 KeyWords = tuple[int, int]
 
-_CHUNK_CPU = 1 << 16  # 256 KiB of int32: two such buffers stay in a core's L2 cache
+# 128 KiB of int32, so that the buffers stay in a core's cache; and no more than what torch does on one thread, because
+# splitting work as small as this over threads costs several times what it saves once the cores are busy.
+_CHUNK_CPU = 1 << 15
 _CHUNK_DEVICE = 1 << 24
 _MULTIPLIERS = (0x21F0AAAD, 0xD35A2D97, 0x85EBCA6B)
 

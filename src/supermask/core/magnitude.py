@@ -79,7 +79,8 @@ def global_magnitude_keep_masks(weights: Mapping[str, Tensor], *, sparsity: floa
         ConfigurationError: as `magnitude_keep_mask`.
 
     Example:
-        >>> masks = global_magnitude_keep_masks({"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([9.0, 8.0])}, sparsity=0.5)
+        >>> weights = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([9.0, 8.0])}
+        >>> masks = global_magnitude_keep_masks(weights, sparsity=0.5)
         >>> masks["a"].tolist(), masks["b"].tolist()
         ([False, False], [True, True])
     """
@@ -88,5 +89,5 @@ def global_magnitude_keep_masks(weights: Mapping[str, Tensor], *, sparsity: floa
     joint = magnitude_keep_mask(
         torch.cat([weight.detach().reshape(-1) for weight in weights.values()]), sparsity=sparsity
     )
-    pieces = joint.split([weight.numel() for weight in weights.values()])
+    pieces = torch.split(joint, [weight.numel() for weight in weights.values()])
     return {name: piece.reshape(weights[name].shape) for name, piece in zip(weights, pieces, strict=True)}

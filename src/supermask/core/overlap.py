@@ -51,7 +51,8 @@ def zero_overlap(first_keep_mask: Tensor, second_keep_mask: Tensor) -> ZeroOverl
     """
     if first_keep_mask.shape != second_keep_mask.shape:
         raise ConfigurationError(
-            f"overlap needs masks of one shape, received {tuple(first_keep_mask.shape)} and {tuple(second_keep_mask.shape)}"
+            "overlap needs masks of one shape, received "
+            f"{tuple(first_keep_mask.shape)} and {tuple(second_keep_mask.shape)}"
         )
     shared = int((~first_keep_mask & ~second_keep_mask).count_nonzero())
     zeros = zero_count(first_keep_mask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor
@@ -56,10 +56,11 @@ def masked_weight(
         raise ConfigurationError(f"a keep mask is boolean, True = survives; received {keep_mask.dtype}")
     if gradient not in get_args(GradientConvention):
         raise ConfigurationError(f"gradient is one of {', '.join(get_args(GradientConvention))}; received {gradient!r}")
-    masked: Tensor = _MaskedWeight.apply(weight, mask_logits, keep_mask, gradient == "through")
+    masked: Tensor = _MaskedWeight.apply(weight, mask_logits, keep_mask, gradient == "through")  # type: ignore[no-untyped-call]
     return masked
 
 
+@final
 class _MaskedWeight(torch.autograd.Function):
     # A formula such as `mask + p - p.detach()` would leave values near 1 that are not 1; here the forward pass is
     # exact.

@@ -79,7 +79,7 @@ def gap_frequencies(weights: int, rarer: int) -> list[int]:
     """The coder's frequency table: how many of 2^24 go to each gap below the limit, and to the escape.
 
     With S₀ = 2^60, S_{g+1} = floor(S_g (N - k) / N) and L the limit, the cumulative frequency of gap g is
-    g + floor((2^24 - L - 1) (2^60 - S_g) / 2^60). Every symbol so gets at least (1 - (L + 1) / 2^24) of its ideal
+    g + floor((2^24 - L - 1) (2^60 - S_g) / 2^60). Every symbol so gets at least (1 - (L + 2) / 2^24) of its ideal
     frequency, and costs at most 0.00009 bits more than ideal.
 
     Args:

@@ -23,9 +23,9 @@ _attached: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 class Attachment(ABC):
     """One method on one model, from `attach_` to `detach_`.
 
-    In a training loop of your own: `begin_training` once, `begin_step` before each forward pass, an optimizer from `param_groups`,
-    `after_step` after each of its steps, then `extract` and `detach_`. `supermask.methods.make_optimizer` and
-    `supermask.training.MethodCallback` make these calls for you.
+    In a training loop of your own: `begin_training` once, `begin_step` before each forward pass, an optimizer from
+    `param_groups`, `after_step` after each of its steps, then `extract` and `detach_`.
+    `supermask.methods.make_optimizer` and `supermask.training.MethodCallback` make these calls for you.
 
     Args:
         model: the model, changed in place.
@@ -82,7 +82,8 @@ class Attachment(ABC):
             eps: Adam's epsilon, of weights and head.
 
         Returns:
-            Groups `weights`, `weights_no_decay`, `head` and `head_no_decay`, as far as they are not empty. `Supermask` adds `mask_logits`.
+            Groups `weights`, `weights_no_decay`, `head` and `head_no_decay`, as far as they are not empty. `Supermask`
+            adds `mask_logits`.
         """
         undecayed = {info.name for info in self.parameters.infos if info.role in (Role.NORM, Role.BIAS)}
         head = set(self.parameters.head)
@@ -112,7 +113,8 @@ class Attachment(ABC):
 
     @contextlib.contextmanager
     def evaluating(self, draw: int | None = None) -> Iterator[None]:
-        """Evaluate the task model without gradients: with its deterministic mask, or with the mask of one numbered draw.
+        """Evaluate the task model without gradients: with its deterministic mask, or with the mask of one numbered
+        draw.
 
         Raises:
             DeltaStateError: if a draw is asked for and the method does not sample.

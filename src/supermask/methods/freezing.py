@@ -19,8 +19,8 @@ __all__ = ["Freezing"]
 class Freezing(Method):
     """Train everything but the excluded groups.
 
-    Full fine-tuning is the end that freezes nothing, `Freezing()`; head-only training is the end that freezes the whole encoder,
-    `Freezing.head_only()`. The delta stores the groups that moved.
+    Full fine-tuning is the end that freezes nothing, `Freezing()`; head-only training is the end that freezes the whole
+    encoder, `Freezing.head_only()`. The delta stores the groups that moved.
 
     Args:
         exclude: selectors of the groups that stay at pretrained values.

@@ -20,13 +20,13 @@ __all__ = ["Method"]
 class Method(Configuration, ABC):
     """A way to learn a task while constraining what may change.
 
-    A method is settings alone; `attach_` puts them to work on a live model. Methods compose through `exclude`: whatever the method
-    does elsewhere, excluded weights stay at their pretrained values and are neither trained, masked nor pruned. The task head is
-    always trained and never constrained.
+    A method is settings alone; `attach_` puts them to work on a live model. Methods compose through `exclude`: whatever
+    the method does elsewhere, excluded weights stay at their pretrained values and are neither trained, masked nor
+    pruned. The task head is always trained and never constrained.
 
     Args:
-        exclude: selectors of weights to leave as they are, for example `["key", "top-2-blocks", "word_embedding"]`, the rows (1) to
-            (3) of the paper's Table 3.
+        exclude: selectors of weights to leave as they are, for example `["key", "top-2-blocks", "word_embedding"]`, the
+            rows (1) to (3) of the paper's Table 3.
     """
 
     kind: ClassVar[str]

@@ -24,9 +24,9 @@ def make_optimizer(
 ) -> torch.optim.AdamW:
     """AdamW that clips before each step and restores the attachment's constraint after it.
 
-    Both happen inside `optimizer.step()`, so they hold in any loop: plain, `transformers.Trainer`, accelerate, with a gradient
-    scaler or without. Mask logits are clipped apart from weights and head: their gradients are of another size, and one joint norm
-    would let either starve the other.
+    Both happen inside `optimizer.step()`, so they hold in any loop: plain, `transformers.Trainer`, accelerate, with a
+    gradient scaler or without. Mask logits are clipped apart from weights and head: their gradients are of another
+    size, and one joint norm would let either starve the other.
 
     Args:
         attachment: the method at work.
@@ -35,8 +35,8 @@ def make_optimizer(
         weight_decay: of matrices that train by value; mask logits, biases and norms are never decayed.
         eps: Adam's epsilon for weights and head; mask logits have their method's own.
         max_grad_norm: largest L2 norm of the gradients, of mask logits and of all else; 0 clips nothing.
-        fused: torch's fused Adam kernels; not with a float16 gradient scaler, which would hand over unscaled gradients too late to
-            clip. By default where every parameter is float32.
+        fused: torch's fused Adam kernels; not with a float16 gradient scaler, which would hand over unscaled gradients
+            too late to clip. By default where every parameter is float32.
 
     Returns:
         The optimizer; put a learning-rate schedule on it as on any other.

@@ -26,9 +26,9 @@ _Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 class Pruning(Method):
     """Zero the smallest weights step by step while training the rest.
 
-    Sparsity follows the cubic schedule from 0 at `begin` to `sparsity` at `end`, re-ranked every `period` steps, and the mask is put
-    back after every optimizer step, because Adam's momentum and weight decay would revive pruned weights. The final count of zeros
-    is exact to one weight. The delta stores the keep mask and the surviving values.
+    Sparsity follows the cubic schedule from 0 at `begin` to `sparsity` at `end`, re-ranked every `period` steps, and
+    the mask is put back after every optimizer step, because Adam's momentum and weight decay would revive pruned
+    weights. The final count of zeros is exact to one weight. The delta stores the keep mask and the surviving values.
 
     Args:
         sparsity: final fraction of zeros among the selected weights.
@@ -43,8 +43,8 @@ class Pruning(Method):
         >>> Pruning(sparsity=0.3, exclude="word_embedding").sparsity
         0.3
 
-    Source: section 3.3, "Sparse (L0-small) fine-tuning", and Figure 8 of the paper; schedule of Zhu and Gupta (2017). The paper
-    states neither begin, end nor period: these defaults are ours.
+    Source: section 3.3, "Sparse (L0-small) fine-tuning", and Figure 8 of the paper; schedule of Zhu and Gupta (2017).
+    The paper states neither begin, end nor period: these defaults are ours.
     """
 
     kind: ClassVar[str] = "pruning"
@@ -72,7 +72,10 @@ class Pruning(Method):
 
 @final
 class PruningAttachment(Attachment):
-    """`Pruning` at work. Keep masks live as buffers on their modules, so checkpoints carry them and resuming goes on exactly."""
+    """`Pruning` at work.
+
+    Keep masks live as buffers on their modules, so checkpoints carry them and a resumed run goes on exactly.
+    """
 
     def __init__(
         self,

@@ -43,7 +43,8 @@ def constrained_matrices(
         verb: what will be done to them, for the message.
 
     Raises:
-        SelectionError: if a selector matches nothing, nothing is left, or something selected is no matrix or belongs to the head.
+        SelectionError: if a selector matches nothing, nothing is left, or something selected is no matrix or belongs to
+            the head.
     """
     if not select:
         raise SelectionError(
@@ -53,12 +54,13 @@ def constrained_matrices(
     matrices = tuple(info for info in parameters.infos if info.name in names)
     if not matrices:
         raise SelectionError(
-            f"nothing is left to {verb}: select {list(select)} less exclude {list(exclude)} is empty; widen one or narrow the other"
+            f"nothing is left to {verb}: select {list(select)} less exclude {list(exclude)} is empty; widen one or "
+            "narrow the other"
         )
     unfit = [info.name for info in matrices if not info.is_matrix or info.name in parameters.head]
     if unfit:
         raise SelectionError(
-            f"cannot {verb} {', '.join(unfit[:3])}{' ...' if len(unfit) > 3 else ''}: only matrices of linear and embedding layers "
-            f"outside the head; select roles such as {list(select[:1]) or ['matrices']} that name matrices"
+            f"cannot {verb} {', '.join(unfit[:3])}{' ...' if len(unfit) > 3 else ''}: only matrices of linear and "
+            "embedding layers outside the head can be; select roles that name matrices, such as 'matrices' or 'value'"
         )
     return matrices

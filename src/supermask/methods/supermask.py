@@ -34,27 +34,29 @@ __all__ = ["Supermask", "initial_mask_logits"]
 class Supermask(Method):
     """Learn only which pretrained weights to switch off.
 
-    Each selected weight gets a mask logit ν; a forward pass in training draws μ ~ Bern(σ(ν)) and uses θ̃ ⊙ μ, and the gradient
-    reaches ν straight through the draw. All weights stay frozen. The delta stores the thresholded mask, ν > 0, and the head.
+    Each selected weight gets a mask logit ν; a forward pass in training draws μ ~ Bern(σ(ν)) and uses θ̃ ⊙ μ, and the
+    gradient reaches ν straight through the draw. All weights stay frozen. The delta stores the thresholded mask, ν > 0,
+    and the head.
 
     Args:
         select: selectors of the matrices that are masked.
         exclude: selectors of weights that are not masked.
         train: selectors of further weights whose values train beside the mask, for example `["norm", "bias"]`.
-        initial_sparsity: fraction of each matrix, smallest magnitudes first, that starts at ν = -init_logit; the rest starts at
-            +init_logit. It steers the final sparsity, softly.
+        initial_sparsity: fraction of each matrix, smallest magnitudes first, that starts at ν = -init_logit; the rest
+            starts at +init_logit. It steers the final sparsity, softly.
         init_logit: |ν| at the start. At 5 a draw drops 0.67 % of the weights before anything is learnt.
         learning_rate: of ν under Adam.
-        eps: Adam's epsilon for ν. It decides which weights may flip: far above the typical gradient only weights with consistently
-            large gradients move, far below every ν walks a learning rate a step and zeros spread at random.
+        eps: Adam's epsilon for ν. It decides which weights may flip: far above the typical gradient only weights with
+            consistently large gradients move, far below every ν walks a learning rate a step and zeros spread at
+            random.
         gradient: the straight-through convention, see `supermask.core.masked_weight`.
 
     Example:
         >>> Supermask(initial_sparsity=0.3, exclude=["key", "top-2-blocks"]).initial_sparsity
         0.3
 
-    Source: section 3.3, "Supermask training as fine-tuning", and Appendices C and D of the paper. The paper gives the learning rate
-    and init_logit; eps and gradient are not stated there.
+    Source: section 3.3, "Supermask training as fine-tuning", and Appendices C and D of the paper. The paper gives the
+    learning rate and init_logit; eps and gradient are not stated there.
     """
 
     kind: ClassVar[str] = "supermask"
@@ -74,7 +76,7 @@ class Supermask(Method):
         both = trained & {info.name for info in masked}
         if both:
             raise SelectionError(
-                f"{sorted(both)[0]!r} is selected both to be masked and to train by value; exclude it from one of the two"
+                f"{min(both)!r} is selected both to be masked and to train by value; narrow select or train"
             )
         return SupermaskAttachment(
             model,
@@ -87,7 +89,8 @@ class Supermask(Method):
 
 
 def initial_mask_logits(weight: Tensor, *, initial_sparsity: float, init_logit: float) -> Tensor:
-    """ν at the start: -init_logit for the smallest magnitudes, +init_logit for the rest (a soft magnitude-pruning mask).
+    """ν at the start: -init_logit for the smallest magnitudes, +init_logit for the rest (a soft magnitude-pruning
+    mask).
 
     Args:
         weight: θ̃, any shape.
@@ -120,7 +123,7 @@ class MaskClock:
 
 @final
 class MaskedWeight(nn.Module):
-    """The parametrization on one weight: in training a sampled mask, in evaluation the thresholded one or a numbered draw."""
+    """The parametrization on a weight: a sampled mask in training; the thresholded or a numbered draw in evaluation."""
 
     def __init__(self, mask_logits: Tensor, *, name: str, clock: MaskClock, gradient: GradientConvention) -> None:
         super().__init__()
@@ -186,7 +189,7 @@ class SupermaskAttachment(Attachment):
     def param_groups(
         self, *, learning_rate: float, head_learning_rate: float, weight_decay: float = 0.0, eps: float = 1e-6
     ) -> list[dict[str, Any]]:
-        """As `Attachment.param_groups`, with the group `mask_logits`: its own learning rate and eps, and never any decay."""
+        """As `Attachment.param_groups`, and `mask_logits`: with its own learning rate and eps, and never any decay."""
         others = super().param_groups(
             learning_rate=learning_rate, head_learning_rate=head_learning_rate, weight_decay=weight_decay, eps=eps
         )
@@ -201,7 +204,7 @@ class SupermaskAttachment(Attachment):
 
     @contextlib.contextmanager
     def evaluating(self, draw: int | None = None) -> Iterator[None]:
-        """Evaluate with the thresholded mask, or with numbered draw `draw`; each mask is applied once, not for every batch."""
+        """Evaluate with the thresholded mask or a numbered draw; a mask is applied once, not for every batch."""
         self._clock.evaluation = None if draw is None else self._evaluation_key(draw)
         try:
             with super().evaluating(draw), parametrize.cached():

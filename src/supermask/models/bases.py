@@ -84,9 +84,12 @@ def load_base(
         SelectionError: If a pattern of `allow_new` matches nothing.
         ConfigurationError: If an argument is out of range or the folder's configuration or tokenizer is unusable.
 
-    >>> base = load_base("minilm-l6", num_labels=3)                                         # doctest: +SKIP
-    >>> base.source, base.new                                                               # doctest: +SKIP
+    >>> base = load_base("minilm-l6", num_labels=3)  # doctest: +SKIP
+    >>> base.source, base.new  # doctest: +SKIP
     ('embedded', ('classifier.weight', 'classifier.bias'))
+    >>> load_base("minilm-l7", num_labels=3)
+    Traceback (most recent call last):
+    supermask.errors.UnknownNameError: there is no base 'minilm-l7'; did you mean minilm-l6? Otherwise pass ...
     """
     torch_dtype = _validated(num_labels, regression, seed, dtype)
     source = find_source(name_or_path, revision)

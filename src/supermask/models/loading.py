@@ -113,9 +113,8 @@ def _place(source: BaseSource) -> dict[str, Any]:
 def _config(source: BaseSource, num_labels: int, regression: bool) -> PretrainedConfig:
     from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoConfig
 
-    problem_type = "regression" if regression else "single_label_classification"
     try:
-        config = AutoConfig.from_pretrained(**_place(source), num_labels=num_labels, problem_type=problem_type)
+        config = AutoConfig.from_pretrained(**_place(source))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"the config.json of '{source.name}' cannot be used: {first_line(error)}") from error
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
@@ -123,6 +122,9 @@ def _config(source: BaseSource, num_labels: int, regression: bool) -> Pretrained
             f"'{source.name}' is a model of type '{config.model_type}', of which transformers makes no sequence "
             "classifier; choose a text encoder or decoder"
         )
+    # Set afterwards, as a saved classifier's own task may contradict ours halfway.
+    config.problem_type = "regression" if regression else "single_label_classification"
+    config.num_labels = num_labels
     return config
 
 

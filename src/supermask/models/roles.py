@@ -167,8 +167,8 @@ class ParameterMap:
 
         Args:
             selectors: What to pick. Each must pick something.
-            optional: What to pick if the model has it: selectors, here or also in `selectors`, that may pick nothing.
-                A misspelt one is still an error.
+            optional: Those of the selectors that may pick nothing because the model has nothing of the kind; they add
+                nothing by themselves, and a misspelt selector stays an error.
 
         Returns:
             Parameter names in model order, each once.

@@ -90,8 +90,8 @@ def select_parameters(
     Args:
         selectors: What to pick, in the grammar of this module. Each must pick something.
         parameter_map: The parameters of the model.
-        optional: Selectors, here or also in `selectors`, that may pick nothing because the model has nothing of the
-            kind.
+        optional: Those of the selectors that may pick nothing because the model has nothing of the kind; they add
+            nothing by themselves.
 
     Returns:
         Parameter names in model order, each once.
@@ -117,7 +117,7 @@ def select_parameters(
     tolerated = {_normalised(selector) for selector in optional}
     picked: set[str] = set()
     faults: list[str] = []
-    for selector in dict.fromkeys((*selectors, *optional)):
+    for selector in dict.fromkeys(selectors):
         try:
             picked.update(info.name for info in _pick(selector, parameter_map))
         except _Fault as fault:

@@ -61,7 +61,7 @@ def find_source(name_or_path: str | Path, revision: str | None = None) -> BaseSo
     if not name.strip():
         raise UnknownNameError(f"the name of the base is empty; {_OTHERWISE}")
     known = find_known_base(name) if isinstance(name_or_path, str) else None
-    folder = Path(name_or_path).expanduser()
+    folder = Path(os.path.expanduser(name_or_path))  # noqa: PTH111 (Path.expanduser raises for an unknown user)
     if known is None and not folder.is_dir():
         if _looks_like_a_path(name_or_path):
             raise UnknownNameError(f"there is no folder '{name}'; {_OTHERWISE}")

@@ -36,7 +36,7 @@ def zeros_figure(table: ZerosTable, *, title: str) -> Figure:
     figure_class = _figure_class()
     percent = _percentages(table)
     rows, columns = len(table.roles), len(table.blocks)
-    figure = figure_class(figsize=(2.4 + 0.62 * (columns + 1), 1.5 + 0.42 * (rows + 1)), layout="constrained")
+    figure: Figure = figure_class(figsize=(2.4 + 0.62 * (columns + 1), 1.5 + 0.42 * (rows + 1)), layout="constrained")
     axes = figure.subplots()
     drawn = [[value if value is not None else float("nan") for value in row] for row in percent]
     image = axes.imshow(drawn, cmap="cividis", aspect="auto", vmin=0.0)
@@ -76,12 +76,12 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def _percentages(table: ZerosTable) -> list[list[float | None]]:
-    """Sparsity in percent: a row a role and one for all, a column a block and one for all; None where there is nothing."""
+    """Sparsity in percent, roles down and blocks across, with a row and a column for all; None where nothing is."""
     rows: list[list[float | None]] = []
     for role in table.roles:
         cells = [table.cells.get((role, block)) for block in table.blocks]
-        rows.append([100 * cell.sparsity if cell else None for cell in cells] + [100 * table.of_role(role).sparsity])
-    rows.append([100 * table.of_block(block).sparsity for block in table.blocks] + [100 * table.total.sparsity])
+        rows.append([*(100 * cell.sparsity if cell else None for cell in cells), 100 * table.of_role(role).sparsity])
+    rows.append([*(100 * table.of_block(block).sparsity for block in table.blocks), 100 * table.total.sparsity])
     return rows
 
 

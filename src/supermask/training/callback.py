@@ -17,8 +17,8 @@ __all__ = ["MethodCallback"]
 class MethodCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
     """Tells an attachment which step comes next.
 
-    For a Trainer of your own: pass this callback and `optimizers=(make_optimizer(attachment), None)`. Nothing else is needed; the
-    constraint itself is kept by the optimizer. `attachment.statistics()` has what is worth logging.
+    For a Trainer of your own: pass this callback and `optimizers=(make_optimizer(attachment), None)`. Nothing else is
+    needed; the constraint itself is kept by the optimizer. `attachment.statistics()` has what is worth logging.
 
     Args:
         attachment: the method at work on the Trainer's model.

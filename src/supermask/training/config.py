@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, final
+from typing import Annotated, Any, Literal, final
 
 from pydantic import Field, model_validator
 
@@ -27,16 +27,16 @@ class TrainingConfig(Configuration):
         gradient_accumulation: micro-batches that a batch is split into; must divide `batch_size`.
         learning_rate: peak, of weights that train by value. The learning rate of mask logits belongs to `Supermask`.
         head_learning_rate: peak, of the task head.
-        head_bias: where the head's last bias starts. `base_rate` starts it at the training labels' mean (regression) or log
-            frequencies (classes), so that the first steps need not teach the constant answer to the whole model; `as_loaded`
-            leaves it as the base came.
+        head_bias: where the head's last bias starts. `base_rate` starts it at the training labels' mean (regression) or
+            log frequencies (classes), so that the first steps need not teach the constant answer to the whole model;
+            `as_loaded` leaves it as the base came.
         warmup: fraction of all steps in which learning rates rise from 0; they fall to 0 over the rest.
         weight_decay: of matrices that train by value; never of mask logits, biases and norms.
         adam_epsilon: Adam's epsilon for weights and head.
         max_grad_norm: largest L2 norm of gradients; mask logits are clipped apart from all else. 0 clips nothing.
         max_length: longest input in tokens; longer ones are cut.
-        precision: arithmetic of the forward and backward pass; weights, mask logits and optimizer states stay float32. `auto` takes
-            bf16 where the hardware multiplies it natively, else fp32; the record says which.
+        precision: arithmetic of the forward and backward pass; weights, mask logits and optimizer states stay float32.
+            `auto` takes bf16 where the hardware multiplies it natively, else fp32; the record says which.
         gradient_checkpointing: recompute activations in the backward pass to save memory.
         seed: of data order, dropout and mask draws.
         eval_batch_size: examples a batch in evaluation.
@@ -44,7 +44,8 @@ class TrainingConfig(Configuration):
         checkpoint_steps: optimizer steps between checkpoints to resume from; 0 saves none.
         tensorboard: write logs for TensorBoard beside the checkpoints.
 
-    Source: section 3.3 of the paper: "the exact hyperparameters as described in the original paper (Devlin et al., 2018)".
+    Source: section 3.3 of the paper: "the exact hyperparameters as described in the original paper (Devlin et al.,
+    2018)".
     """
 
     epochs: _Positive = 3
@@ -108,6 +109,6 @@ def resolve_precision(precision: Literal["auto", "fp32", "bf16", "fp16"], device
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         # Older torch does not say what the processor can do; float32 is then the safe reading.
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         native = device_type == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return "bf16" if native else "fp32"

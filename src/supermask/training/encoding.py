@@ -82,8 +82,8 @@ def pad(tokenizer: Any, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
 def length_grouped_order(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[int]:
     """A random order of the examples in which a batch holds inputs of about one length, so that little is padded.
 
-    Examples are shuffled, cut into groups of 50 batches, sorted within each group, and the batches shuffled; a last smaller batch
-    stays last. The order is a pure function of seed and epoch: a resumed epoch goes on in the same order.
+    Examples are shuffled, cut into groups of 50 batches, sorted within each group, and the batches shuffled; a last
+    smaller batch stays last. The order is a pure function of seed and epoch: a resumed epoch goes on in the same order.
 
     Args:
         lengths: input lengths in tokens.

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, final
 
 from torch import Tensor, nn
 
@@ -168,8 +168,8 @@ def check_head(model: nn.Module, task: Task) -> None:
     outputs = getattr(getattr(model, "config", None), "num_labels", None)
     if outputs is not None and outputs != task.num_labels:
         raise ConfigurationError(
-            f"the model's head has {outputs} outputs and task {task.name!r} needs {task.num_labels}; load the base with "
-            f"num_labels={task.num_labels}"
+            f"the model's head has {outputs} outputs and task {task.name!r} needs {task.num_labels}; load the base "
+            f"with num_labels={task.num_labels}"
         )
 
 
@@ -180,8 +180,8 @@ def _check_task(delta: TaskDelta | None, task: Task) -> None:
     learnt = (delta.task.get("kind"), list(delta.task.get("label_names") or []))  # type: ignore[arg-type]
     if learnt != (task.kind, list(task.label_names)):
         raise ConfigurationError(
-            f"the delta was learnt on {delta.task.get('name')!r} ({learnt[0]}, labels {learnt[1]}), and task {task.name!r} is "
-            f"{task.kind} with labels {list(task.label_names)}; use the task it was learnt on"
+            f"the delta was learnt on {delta.task.get('name')!r} ({learnt[0]}, labels {learnt[1]}), and task "
+            f"{task.name!r} is {task.kind} with labels {list(task.label_names)}; use the task it was learnt on"
         )
 
 
@@ -192,7 +192,8 @@ def _config_of(delta: TaskDelta | None) -> TrainingConfig:
 
 def _precision_of(delta: TaskDelta | None, config: TrainingConfig, device_type: str) -> Precision:
     """What the delta was scored with, so that predictions agree with its record; else what the settings say."""
-    stored: Literal["fp32", "bf16", "fp16"] | Any = delta.training.get("precision") if delta is not None else None
+    stored: Any = delta.training.get("precision") if delta is not None else None
     if config.precision == "auto" and stored in ("fp32", "bf16", "fp16"):
-        return stored  # type: ignore[no-any-return]
+        recorded: Precision = stored
+        return recorded
     return resolve_precision(config.precision, device_type)

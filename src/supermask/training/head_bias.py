@@ -37,8 +37,9 @@ def base_rate_bias(task: Task, labels: Sequence[float]) -> list[float]:
 def start_head_at_base_rate_(model: nn.Module, head: Sequence[str], task: Task, labels: Sequence[float]) -> bool:
     """Set the head's last bias to the base rate, in place.
 
-    A head that starts at 0 on labels around 2.7 (STS-B) sends one large common gradient through every weight until its bias has
-    caught up. Values hardly notice; mask logits are pushed across zero by it and the model is damaged for good: see docs/methods.
+    A head that starts at 0 on labels around 2.7 (STS-B) sends one large common gradient through every weight until its
+    bias has caught up. Values hardly notice; mask logits are pushed across zero by it and the model is damaged for
+    good: see docs/methods.
 
     Args:
         model: with its task head.

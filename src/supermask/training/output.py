@@ -17,8 +17,8 @@ __all__ = ["RunFolder"]
 class RunFolder:
     """Where a run keeps its inputs, checkpoints, delta and record.
 
-    Layout: `inputs.json` is written before the training and says what the run is; `checkpoints/` holds what it resumes from and goes
-    when the run is complete; `delta/` and `record.json` are its results.
+    Layout: `inputs.json` is written before the training and says what the run is; `checkpoints/` holds what it resumes
+    from and goes when the run is complete; `delta/` and `record.json` are its results.
 
     Args:
         path: the folder.
@@ -41,7 +41,8 @@ class RunFolder:
             bytes_needed: estimate of what the run will write.
 
         Raises:
-            OutputError: if the folder holds a run and neither is asked for, cannot be written to, or has too little space.
+            OutputError: if the folder holds a run and neither is asked for, cannot be written to, or has too little
+                space.
             ConfigurationError: if the run to resume was of other inputs.
             DataError: if the run to resume cannot be read.
         """
@@ -65,8 +66,8 @@ class RunFolder:
         free = shutil.disk_usage(self.path).free
         if free < bytes_needed:
             raise OutputError(
-                f"{self.path}: {free / 2**20:.0f} MiB are free and the run needs about {bytes_needed / 2**20:.0f} MiB; free some "
-                "space, choose another disk, or save fewer checkpoints"
+                f"{self.path}: {free / 2**20:.0f} MiB are free and the run needs about {bytes_needed / 2**20:.0f} MiB; "
+                "free some space, or choose another disk"
             )
         write_atomically(self.inputs_path, (inputs.model_dump_json(indent=1) + "\n").encode())
 
@@ -101,7 +102,8 @@ class RunFolder:
         differing = differing_inputs(before, inputs)
         if differing:
             raise ConfigurationError(
-                f"{self.path}: holds a run of other inputs ({', '.join(differing[:6])}); resume with the same inputs, or name another folder"
+                f"{self.path}: holds a run of other inputs ({', '.join(differing[:6])}); resume with the same inputs, "
+                "or name another folder"
             )
 
     def _clear(self) -> None:

@@ -23,8 +23,8 @@ def predict_logits(
 ) -> Tensor:
     """The model's outputs for every example, in the order of the examples.
 
-    Batches run from long to short inputs, so that little is padded and a shortage of memory shows at once. The same weights,
-    batch size and precision give the same bits.
+    Batches run from long to short inputs, so that little is padded and a shortage of memory shows at once. The same
+    weights, batch size and precision give the same bits.
 
     Args:
         model: a task model; put into evaluation mode for the while.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, final
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from supermask.atomic import write_atomically
 from supermask.configuration import Configuration, describe_faults
@@ -92,7 +92,8 @@ class RunRecord(Configuration):
         train_seconds: wall-clock time of training, over all sessions of a resumed run.
         evaluation_seconds: wall-clock time of evaluation.
         head_at_base_rate: whether the head's bias started at the base rate of the labels.
-        scores: split to metric to score, as fractions, of the task model that the delta makes (for a supermask: thresholded).
+        scores: split to metric to score, as fractions, of the task model that the delta makes (for a supermask:
+            thresholded).
         sampled_scores: the same of masks drawn at random, for methods that sample.
         sampled_sparsity: expected fraction of zeros in a draw, for methods that sample.
         delta: the learnt delta.
@@ -110,8 +111,8 @@ class RunRecord(Configuration):
     train_seconds: float
     evaluation_seconds: float = 0.0
     head_at_base_rate: bool = False
-    scores: dict[str, dict[str, float]] = {}
-    sampled_scores: dict[str, dict[str, Spread]] = {}
+    scores: dict[str, dict[str, float]] = Field(default_factory=dict)
+    sampled_scores: dict[str, dict[str, Spread]] = Field(default_factory=dict)
     sampled_sparsity: float | None = None
     delta: DeltaInfo | None = None
     log: tuple[dict[str, float], ...] = ()

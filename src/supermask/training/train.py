@@ -19,9 +19,9 @@ from supermask.methods import Attachment, Method
 from supermask.models import Base
 from supermask.training.config import Precision, TrainingConfig, resolve_precision
 from supermask.training.encoding import EncodedExamples, encode
-from supermask.training.head_bias import start_head_at_base_rate_
 from supermask.training.evaluation import check_head
 from supermask.training.given import GivenModel, given_model, take_device
+from supermask.training.head_bias import start_head_at_base_rate_
 from supermask.training.output import RunFolder
 from supermask.training.predicting import predict_logits, predictions_from_logits
 from supermask.training.provenance import current_environment
@@ -69,7 +69,8 @@ def train(
         method: `Supermask`, `Pruning` or `Freezing`, with its settings.
         config: hyper-parameters; the paper's by default.
         tokenizer: the base's tokenizer; by default the one that belongs to `model.config._name_or_path`.
-        data_dir: folder of the task's data, for GLUE tasks in the official TSV layout; without it they come from the hub.
+        data_dir: folder of the task's data, for GLUE tasks in the official TSV layout; without it they come from the
+            hub.
         output_dir: folder for checkpoints, delta and record; without it nothing is written.
         resume: go on with the run in `output_dir`; the delta is then bit for bit that of a run without the break.
         overwrite: replace a run in `output_dir`.
@@ -271,8 +272,8 @@ class _Training:
             self._record("failed", started, progress, error=f"{type(error).__name__}: {error}").save(
                 self.folder.record_path
             )
-        except OutputError as unwritten:  # the disk may be what failed; the first error is the one to show
-            error.__notes__ = [*getattr(error, "__notes__", []), str(unwritten)]
+        except OutputError:
+            return  # the disk may be what failed; the first error is the one to show
 
     def _environment(self) -> Any:
         return current_environment(next(self.attachment.model.parameters()).device)
@@ -280,14 +281,16 @@ class _Training:
 
 @contextlib.contextmanager
 def _gradient_checkpointing(model: Any) -> Iterator[None]:
-    """Recompute activations for the while; the model is asked itself, for the Trainer's setting changes its name."""
+    """Recompute activations for the while."""
     if not getattr(model, "supports_gradient_checkpointing", False):
         raise ConfigurationError(f"{type(model).__name__} does not support gradient checkpointing; leave it off")
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    # transformers 5 renames it on the way; the Trainer's own setting changes with it, so the model is asked itself.
+    kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    getattr(model, f"{kind}_checkpointing_enable")({"use_reentrant": False})
     try:
         yield
     finally:
-        model.gradient_checkpointing_disable()
+        getattr(model, f"{kind}_checkpointing_disable")()
 
 
 def _describe_inputs(attachment: Attachment, given: GivenModel, data: TaskData, config: TrainingConfig) -> RunInputs:
@@ -317,7 +320,7 @@ def _describe_inputs(attachment: Attachment, given: GivenModel, data: TaskData, 
 
 
 def _bytes_needed(model: nn.Module, *, checkpointed: bool) -> int:
-    """An upper estimate: the delta at most holds every value, and two checkpoints hold the model and Adam's two moments."""
+    """An upper estimate: the delta holds every value at most, two checkpoints the model and Adam's two moments."""
     values = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     delta = 4 * trained

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar, final
 
 from supermask.errors import ConfigurationError
-from supermask.tasks.task import Examples, Task
+from supermask.tasks.examples import Examples
+from supermask.tasks.task import Task
 
 __all__ = [
-    "LARGEST_SPLIT",
     "BySplit",
     "Dice",
     "Fields",
@@ -21,6 +21,7 @@ __all__ = [
     "Split",
     "draw_examples",
     "fields",
+    "flatten",
     "sentence",
     "words",
 ]
@@ -30,19 +31,22 @@ Split = Literal["train", "dev"]
 Row = tuple[str, "str | None", "int | float"]
 Fields = tuple[tuple[str, ...], ...]
 
-LARGEST_SPLIT: Final = 10_000
-# A draw that repeats an earlier row is thrown away; so many rounds in a row without a new row mean that there are no more.
-_FRUITLESS_ROUNDS: Final = 200
+# A round that repeats an earlier row is thrown away; so many in succession mean that hardly any new row is left.
+_FRUITLESS_ROUNDS: Final = 500
 
 
 @final
 @dataclass(frozen=True)
 class BySplit(Generic[T]):
-    """One value for each split; vocabularies differ from split to split, and this is where they do.
+    """One value for each split: what the words of a split are is decided here and nowhere else.
 
     Args:
         train: the value for training rows.
         dev: the value for development rows.
+
+    Example:
+        >>> BySplit(train="sun", dev="moon")["dev"]
+        'moon'
     """
 
     train: T
@@ -56,11 +60,11 @@ class BySplit(Generic[T]):
 class Dice:
     """Seeded choices that fall the same on every machine and every version of Python.
 
-    Python promises a stable sequence for `Random.random()` under an integer seed and for nothing else in the module, so every
-    choice here is made from that alone; the integer is taken from SHA-256 over the key.
+    Of the module `random`, Python promises a lasting sequence for `Random.random()` under an integer seed and for
+    nothing else, so every choice is made from that alone; the seed is SHA-256 over the key.
 
     Args:
-        key: what the sequence belongs to; other keys give unrelated sequences.
+        key: what the sequence belongs to; another key gives an unrelated sequence.
 
     Example:
         >>> Dice("probe", 0).sample("abcdef", 3) == Dice("probe", 0).sample("abcdef", 3)
@@ -80,13 +84,9 @@ class Dice:
         return choices[self.below(len(choices))]
 
     def sample(self, choices: Sequence[T], count: int) -> tuple[T, ...]:
-        """So many of `choices` at distinct positions, in random order."""
+        """So many of `choices`, no position twice, in random order."""
         left = list(choices)
         return tuple(left.pop(self.below(len(left))) for _ in range(count))
-
-    def shuffled(self, choices: Sequence[T]) -> tuple[T, ...]:
-        """All of `choices` in random order."""
-        return self.sample(choices, len(choices))
 
 
 @final
@@ -96,17 +96,16 @@ class Probe:
 
     Args:
         task: what there is to learn.
-        draw_round: one row for each label, in any order, from the vocabulary of a split.
+        draw_round: one row for each label, in any order, with the vocabulary of a split. Whatever is not a content word
+            (the frame of the sentence, its function words) is the same for all rows of a round, so it tells no label.
+        rows_per_round: number of rows of a round.
         content_words: the nouns, verbs and adjectives that the rows of a split are made of.
-        train_size: number of training rows unless asked otherwise.
-        dev_size: number of development rows unless asked otherwise.
     """
 
     task: Task
     draw_round: Callable[[Dice, Split], Sequence[Row]]
+    rows_per_round: int
     content_words: BySplit[frozenset[str]]
-    train_size: int = 1600
-    dev_size: int = 400
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -120,7 +119,7 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def fields(text: str) -> Fields:
-    """Groups of words that belong together: one group between two bars.
+    """Groups of words that belong together, a bar between two groups.
 
     Example:
         >>> fields("big large | old aged")
@@ -129,59 +128,71 @@ def fields(text: str) -> Fields:
     return tuple(words(group) for group in text.split("|"))
 
 
-def sentence(*parts: str) -> str:
-    """The parts as one sentence: first letter large, `a` before a vowel made `an`, full stop at the end.
+def flatten(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """The words of all groups in order.
 
     Example:
-        >>> sentence("this is", "a", "old", "car")
-        'This is an old car.'
+        >>> flatten(fields("big large | old aged"))
+        ('big', 'large', 'old', 'aged')
     """
-    text = " ".join(parts).split()
-    for position, (word, following) in enumerate(zip(text, text[1:], strict=False)):
-        if word == "a" and following[0] in "aeiou":
-            text[position] = "an"
-    joined = " ".join(text)
+    return tuple(word for group in groups for word in group)
+
+
+def sentence(*parts: str) -> str:
+    """The parts as one sentence: single spaces, commas closed up, a capital in front, a full stop behind.
+
+    Example:
+        >>> sentence("this was good", "", ", not bad")
+        'This was good, not bad.'
+    """
+    joined = " ".join(" ".join(parts).split()).replace(" ,", ",")
     return f"{joined[0].upper()}{joined[1:]}."
 
 
 def draw_examples(probe: Probe, split: Split, *, size: int, seed: int) -> Examples:
     """Draw the rows of one split.
 
-    Rows come in rounds that hold every label once in random order, so the classes are balanced to within one row and a smaller
-    split is the beginning of a larger one. A row that repeats an earlier one is drawn again with its whole round.
+    Rows come in rounds that hold every label once in random order, so the labels are balanced to within one row and a
+    smaller split is the beginning of a larger one. A round that repeats an earlier row is drawn again as a whole.
 
     Args:
         probe: whose rows.
-        split: which vocabulary.
-        size: number of rows.
+        split: whose vocabulary.
+        size: number of rows, at least 1.
         seed: which draw.
 
     Raises:
-        ConfigurationError: the probe has fewer distinct rows than asked for.
+        ConfigurationError: the grammar has fewer different rows than asked for.
     """
     dice = Dice(probe.task.name, probe.task.version, split, seed)
     rows: list[Row] = []
     seen: set[tuple[str, str | None]] = set()
     fruitless = 0
     while len(rows) < size:
-        drawn = dice.shuffled(probe.draw_round(dice, split))
+        drawn = dice.sample(probe.draw_round(dice, split), probe.rows_per_round)
         texts = {(first, second) for first, second, _ in drawn}
         if len(texts) < len(drawn) or not seen.isdisjoint(texts):
             fruitless += 1
             if fruitless == _FRUITLESS_ROUNDS:
                 raise ConfigurationError(
-                    f"{probe.task.name}: {size} {split} rows asked for, but the grammar ran out of new ones after {len(rows)}; "
-                    f"ask for fewer"
+                    f"{probe.task.name}: {size} {split} rows asked for, but its grammar has no new ones after "
+                    f"{len(rows)}; ask for fewer"
                 )
             continue
         fruitless = 0
         seen |= texts
-        rows.extend(drawn)
+        rows += drawn
     rows = rows[:size]
     return Examples(
         first=tuple(first for first, _, _ in rows),
-        second=tuple(str(second) for _, second, _ in rows) if probe.task.paired else None,
-        labels=tuple(label for _, _, label in rows),  # type: ignore[arg-type]
+        second=tuple(second for _, second, _ in rows if second is not None) if probe.task.paired else None,
+        labels=_labels(probe.task, rows),
         ids=tuple(str(number) for number in range(size)),
-        source=f"generated: {probe.task.name} version {probe.task.version}, {split}, seed {seed}",
+        source=f"{probe.task.name} version {probe.task.version}, {split}, seed {seed} (generated)",
     )
+
+
+def _labels(task: Task, rows: Sequence[Row]) -> tuple[int, ...] | tuple[float, ...]:
+    if task.regression:
+        return tuple(float(label) for _, _, label in rows)
+    return tuple(int(label) for _, _, label in rows)

@@ -1,0 +1,103 @@
+"""The verbs put together, and what becomes of an error."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from supermask.cli import apply, bases, evaluate, inspect, predict, tasks, train
+from supermask.cli.failures import Interruption, describe_failure
+from supermask.cli.printing import examples_text
+
+__all__ = ["VERBS", "run"]
+
+VERBS: dict[str, tuple[Callable[..., None], Sequence[str]]] = {
+    "train": (train.train, train.EXAMPLES),
+    "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
+    "predict": (predict.predict, predict.EXAMPLES),
+    "inspect": (inspect.inspect, inspect.EXAMPLES),
+    "apply": (apply.apply, apply.EXAMPLES),
+    "tasks": (tasks.tasks, tasks.EXAMPLES),
+    "bases": (bases.bases, bases.EXAMPLES),
+}
+"""Every verb: its function, and the examples that its help ends with."""
+
+EXAMPLES = (
+    "supermask train --task probe-sentiment --output sentiment",
+    "supermask inspect sentiment",
+    'supermask predict sentiment --sentence "a dull story"',
+)
+
+
+def make_app() -> typer.Typer:
+    """The application with all its verbs."""
+    app = typer.Typer(
+        name="supermask",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True, epilog=examples_text(EXAMPLES))(_before_any_verb)
+    for name, (function, examples) in VERBS.items():
+        app.command(name, epilog=examples_text(examples))(function)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line.
+
+    Args:
+        arguments: what stands after the program's name.
+
+    Returns:
+        The exit code; see `supermask.cli.main.main`.
+    """
+    state: dict[str, Any] = {}
+    try:
+        outcome = get_command(make_app()).main(
+            args=list(arguments), prog_name="supermask", standalone_mode=False, obj=state
+        )
+        if outcome == Interruption.exit_code:  # typer turns Ctrl-C into an exit code by itself
+            raise Interruption("nothing is left half written")
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
+    except (Exception, KeyboardInterrupt) as error:
+        failure = describe_failure(error)
+        if state.get("debug") and not isinstance(error, Interruption):
+            traceback.print_exception(error)
+        print(failure.line, file=sys.stderr)
+        return failure.exit_code
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from supermask import __version__
+
+        print(f"supermask {__version__}")
+        raise typer.Exit
+
+
+def _before_any_verb(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="SUPERMASK_DEBUG", help="Show the whole traceback of an error.")
+    ] = False,
+) -> None:
+    """Teach a pretrained language model a task by switching weights off.
+
+    A task is learnt by `train` and kept as a task delta, a small exact file; with the base and that file, the other verbs
+    give the same predictions again.
+    """
+    context.obj["debug"] = debug
+    if context.invoked_subcommand is None:
+        print(context.get_help())

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supermask.core import entropy_bits, sparsity, zero_count
+from supermask.errors import ConfigurationError
+
+
+@given(st.lists(st.booleans(), max_size=100))
+def test_counts_are_those_of_plain_python(keeps: list[bool]) -> None:
+    keep_mask = torch.tensor(keeps, dtype=torch.bool)
+    zeros = keeps.count(False)
+    assert zero_count(keep_mask) == zeros
+    assert sparsity(keep_mask) == (zeros / len(keeps) if keeps else 0.0)
+
+
+def test_counts_of_matrices_whatever_their_layout() -> None:
+    keeps = np.random.default_rng(0).random((37, 53)) < 0.9
+    keep_mask = torch.from_numpy(keeps)
+    expected = int((~keeps).sum())
+    assert zero_count(keep_mask) == zero_count(keep_mask.t()) == expected
+    assert sparsity(keep_mask[:, ::2]) == pytest.approx(float((~keeps[:, ::2]).mean()), rel=1e-15)
+    assert type(zero_count(keep_mask)) is int and type(sparsity(keep_mask)) is float
+
+
+@given(st.floats(min_value=0.0, max_value=1.0))
+def test_entropy_is_scipys(share: float) -> None:
+    assert entropy_bits(share) == pytest.approx(scipy.stats.entropy([share, 1 - share], base=2), rel=1e-12, abs=1e-300)
+
+
+def test_entropy_ends_in_plain_zeros_and_is_symmetric() -> None:
+    assert [str(entropy_bits(share)) for share in (0.0, 1.0)] == ["0.0", "0.0"]
+    for share in (0.01, 0.2, 0.37):
+        assert entropy_bits(share) == pytest.approx(entropy_bits(1 - share), rel=1e-12)
+        assert entropy_bits(share) < entropy_bits(0.5) == 1.0
+
+
+@pytest.mark.parametrize(("share", "megabytes"), [(0.010, 0.86), (0.029, 2.0), (0.129, 5.9), (0.40, 10.3)])
+def test_what_the_papers_masks_cost_to_store(share: float, megabytes: float) -> None:
+    # BERT-base has 84.9 million weights in its blocks.
+    assert entropy_bits(share) * 84.9e6 / 8 / 1e6 == pytest.approx(megabytes, rel=0.03)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_the_entropy_of_no_fraction_is_refused(share: float) -> None:
+    with pytest.raises(ConfigurationError, match=rf"\[0, 1\], received {share}"):
+        entropy_bits(share)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from supermask.atomic import write_atomically
+from supermask.errors import OutputError
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def failing(error: BaseException) -> object:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_pieces_are_written_one_after_the_other(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "delta.bin", b"head", memoryview(bytearray(b"body")), b"")
+    assert (tmp_path / "delta.bin").read_bytes() == b"headbody"
+    assert files_in(tmp_path) == ["delta.bin"]
+
+
+def test_no_pieces_make_an_empty_file(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "empty")
+    assert (tmp_path / "empty").read_bytes() == b""
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a" / "b" / "c.json", b"{}")
+    assert (tmp_path / "a" / "b" / "c.json").read_bytes() == b"{}"
+
+
+def test_an_old_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(b"a much longer old content")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_reader_of_the_old_file_keeps_it(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(b"old")
+    with path.open("rb") as reader:
+        write_atomically(path, b"new")
+        assert reader.read() == b"old"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_result_is_as_readable_as_any_file_of_the_user(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "ours", b"1")
+        (tmp_path / "plain").write_bytes(b"1")
+        assert os.umask(umask) == umask, "the process keeps its own umask"
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "delta.safetensors"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, call, failing(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    with pytest.raises(OutputError, match=r"delta\.safetensors: cannot be written: No space left on device; free some"):
+        write_atomically(path, b"new")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert files_in(tmp_path) == ["delta.safetensors"]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), MemoryError()])
+def test_an_interruption_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, interruption: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "delta.safetensors"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", failing(interruption))
+    with pytest.raises(type(interruption)):
+        write_atomically(path, b"new")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert files_in(tmp_path) == ["delta.safetensors"]
+
+
+def test_a_piece_of_text_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_atomically(tmp_path / "delta.bin", b"head", "text")  # type: ignore[arg-type]
+    assert files_in(tmp_path) == []
+
+
+def test_the_data_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, real=real, name=name: (calls.append(name), real(*args))[1])
+    write_atomically(tmp_path / "delta.bin", b"1")
+    assert calls == ["fsync", "replace"]
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OutputError, match="taken: cannot be written: Is a directory"):
+        write_atomically(tmp_path / "taken", b"1")
+    assert files_in(tmp_path) == ["taken"]
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").write_bytes(b"a file")
+    with pytest.raises(OutputError, match="cannot be written: (File exists|Not a directory)") as caught:
+        write_atomically(tmp_path / "run" / "delta.bin", b"1")
+    assert isinstance(caught.value, OSError)
+    assert (tmp_path / "run").read_bytes() == b"a file"

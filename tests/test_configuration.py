@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field, ValidationError, model_validator
+
+from supermask.configuration import Configuration, describe_faults
+from supermask.errors import ConfigurationError, SupermaskError
+
+
+class Rates(Configuration):
+    learning_rate: Annotated[float, Field(ge=0.0)] = 0.2
+    steps: int = 3
+    gradient: Literal["stop", "through"] = "stop"
+    names: tuple[str, ...] = ()
+
+
+class Span(Configuration):
+    begin: int
+    end: int
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Span:
+        if self.end < self.begin:
+            raise ValueError(f"end={self.end} lies before begin={self.begin}")
+        return self
+
+
+def message_of(**settings: object) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        Rates(**settings)
+    return str(caught.value)
+
+
+def test_settings_are_taken_and_compared_by_value() -> None:
+    assert Rates(learning_rate=1, names=("a",)) == Rates(learning_rate=1.0, names=("a",))
+    assert Rates() != Rates(steps=4)
+    assert hash(Rates()) == hash(Rates())
+
+
+def test_settings_never_change() -> None:
+    rates = Rates()
+    with pytest.raises(ValidationError):
+        rates.steps = 4  # type: ignore[misc]
+    assert rates.steps == 3
+
+
+def test_settings_are_given_by_name() -> None:
+    with pytest.raises(TypeError):
+        Rates(0.1)  # type: ignore[call-arg]
+
+
+def test_an_unknown_setting_is_refused_with_the_known_ones() -> None:
+    assert message_of(learnin_rate=0.1) == (
+        "Rates: 'learnin_rate' is no setting; settings: learning_rate, steps, gradient, names"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"learning_rate": -1.0},
+            "Rates: learning_rate should be greater than or equal to 0, received -1.0",
+        ),
+        ({"learning_rate": float("nan")}, "Rates: learning_rate should be a finite number, received nan"),
+        ({"learning_rate": float("inf")}, "Rates: learning_rate should be a finite number, received inf"),
+        ({"gradient": "thru"}, "Rates: gradient should be 'stop' or 'through', received 'thru'"),
+    ],
+)
+def test_a_fault_names_setting_range_and_value(settings: dict[str, object], message: str) -> None:
+    assert message_of(**settings) == message
+
+
+def test_a_fault_inside_a_list_says_where() -> None:
+    assert "names.1 should be a valid string, received 7" in message_of(names=("a", 7))
+
+
+def test_all_faults_are_reported_together() -> None:
+    message = message_of(learning_rate=-1.0, steps="many", typo=1)
+    assert message.count(";") >= 2 and "\n" not in message
+    assert all(part in message for part in ("learning_rate should", "steps should", "'typo' is no setting"))
+
+
+def test_missing_settings_and_contradictions() -> None:
+    with pytest.raises(ConfigurationError, match=r"^Span: begin is required; end is required$"):
+        Span()
+    with pytest.raises(ConfigurationError, match=r"^Span: end=1 lies before begin=2$"):
+        Span(begin=2, end=1)
+
+
+def test_the_error_is_ours_and_a_value_error_with_no_chain_of_pydantics() -> None:
+    with pytest.raises(SupermaskError) as caught:
+        Rates(steps="many")
+    assert isinstance(caught.value, ValueError)
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+
+
+def test_defaults_are_checked_too() -> None:
+    class Broken(Configuration):
+        share: Annotated[float, Field(le=1.0)] = 2.0
+
+    with pytest.raises(ConfigurationError, match="share should be less than or equal to 1, received 2"):
+        Broken()
+
+
+def test_json_goes_around() -> None:
+    rates = Rates(learning_rate=0.125, names=("a", "b"))
+    assert Rates.model_validate_json(rates.model_dump_json()) == rates
+    assert Rates(**rates.model_dump(mode="json")) == rates
+
+
+def test_faults_of_stored_settings_are_described_in_the_same_words() -> None:
+    # Whoever reads a file knows its name, so pydantic's report is left to them to describe.
+    with pytest.raises(ValidationError) as caught:
+        Span.model_validate_json('{"begin": 1}')
+    assert describe_faults(Span, caught.value) == "Span: Span: end is required"

@@ -1,0 +1,36 @@
+"""The head starts at the base rate."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from supermask.training.head_bias import base_rate_bias, start_head_at_base_rate_
+from tiny_models import tiny_model
+from tiny_tasks import tiny_data
+
+
+def test_the_bias_is_the_mean_or_the_log_frequencies() -> None:
+    assert base_rate_bias(tiny_data(regression=True).task, [1.0, 2.0, 4.5]) == [2.5]
+    bias = base_rate_bias(tiny_data().task, [0, 0, 0, 1])
+    assert torch.softmax(torch.tensor(bias), 0).tolist() == [0.75, 0.25]
+
+
+def test_a_class_that_never_occurs_keeps_a_finite_bias() -> None:
+    assert base_rate_bias(tiny_data().task, [1, 1]) == [math.log(0.25), 0.0]
+
+
+def test_only_the_last_bias_of_the_head_is_set() -> None:
+    model, head = (
+        tiny_model("roberta"),
+        ["classifier.dense.bias", "classifier.out_proj.weight", "classifier.out_proj.bias"],
+    )
+    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    assert start_head_at_base_rate_(model, head, tiny_data().task, [0, 0, 0, 1])
+    changed = {name for name, tensor in model.named_parameters() if not torch.equal(tensor, before[name])}
+    assert changed == {"classifier.out_proj.bias"}
+
+
+def test_a_head_without_a_bias_is_left_as_it_is() -> None:
+    assert not start_head_at_base_rate_(tiny_model("llama"), ["score.weight"], tiny_data().task, [0, 1])

@@ -1,0 +1,271 @@
+"""Training end to end on tiny models: the record, the folder, and resuming to the last bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+import supermask
+from supermask import Freezing, Method, Pruning, Supermask, TaskDelta, TrainingConfig
+from supermask.errors import ConfigurationError, DataError, OutputError, SelectionError
+from supermask.methods import METHODS
+from supermask.training import trainer as trainer_module
+from tiny_models import ARCHITECTURES, tiny_model
+from tiny_tasks import tiny_data, tiny_tokenizer
+
+CONFIG = TrainingConfig(epochs=2, batch_size=4, head_learning_rate=1e-2, learning_rate=1e-2, logging_steps=1)
+MASK = Supermask(learning_rate=3.0)
+
+
+def run(
+    tmp_path: Path | None, method: Method = MASK, *, config: TrainingConfig = CONFIG, **options: Any
+) -> supermask.Run:
+    architecture = options.pop("architecture", "bert")
+    data = options.pop("task", None) or tiny_data()
+    model = tiny_model(architecture, num_labels=data.task.num_labels, regression=data.task.regression)
+    return supermask.train(
+        model,
+        task=data,
+        method=method,
+        config=config,
+        tokenizer=tiny_tokenizer(),
+        output_dir=tmp_path,
+        quiet=True,
+        use_cpu=True,
+        draws=options.pop("draws", 2),
+        **options,
+    )
+
+
+class Stop(Exception):
+    pass
+
+
+class StopAfter(TrainerCallback):
+    """Kills a training right after a step's checkpoint is written."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= self.step:
+            raise Stop
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, *, after: int, **settings: Any) -> None:
+    """Run a training that is killed after a checkpoint."""
+    make = trainer_module.make_trainer
+
+    def breaking(*args: Any, **kwargs: Any) -> Any:
+        trainer = make(*args, **kwargs)
+        trainer.add_callback(StopAfter(after))
+        return trainer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "make_trainer", breaking)
+        with pytest.raises(Stop):
+            run(**settings)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_resumed_run_gives_the_same_delta(
+    kind: str, architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = MASK if kind == "supermask" else METHODS[kind]()
+    # 3 batches an epoch: the break falls within the second one.
+    settings: dict[str, Any] = {
+        "method": method,
+        "config": CONFIG.model_copy(update={"checkpoint_steps": 4}),
+        "architecture": architecture,
+        "task": tiny_data(train=11, dev=4),
+        "draws": 0,
+    }
+    whole = run(tmp_path / "whole", **settings)
+    interrupted(monkeypatch, after=4, tmp_path=tmp_path / "cut", **settings)
+    resumed = run(tmp_path / "cut", **settings, resume=True)
+    assert resumed.record.steps == whole.record.steps == 6
+    assert resumed.delta == whole.delta
+    assert resumed.record.scores == whole.record.scores
+    assert len(resumed.record.log) == 6
+    assert not (tmp_path / "cut" / "checkpoints").exists()
+
+
+def test_gradient_accumulation_and_checkpointing_resume_exactly_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CONFIG.model_copy(
+        update={"checkpoint_steps": 2, "gradient_accumulation": 2, "gradient_checkpointing": True}
+    )
+    whole = run(tmp_path / "whole", config=config)
+    interrupted(monkeypatch, after=4, tmp_path=tmp_path / "cut", config=config)
+    assert run(tmp_path / "cut", config=config, resume=True).delta == whole.delta
+
+
+def test_gradient_checkpointing_replays_the_same_masks(tmp_path: Path) -> None:
+    # Dropout draws from the global generator, whose replay torch itself takes care of; the masks are ours.
+    plain = run(None)
+    replayed = run(None, config=CONFIG.model_copy(update={"gradient_checkpointing": True}))
+    assert plain.delta.changes.keys() == replayed.delta.changes.keys()
+    for name in plain.delta.changes:
+        first, second = plain.delta.changes[name], replayed.delta.changes[name]
+        assert type(first) is type(second)
+        if hasattr(first, "keep"):
+            assert torch.equal(first.keep, second.keep)
+
+
+def test_the_model_comes_back_as_it_was() -> None:
+    model = tiny_model("bert")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    supermask.train(
+        model, task=tiny_data(), method=MASK, config=CONFIG, tokenizer=tiny_tokenizer(), quiet=True, use_cpu=True
+    )
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_record_says_what_came_of_what(tmp_path: Path) -> None:
+    result = run(tmp_path / "run")
+    record = supermask.RunRecord.load(tmp_path / "run" / "record.json")
+    assert record == result.record
+    assert record.status == "completed"
+    assert record.steps == 12
+    assert record.inputs.method == {"kind": "supermask", **MASK.model_dump(mode="json")}
+    assert record.inputs.data["train"].content_hash == tiny_data().train.content_hash
+    assert record.inputs.base.fingerprint == result.delta.base.digest
+    assert record.head_at_base_rate
+    assert record.delta is not None and record.delta.bytes == (tmp_path / "run/delta/delta.safetensors").stat().st_size
+    assert record.delta.constrained_weights == result.delta.weights
+    assert set(record.log[0]) >= {"loss", "sparsity", "sampled_sparsity", "step"}
+    assert len(record.sampled_scores["dev"]["accuracy"].values) == 2
+
+
+def test_scores_are_those_of_the_stored_delta(tmp_path: Path) -> None:
+    result = run(tmp_path / "run")
+    model = tiny_model("bert", seed=0)
+    evaluation = supermask.evaluate(
+        model,
+        task=tiny_data(),
+        delta=TaskDelta.load(tmp_path / "run" / "delta"),
+        tokenizer=tiny_tokenizer(),
+        use_cpu=True,
+    )
+    assert evaluation.scores == result.record.scores
+
+
+def test_no_step_means_no_zero_in_the_thresholded_mask() -> None:
+    result = run(None, Supermask(learning_rate=0.0))
+    assert result.delta.zeros == 0
+    assert result.record.sampled_sparsity == pytest.approx(0.006693, abs=1e-5)
+
+
+def test_pruning_is_exact_to_one_weight() -> None:
+    delta = run(None, Pruning(sparsity=0.37)).delta
+    for change in delta.document.changes:
+        if change.zeros is not None:
+            assert change.zeros == int(0.37 * change.weights + 0.5)
+
+
+def test_global_pruning_is_exact_over_all_tensors() -> None:
+    delta = run(None, Pruning(sparsity=0.37, scope="global")).delta
+    assert delta.zeros == int(0.37 * delta.weights + 0.5)
+    shares = {change.zeros / change.weights for change in delta.document.changes if change.zeros is not None}
+    assert len(shares) > 1
+
+
+@pytest.mark.parametrize("precision", ["bf16", "auto"])
+def test_mixed_precision_keeps_mask_logits_in_float32(precision: Any) -> None:
+    result = run(None, config=CONFIG.model_copy(update={"precision": precision}))
+    assert result.record.precision in ("bf16", "fp32")
+    assert result.delta.zeros > 0
+
+
+def test_regression_starts_the_head_at_the_mean_of_the_labels() -> None:
+    data = tiny_data(regression=True)
+    result = run(None, Freezing.head_only(), task=data, config=TrainingConfig(head_learning_rate=0.0, max_steps=1))
+    labels = data.train.labels or ()
+    assert result.delta.changes["classifier.bias"].values.item() == pytest.approx(sum(labels) / len(labels))
+
+
+def test_tensorboard_logs_are_written(tmp_path: Path) -> None:
+    run(tmp_path / "run", config=CONFIG.model_copy(update={"tensorboard": True}))
+    assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
+
+
+def test_a_finished_run_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(tmp_path / "run")
+    monkeypatch.setattr(trainer_module, "make_trainer", lambda *_, **__: pytest.fail("trained again"))
+    assert run(tmp_path / "run", resume=True).record == first.record
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    with pytest.raises(OutputError, match=r"already holds a run; .*resume.*overwrite"):
+        run(tmp_path / "run")
+    run(tmp_path / "run", overwrite=True)
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for options in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(OutputError, match="not empty and holds no run"):
+            run(tmp_path, **options)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_other_inputs_are_not_resumed(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    with pytest.raises(ConfigurationError, match=r"other inputs \(config.seed\)"):
+        run(tmp_path / "run", config=CONFIG.model_copy(update={"seed": 1}), resume=True)
+
+
+def test_a_failed_run_leaves_a_record_and_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "make_trainer", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["status"] == "failed"
+    assert "ZeroDivisionError" in record["error"]
+    assert run(tmp_path / "run", resume=True).record.status == "completed"
+
+
+def test_too_little_space_is_said_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(trainer_module, "make_trainer", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(OutputError, match="MiB are free and the run needs"):
+        run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (Supermask(select="querry"), "did you mean"),
+        (Freezing(exclude="head"), "always trained"),
+        (Supermask(exclude="matrices", select="matrices"), "nothing is left to mask"),
+        (Pruning(select="norm"), "only matrices"),
+        (Supermask(train="query"), "both to be masked and to train"),
+    ],
+)
+def test_selections_without_sense_are_errors(method: Method, message: str) -> None:
+    with pytest.raises(SelectionError, match=message):
+        run(None, method)
+
+
+def test_a_model_with_another_head_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="head has 3 outputs and task 'tiny' needs 2"):
+        supermask.train(tiny_model("bert", num_labels=3), task=tiny_data(), method=MASK, tokenizer=tiny_tokenizer())
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    (tmp_path / "run" / "record.json").write_text("{")
+    with pytest.raises(DataError, match=r"record\.json"):
+        run(tmp_path / "run", resume=True)
