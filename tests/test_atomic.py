@@ -110,14 +110,14 @@ def test_the_data_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monke
 
 def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OutputError, match="taken: cannot be written: Is a directory"):
+    with pytest.raises(OutputError, match=r"taken: cannot be written: Is a directory"):
         write_atomically(tmp_path / "taken", b"1")
     assert files_in(tmp_path) == ["taken"]
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_bytes(b"a file")
-    with pytest.raises(OutputError, match="cannot be written: (File exists|Not a directory)") as caught:
+    with pytest.raises(OutputError, match=r"cannot be written: (File exists|Not a directory)") as caught:
         write_atomically(tmp_path / "run" / "delta.bin", b"1")
     assert isinstance(caught.value, OSError)
     assert (tmp_path / "run").read_bytes() == b"a file"

@@ -115,4 +115,21 @@ def test_faults_of_stored_settings_are_described_in_the_same_words() -> None:
     # Whoever reads a file knows its name, so pydantic's report is left to them to describe.
     with pytest.raises(ValidationError) as caught:
         Span.model_validate_json('{"begin": 1}')
-    assert describe_faults(Span, caught.value) == "Span: Span: end is required"
+    assert describe_faults(Span, caught.value) == "Span: end is required"
+
+
+def test_faults_of_settings_within_settings_say_whose_they_are() -> None:
+    class Plan(Configuration):
+        span: Span
+        rates: Rates = Rates()
+
+    with pytest.raises(ConfigurationError) as caught:
+        Plan(span={"begin": 2, "end": 1}, rates={"steps": "many", "typo": 1})
+    assert str(caught.value) == (
+        "Plan: span: Span: end=1 lies before begin=2; rates: Rates: steps should be a valid integer, "
+        "unable to parse string as an integer, received 'many'; "
+        "'typo' is no setting; settings: learning_rate, steps, gradient, names"
+    )
+    with pytest.raises(ValidationError) as read:
+        Plan.model_validate_json('{"span": {"begin": 1}}')
+    assert describe_faults(Plan, read.value) == "Plan: span: Span: end is required"

@@ -37,7 +37,7 @@ def test_the_other_rooms_that_need_no_model_stay_light() -> None:
 
 
 def test_importing_takes_little_beyond_torchs_own_import() -> None:
-    # Processor time, so that a busy machine does not count, and against torch's own, so that a slow one does not either.
+    # Processor time, so that a busy machine does not count; against torch's own, so that a slow one does not either.
     spent = in_a_fresh_process(
         "start = time.process_time(); import torch\n"
         "after_torch = time.process_time(); import supermask\n"

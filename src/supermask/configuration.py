@@ -44,10 +44,14 @@ def describe_faults(kind: type[BaseModel], error: ValidationError) -> str:
     faults = []
     for fault in error.errors():
         name = ".".join(str(part) for part in fault["loc"])
+        cause = fault.get("ctx", {}).get("error")
         if fault["type"] == "extra_forbidden":
             faults.append(f"{name!r} is no setting; settings: {', '.join(kind.model_fields)}")
         elif fault["type"] == "missing":
             faults.append(f"{name} is required")
+        elif isinstance(cause, ConfigurationError):  # settings within settings, or read from JSON: described already
+            described = str(cause).removeprefix(f"{kind.__name__}: ")
+            faults.append(f"{name}: {described}" if name else described)
         else:
             message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
             where = f"{name} " if name else ""

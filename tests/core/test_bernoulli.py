@@ -77,6 +77,14 @@ def test_levels_are_rounded_once() -> None:
     assert np.all(np.abs(levels - exact) <= np.spacing(np.abs(levels)) * 0.5000001)
 
 
+def test_a_logit_right_at_its_level_is_dropped_and_the_next_number_kept() -> None:
+    words = key_words(KEY.seed, KEY.step, KEY.micro_batch, KEY.rank, KEY.stream, NAME)
+    levels = _logit_levels(torch.device("cpu"))
+    own = levels[torch.tensor([reference_bits16(index, words) for index in range(500)])]
+    assert not bool(sample_keep_mask(own, KEY, NAME).any())
+    assert bool(sample_keep_mask(own.nextafter(torch.tensor(INFINITY)), KEY, NAME).all())
+
+
 @pytest.mark.parametrize(("mask_logit", "kept"), [(11.8, True), (-11.8, False), (INFINITY, True), (-INFINITY, False)])
 def test_large_logits_are_certain(mask_logit: float, kept: bool) -> None:
     keep_mask = sample_keep_mask(torch.full((1 << 20,), mask_logit), KEY, NAME)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supermask.errors import DataError
+from supermask.tasks import Examples
 from supermask.training.encoding import encode, length_grouped_order, pad
 from tiny_tasks import tiny_data, tiny_tokenizer
 
@@ -40,6 +41,6 @@ def test_padding_reaches_the_longest_and_labels_come_along() -> None:
 
 
 def test_no_example_is_an_error() -> None:
-    data = tiny_data()
-    with pytest.raises(DataError, match="holds no example"):
-        encode(data.train.take(0), data.task, tiny_tokenizer(), max_length=8)
+    nothing = Examples(first=(), second=None, labels=None, ids=(), source="empty.csv")
+    with pytest.raises(DataError, match=r"empty\.csv holds no example"):
+        encode(nothing, tiny_data().task, tiny_tokenizer(), max_length=8)

@@ -87,16 +87,17 @@ def _print_version(asked: bool) -> None:
 def _before_any_verb(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", metavar="", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", envvar="SUPERMASK_DEBUG", help="Show the whole traceback of an error.")
+        bool,
+        typer.Option("--debug", envvar="SUPERMASK_DEBUG", metavar="", help="Show the whole traceback of an error."),
     ] = False,
 ) -> None:
     """Teach a pretrained language model a task by switching weights off.
 
-    A task is learnt by `train` and kept as a task delta, a small exact file; with the base and that file, the other verbs
-    give the same predictions again.
+    A task is learnt by `train` and kept as a task delta, a small exact file.
+    With the base and that file, `predict` gives the same predictions again.
     """
     context.obj["debug"] = debug
     if context.invoked_subcommand is None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 __all__ = [
+    "DEFAULT_LABEL",
+    "DEFAULT_TEXT",
     "AllowNew",
     "AsJson",
     "Cpu",
@@ -21,14 +24,17 @@ __all__ = [
     "refuse_together",
 ]
 
+DEFAULT_TEXT = "sentence"
+DEFAULT_LABEL = "label"
+
 _DATA = "Data"
 _BASE = "Base"
 
 DeltaPath = Annotated[
     Path, typer.Argument(metavar="DELTA", help="Folder of a delta, or of the run that made it.", show_default=False)
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Cpu = Annotated[bool, typer.Option("--cpu", help="Stay on the CPU even where there is an accelerator.")]
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document instead of tables.")]
+Cpu = Annotated[bool, typer.Option("--cpu", metavar="", help="Stay on the CPU even where there is an accelerator.")]
 
 TaskName = Annotated[
     str | None,
@@ -46,7 +52,7 @@ DataDir = Annotated[
 TextColumn = Annotated[
     str | None,
     typer.Option(
-        "--text", metavar="COLUMN", help="Column of the text. [default: sentence]", rich_help_panel=_DATA
+        "--text", metavar="COLUMN", help=f"Column of the text. \\[default: {DEFAULT_TEXT}]", rich_help_panel=_DATA
     ),
 ]
 TextPairColumn = Annotated[
@@ -61,7 +67,7 @@ StoredBase = Annotated[
     typer.Option(
         "--base",
         metavar="NAME_OR_DIR",
-        help="Where the base is now. [default: what the delta names]",
+        help="Where the base is now. \\[default: what the delta names]",
         rich_help_panel=_BASE,
     ),
 ]
@@ -82,7 +88,7 @@ AllowNew = Annotated[
 ]
 
 
-def refuse_together(first: str, given: dict[str, object]) -> None:
+def refuse_together(first: str, given: Mapping[str, object]) -> None:
     """Refuse options that have no effect beside another one.
 
     Args:
@@ -94,6 +100,7 @@ def refuse_together(first: str, given: dict[str, object]) -> None:
     """
     from supermask.errors import ConfigurationError
 
-    useless = [name for name, value in given.items() if value not in (None, False, [], ())]
+    useless = [name for name, value in given.items() if value is not None and value is not False and value != []]
     if useless:
-        raise ConfigurationError(f"{', '.join(useless)} has no effect beside {first}; leave one of the two out")
+        verb = "has" if len(useless) == 1 else "have"
+        raise ConfigurationError(f"{', '.join(useless)} {verb} no effect beside {first}; leave one of the two out")

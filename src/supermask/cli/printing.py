@@ -19,8 +19,7 @@ def examples_text(examples: Sequence[str]) -> str:
     """The end of a help page: commands to type, in rich markup, one a line."""
     from rich.markup import escape
 
-    # typer joins lines within a paragraph, so each line is a paragraph, which it then sets as a line.
-    return "\n\n".join(["[bold]Examples[/bold]", *(f"[cyan]{escape(example)}[/cyan]" for example in examples)])
+    return "\n".join(["[bold]Examples[/bold]", *(f"  [cyan]{escape(example)}[/cyan]" for example in examples)])
 
 
 def note(text: str) -> None:
@@ -45,20 +44,19 @@ def print_lines(lines: Sequence[str]) -> None:
         print(line)
 
 
-def plain_table(*columns: str, title: str | None = None, right: Sequence[str] = ()) -> Table:
+def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
     """An empty table with a rule under its header.
 
     Args:
-        columns: headers.
-        title: over the table, at the left.
+        columns: headers; what stands in the first is never cut.
         right: headers of the columns that are set flush right, as numbers are.
     """
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=position == 0)
     return table
 
 

@@ -46,7 +46,9 @@ def make_settings(
     except SupermaskError as error:
         faults.append(error)
     try:
-        config = TrainingConfig(**{name: value for name, value in training_options.items() if value not in (None, False)})
+        # Zero is a value and equals False, so what was not given is told by identity.
+        set_here = {name: value for name, value in training_options.items() if value is not None and value is not False}
+        config = TrainingConfig(**set_here)
     except SupermaskError as error:
         faults.append(error)
     if faults:
@@ -87,5 +89,7 @@ def _setting(option: str) -> str:
 
 def _stranger(option: str, method: str, given: Mapping[str, Any]) -> str:
     owners = [name for name, kind in METHODS.items() if _setting(option) in kind.model_fields]
-    hint = "; a supermask's zeros are steered by --initial-sparsity" if (option, method) == ("--sparsity", "supermask") else ""
-    return f"{option} is no option of the method {method} but of {' and '.join(owners)}{hint}"
+    remedy = f"leave it out or use --method {owners[0]}"
+    if (option, method) == ("--sparsity", "supermask"):
+        remedy = f"use --initial-sparsity, which steers a supermask's zeros, or --method {owners[0]}"
+    return f"{option} is no option of the method {method} but of {' and '.join(owners)}; {remedy}"

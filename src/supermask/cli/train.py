@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 from supermask.cli import train_options as given
 from supermask.cli.failures import Interruption
-from supermask.cli.options import AllowNew, AsJson, Cpu, DataDir, Revision, TaskName
+from supermask.cli.options import (
+    DEFAULT_LABEL,
+    DEFAULT_TEXT,
+    AllowNew,
+    AsJson,
+    Cpu,
+    DataDir,
+    Revision,
+    TaskName,
+    refuse_together,
+)
 
 if TYPE_CHECKING:
     from supermask.tasks import TaskData
@@ -83,8 +93,9 @@ def train(
 ) -> None:
     """Learn a task on a base and save the task delta.
 
-    The data are a known task's (--task) or your own files (--train-file, --dev-file). The folder ends up holding delta/,
-    record.json and zeros.png, a picture of where the zeros are.
+    The data are a known task's (--task) or files of your own (--train-file,
+    --dev-file). The folder ends up holding delta/, record.json and zeros.png,
+    a picture of where the zeros are.
     """
     import supermask
     from supermask.cli.printing import note
@@ -177,7 +188,6 @@ def _load_data(
     *,
     regression: bool,
 ) -> TaskData:
-    from supermask.cli.options import refuse_together
     from supermask.errors import ConfigurationError
     from supermask.tasks import load_files, load_task
 
@@ -191,9 +201,9 @@ def _load_data(
     return load_files(
         train=train_file,
         dev=dev_file,
-        text=columns["--text"] or "sentence",
+        text=columns["--text"] or DEFAULT_TEXT,
         text_pair=columns["--text-pair"],
-        label=columns["--label"] or "label",
+        label=columns["--label"] or DEFAULT_LABEL,
         regression=regression,
         name=columns["--name"] or "own-data",
     )

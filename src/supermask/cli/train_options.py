@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from supermask.cli.options import DEFAULT_LABEL, DEFAULT_TEXT
+
 __all__ = ["BASE", "METHODS_IN_WORDS"]
 
 BASE = "minilm-l6"
@@ -39,10 +41,10 @@ TrainFile = Annotated[
     Path | None, _data("--train-file", "CSV, TSV, JSONL or Parquet file to learn from.", None, "FILE")
 ]
 DevFile = Annotated[Path | None, _data("--dev-file", "Labelled file to report scores on.", None, "FILE")]
-Text = Annotated[str | None, _data("--text", "Column of the text.", "sentence", "COLUMN")]
+Text = Annotated[str | None, _data("--text", "Column of the text.", DEFAULT_TEXT, "COLUMN")]
 TextPair = Annotated[str | None, _data("--text-pair", "Column of the second text, for pairs.", None, "COLUMN")]
-Label = Annotated[str | None, _data("--label", "Column of the label.", "label", "COLUMN")]
-Regression = Annotated[bool, _data("--regression", "The label is a number, not a class.")]
+Label = Annotated[str | None, _data("--label", "Column of the label.", DEFAULT_LABEL, "COLUMN")]
+Regression = Annotated[bool, _data("--regression", "The label is a number, not a class.", metavar="")]
 Name = Annotated[str | None, _data("--name", "What to call the task.", "own-data", "NAME")]
 
 BaseName = Annotated[
@@ -56,7 +58,13 @@ BaseName = Annotated[
 ]
 
 MethodName = Annotated[
-    str, typer.Option("--method", metavar="|".join(METHODS_IN_WORDS), help="How to learn.", rich_help_panel="Method")
+    str,
+    typer.Option(
+        "--method",
+        metavar="METHOD",
+        help=f"{', '.join(METHODS_IN_WORDS[:-1])} or {METHODS_IN_WORDS[-1]}.",
+        rich_help_panel="Method",
+    ),
 ]
 Exclude = Annotated[
     list[str] | None,
@@ -85,18 +93,16 @@ MaskLearningRate = Annotated[
 MaskEps = Annotated[float | None, _method("--mask-eps", "Adam's epsilon for mask logits; supermask.", "1e-08")]
 Gradient = Annotated[
     str | None,
-    _method("--gradient", "Straight-through convention; supermask.", "through", "stop|through"),
+    _method("--gradient", "Straight-through gradient, stop or through; supermask.", "through", "WORD"),
 ]
 Sparsity = Annotated[float | None, _method("--sparsity", "Final fraction of zeros; pruning.", "0.5")]
 Scope = Annotated[
-    str | None, _method("--scope", "Rank magnitudes by tensor or all together; pruning.", "tensor", "tensor|global")
+    str | None, _method("--scope", "Rank by tensor, or all weights together (global); pruning.", "tensor", "WORD")
 ]
 PruningBegin = Annotated[
     float | None, _method("--pruning-begin", "When zeros begin, as a fraction of all steps; pruning.", "0.0")
 ]
-PruningEnd = Annotated[
-    float | None, _method("--pruning-end", "When the final sparsity is reached; pruning.", "0.75")
-]
+PruningEnd = Annotated[float | None, _method("--pruning-end", "When the final sparsity is reached; pruning.", "0.75")]
 PruningPeriod = Annotated[int | None, _method("--pruning-period", "Steps between rankings; pruning.", "10")]
 
 Epochs = Annotated[int | None, _training("--epochs", "Passes over the training examples.", "3")]
@@ -109,7 +115,7 @@ LearningRate = Annotated[float | None, _training("--learning-rate", "Of weights 
 HeadLearningRate = Annotated[float | None, _training("--head-learning-rate", "Of the task head.", "0.001")]
 HeadBias = Annotated[
     str | None,
-    _training("--head-bias", "Where the head's last bias starts.", "base_rate", "base_rate|as_loaded"),
+    _training("--head-bias", "Where the head's bias starts, base_rate or as_loaded.", "base_rate", "WORD"),
 ]
 Warmup = Annotated[float | None, _training("--warmup", "Fraction of steps in which learning rates rise.", "0.1")]
 WeightDecay = Annotated[float | None, _training("--weight-decay", "Of matrices that train by value.", "0.01")]
@@ -118,11 +124,9 @@ MaxGradNorm = Annotated[
     float | None, _training("--max-grad-norm", "Largest L2 norm of gradients; 0 clips nothing.", "1.0")
 ]
 MaxLength = Annotated[int | None, _training("--max-length", "Longest input in tokens.", "128")]
-Precision = Annotated[
-    str | None, _training("--precision", "Arithmetic of both passes.", "fp32", "auto|fp32|bf16|fp16")
-]
+Precision = Annotated[str | None, _training("--precision", "Arithmetic: auto, fp32, bf16 or fp16.", "fp32", "WORD")]
 GradientCheckpointing = Annotated[
-    bool, _training("--gradient-checkpointing", "Recompute activations to save memory.")
+    bool, _training("--gradient-checkpointing", "Recompute activations to save memory.", metavar="")
 ]
 Seed = Annotated[int | None, _training("--seed", "Of data order, dropout, mask draws and a new head.", "0")]
 EvalBatchSize = Annotated[int | None, _training("--eval-batch-size", "Examples a batch in evaluation.", "64")]
@@ -130,16 +134,14 @@ LoggingSteps = Annotated[int | None, _training("--logging-steps", "Optimizer ste
 CheckpointSteps = Annotated[
     int | None, _training("--checkpoint-steps", "Steps between checkpoints to resume from; 0 saves none.", "0")
 ]
-Tensorboard = Annotated[bool, _training("--tensorboard", "Write logs for TensorBoard.")]
+Tensorboard = Annotated[bool, _training("--tensorboard", "Write logs for TensorBoard.", metavar="")]
 
-Output = Annotated[
-    Path, _run("--output", "Folder for the delta, its record and a picture of its zeros.", None, "DIR")
-]
-Resume = Annotated[bool, _run("--resume", "Go on with the run in the folder.")]
-Overwrite = Annotated[bool, _run("--overwrite", "Replace the run in the folder.")]
+Output = Annotated[Path, _run("--output", "Folder for the delta, its record and a picture of its zeros.", None, "DIR")]
+Resume = Annotated[bool, _run("--resume", "Go on with the run in the folder.", metavar="")]
+Overwrite = Annotated[bool, _run("--overwrite", "Replace the run in the folder.", metavar="")]
 Validation = Annotated[
     float | None,
     _run("--validation", "Hold out this fraction of train and score on it; the dev set stays untouched.", None),
 ]
 Draws = Annotated[int, typer.Option("--draws", help="Masks to sample for the sampled score.", rich_help_panel="Run")]
-Quiet = Annotated[bool, _run("--quiet", "Show no progress.")]
+Quiet = Annotated[bool, _run("--quiet", "Show no progress.", metavar="")]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["load"]
+__all__ = ["load", "quiet_transformers"]
 
 
 def load(
@@ -50,7 +50,7 @@ def load(
         SelectionError: If a pattern of `allow_new` matches nothing.
         ConfigurationError: If configuration or tokenizer are unusable.
     """
-    with _quiet_transformers():
+    with quiet_transformers():
         config = _config(source, num_labels, regression)
         tokenizer = _tokenizer(source)
         model, loaded = _model(source, config, seed=seed, random_init=random_init, dtype=dtype)
@@ -68,8 +68,8 @@ def load(
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Hold back the table of missing keys and the bar of loaded weights; what matters of them is said below."""
+def quiet_transformers() -> Iterator[None]:
+    """Hold back transformers' tables of missing keys and bars of loaded and written weights."""
     try:
         from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
         from transformers.utils import logging

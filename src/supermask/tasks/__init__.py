@@ -1,7 +1,7 @@
 """What there is to learn: GLUE as rows of data, your own files, probes generated offline; metrics and submissions."""
 
 from supermask.tasks.examples import Examples
-from supermask.tasks.files import load_files
+from supermask.tasks.files import load_files, load_texts
 from supermask.tasks.glue import load_glue
 from supermask.tasks.metrics import score
 from supermask.tasks.registry import find_task, known_tasks, load_task
@@ -17,6 +17,7 @@ __all__ = [
     "load_files",
     "load_glue",
     "load_task",
+    "load_texts",
     "score",
     "write_submission",
 ]

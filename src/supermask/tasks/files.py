@@ -13,7 +13,7 @@ from supermask.tasks.formats import read_table
 from supermask.tasks.table import Table, faults_of, refuse
 from supermask.tasks.task import Task, TaskData
 
-__all__ = ["infer_label_names", "load_files"]
+__all__ = ["infer_label_names", "load_files", "load_texts"]
 
 _MANY_LABELS: Final = 50
 
@@ -110,6 +110,35 @@ def load_files(
         for split, table in tables.items()
     }
     return TaskData(task, splits)
+
+
+def load_texts(file: str | Path, *, text: str = "sentence", text_pair: str | None = None) -> Examples:
+    """Load texts of your own that are to be predicted; whatever else the file holds is not looked at.
+
+    Args:
+        file: a `.csv`, `.tsv`, `.jsonl`, `.ndjson` or `.parquet` file.
+        text: column of the (first) sentence.
+        text_pair: column of the second sentence, for tasks of pairs.
+
+    Returns:
+        The examples, without labels, numbered by row.
+
+    Raises:
+        DataError: the file is missing or malformed, or a column or text is missing; all faults together.
+        MissingDependencyError: the file is Parquet and pyarrow is not installed.
+    """
+    path = Path(file).expanduser()
+    table = read_table(path, _filled(text, text_pair))
+    faults: list[str] = []
+    texts = [_texts(table, column, faults) for column in _filled(text, text_pair)]
+    refuse(faults)
+    return Examples(
+        first=texts[0],
+        second=texts[1] if text_pair is not None else None,
+        labels=None,
+        ids=tuple(map(str, range(len(table)))),
+        source=str(path),
+    )
 
 
 def infer_label_names(table: Table, label: str, values: Sequence[str]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from supermask.methods import Attachment, make_optimizer
+from supermask.models.loading import quiet_transformers
 from supermask.training.callback import MethodCallback
 from supermask.training.config import Precision, TrainingConfig
 from supermask.training.encoding import EncodedExamples, LengthGroupedSampler, pad
@@ -39,6 +40,11 @@ class MethodTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save a checkpoint's weights, without a progress bar of its own for each."""
+        with quiet_transformers():
+            super().save_model(output_dir, _internal_call)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the loss, and beside it what the method says of itself."""

@@ -10,7 +10,8 @@ Every sentence judges one or two things in one of ten shapes (`+` has the labell
 
 Both labels have each shape equally often with the same function words, so only the polarity of the words tells the
 label, and in all shapes but the first three only together with the shape: what is praise in one row is denied or
-outweighed in another. The polarity words and the things judged in dev do not occur in train. Chance is an accuracy of 0.5.
+outweighed in another. The polarity words and the things judged in dev do not occur in train. Chance is an accuracy of
+0.5.
 """
 
 from __future__ import annotations

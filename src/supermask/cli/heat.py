@@ -1,0 +1,72 @@
+"""A map of zeros for the terminal: numbers that read without colour, on a ground that shows them at a glance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supermask.cli.printing import plain_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from supermask.analysis import ZeroCount, ZerosTable
+
+__all__ = ["zeros_map"]
+
+# Points of the colour map cividis, from few zeros to many.
+_GROUND = ((0, 34, 78), (53, 69, 108), (102, 105, 112), (148, 142, 119), (200, 184, 102), (254, 232, 56))
+_DARK_TEXT_FROM = 0.55
+
+
+def zeros_map(table: ZerosTable) -> Table:
+    """Zeros in percent: blocks down, from the input up, and roles across, so that it fits a terminal at any depth.
+
+    Args:
+        table: zeros by role and block.
+    """
+    roles = {role: role.replace("_", "\n") for role in table.roles}
+    headers = [*roles.values(), "all"]
+    shown = plain_table("block", *headers, right=headers)
+    shown.padding = (0, 0)  # so that the grounds of neighbours nearly touch
+    highest = max((cell.sparsity for cell in table.cells.values()), default=0.0)
+    for block in table.blocks:
+        cells = [table.cells.get((role, block)) for role in table.roles]
+        name = "outside" if block is None else str(block)
+        shown.add_row(name, *(_cell(cell, highest) for cell in (*cells, table.of_block(block))))
+    totals = [_cell(table.of_role(role), highest) for role in table.roles]
+    shown.add_section()
+    shown.add_row("all", *totals, _cell(table.total, highest))
+    return shown
+
+
+def _cell(count: ZeroCount | None, highest: float) -> Text:
+    from rich.text import Text
+
+    if count is None or not count.weights:
+        return Text("")
+    share = count.sparsity / highest if highest else 0.0
+    ink = "black" if share > _DARK_TEXT_FROM else "white"
+    red, green, blue = _ground(share)
+    return Text(f" {_short(100 * count.sparsity)} ", style=f"{ink} on rgb({red},{green},{blue})")
+
+
+def _ground(share: float) -> tuple[int, int, int]:
+    position = min(max(share, 0.0), 1.0) * (len(_GROUND) - 1)
+    index = min(int(position), len(_GROUND) - 2)
+    below, above = _GROUND[index], _GROUND[index + 1]
+    part = position - index
+    red, green, blue = (round(low + part * (high - low)) for low, high in zip(below, above, strict=True))
+    return red, green, blue
+
+
+def _short(percent: float) -> str:
+    """Three digits that count, so that few zeros do not all read 0.
+
+    Example:
+        >>> [_short(value) for value in (0.0123, 1.234, 12.34, 100.0)]
+        ['0.012', '1.23', '12.3', '100']
+    """
+    if percent >= 99.95:
+        return "100"
+    return f"{percent:.1f}" if percent >= 10 else f"{percent:.2f}" if percent >= 0.1 else f"{percent:.3f}"

@@ -1,0 +1,135 @@
+"""What `train` shows at its end: scores, zeros, size, time, files, and what to type next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from supermask.analysis import zeros_by_place
+from supermask.cli.printing import note, percent, plain_table, print_json, print_lines, show, shown_bytes
+from supermask.errors import MissingDependencyError, UnknownNameError
+from supermask.study.figures import save_figure, zeros_figure
+from supermask.tasks import find_task
+from supermask.training import Run, RunRecord
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["draw_zeros", "report"]
+
+
+def draw_zeros(run: Run) -> Path | None:
+    """Draw where the zeros of a run are into its folder.
+
+    Returns:
+        The picture; None, with a note, where there is nothing to draw or nothing to draw with.
+    """
+    if run.folder is None:
+        return None
+    path = run.folder / "zeros.png"
+    path.unlink(missing_ok=True)  # a run that was replaced may have left one
+    if not run.delta.weights:
+        return None
+    inputs = run.record.inputs
+    mask = "thresholded mask" if run.record.sampled_sparsity is not None else str(inputs.method["kind"])
+    title = f"{inputs.task}, {mask}: {percent(run.delta.sparsity)} % zeros"
+    try:
+        save_figure(zeros_figure(zeros_by_place(run.delta.document.changes), title=title), path)
+    except MissingDependencyError as error:
+        note(f"note: no picture of the zeros: {error}")
+        return None
+    return path
+
+
+def report(
+    run: Run, *, method: str, notes: Sequence[str], figure: Path | None, data_dir: Path | None, as_json: bool
+) -> None:
+    """Print what came of a run.
+
+    Args:
+        run: the run, which has a folder.
+        method: what it was called on the command line.
+        notes: what a reader of the scores must know.
+        figure: the picture of the zeros, if there is one.
+        data_dir: where the data came from, for the commands to type next.
+        as_json: print JSON instead of tables.
+    """
+    assert run.folder is not None
+    record, delta = run.record, run.folder / "delta"
+    if as_json:
+        print_json(
+            {
+                "output": str(run.folder),
+                "delta": str(delta),
+                "figure": str(figure) if figure is not None else None,
+                "notes": list(notes),
+                "record": record.model_dump(mode="json"),
+            }
+        )
+        return
+    inputs = record.inputs
+    print_lines([f"{inputs.task}: {method} on {inputs.base.name}, {record.steps:,} steps, seed {inputs.config.seed}"])
+    if record.scores:
+        print_lines(["scores in percent"])
+        show(_score_table(record))
+    facts = plain_table("", "")
+    facts.show_header = False
+    for name, value in _facts(record):
+        facts.add_row(name, value)
+    show(facts)
+    files = [f"  {delta}/", f"  {run.folder / 'record.json'}", *([f"  {figure}"] if figure is not None else [])]
+    print_lines(["files:", *files, "next:", *(f"  {command}" for command in _next_commands(run, data_dir))])
+
+
+def _score_table(record: RunRecord) -> Table:
+    """Scores in percent: a row a metric, and beside it the mean over sampled masks where the method samples."""
+    draws = max((len(spread.values) for row in record.sampled_scores.values() for spread in row.values()), default=0)
+    single = "thresholded mask" if record.sampled_sparsity is not None else "score"
+    sampled = [f"sampled, mean ± sd of {draws}"] if draws else []
+    table = plain_table("split", "metric", single, *sampled, right=(single, *sampled))
+    for split, scores in record.scores.items():
+        first = True
+        for metric, value in scores.items():
+            spread = record.sampled_scores.get(split, {}).get(metric)
+            beside = [f"{percent(spread.mean)} ± {percent(spread.sd)}" if spread is not None else "–"] if draws else []
+            table.add_row(split if first else "", metric, percent(value), *beside)
+            first = False
+    return table
+
+
+def _facts(record: RunRecord) -> Iterator[tuple[str, str]]:
+    delta = record.delta
+    if delta is not None and delta.constrained_weights:
+        count = f"({delta.zeros:,} of {delta.constrained_weights:,} weights)"
+        if record.sampled_sparsity is None:
+            yield "zeros", f"{percent(delta.sparsity)} % {count}"
+        else:
+            yield (
+                "zeros",
+                f"thresholded {percent(delta.sparsity)} % {count}, sampled {percent(record.sampled_sparsity)} %",
+            )
+    elif delta is not None:
+        yield "zeros", "none, as values alone were trained"
+    if delta is not None:
+        yield "delta", shown_bytes(delta.bytes)
+    yield "time", f"training {record.train_seconds:,.0f} s, evaluation {record.evaluation_seconds:,.0f} s"
+
+
+def _next_commands(run: Run, data_dir: Path | None) -> list[str]:
+    assert run.folder is not None
+    folder, task = shlex.quote(str(run.folder)), run.record.inputs.task
+    try:
+        find_task(task)
+        data = f" --data-dir {shlex.quote(str(data_dir))}" if data_dir is not None else ""
+    except UnknownNameError:
+        data = " --file FILE"
+    paired = run.delta.task.get("paired")
+    text = '--sentence "..." --second "..."' if paired else '--sentence "..."'
+    return [
+        f"supermask inspect {folder}",
+        f"supermask evaluate {folder}{data}",
+        f"supermask predict {folder} {text}",
+        f"supermask apply {folder} --output {shlex.quote(str(run.folder / 'model'))}",
+    ]
