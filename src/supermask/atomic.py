@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
+import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from supermask.errors import OutputError
 
-__all__ = ["write_atomically"]
+__all__ = ["write_atomically", "write_through"]
 
 
-def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
+def write_atomically(path: Path, *pieces: bytes) -> None:
     """Write a file beside its place, flush it to the disk, and move it there in one step.
 
-    Whatever happens in between, a reader sees the old file or the new one, and no half-written file is left behind.
+    Whatever happens in between, a reader sees the old file or the new one; an error leaves no half-written file behind.
 
     Args:
         path: where the file goes; its folder is made if it is missing.
@@ -24,28 +24,37 @@ def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
     Raises:
         OutputError: if the file cannot be written: no permission, no space.
     """
-    temporary: str | None = None
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp gives only the owner access; a result is as readable as any file the user makes.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        os.replace(temporary, path)  # noqa: PTH105 (the call whose atomicity this function is about)
-        temporary = None
+        try:
+            write_through(partial, pieces)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
-        reason = error.strerror or str(error)
         raise OutputError(
-            f"{path}: cannot be written: {reason}; free some space, or choose another place that you may write to"
+            f"{path}: cannot be written: {error.strerror or error}; free some space, or choose another place that you "
+            "may write to"
         ) from error
+
+
+def write_through(place: Path, pieces: Iterable[bytes]) -> None:
+    """Write a new file and wait until it is on the disk.
+
+    Args:
+        place: where; nothing may be there yet.
+        pieces: the content, piece after piece.
+
+    Raises:
+        OSError: as the system says.
+    """
+    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
     finally:
-        # Not for errors of the disk alone: an interrupt must not leave half a file behind either.
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
+        os.close(descriptor)

@@ -221,7 +221,7 @@ def test_a_kill_at_any_moment_leaves_the_old_delta_or_the_new_one(
 
             return call
 
-        files._write_through = dying(files._write_through)
+        files.write_through = dying(files.write_through)
         for owner, names in ((os, ("open", "fsync", "close")), (Path, ("replace", "unlink"))):
             for name in names:
                 setattr(owner, name, dying(getattr(owner, name)))

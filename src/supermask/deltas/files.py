@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from supermask.atomic import write_through
 from supermask.deltas.container import read_container, read_container_document
 from supermask.deltas.document import DeltaDocument, parse_document
 from supermask.errors import DeltaFormatError, OutputError
@@ -140,7 +141,7 @@ def _replace_files(contents: Mapping[Path, Iterable[bytes]]) -> None:
     first, *rest = contents
     try:
         for place, pieces in contents.items():
-            _write_through(written[place], pieces)
+            write_through(written[place], pieces)
         retired = {place: place.with_name(f".{place.name}.{token}.old") for place in rest if place.exists()}
         try:
             for place, aside in retired.items():
@@ -159,19 +160,6 @@ def _replace_files(contents: Mapping[Path, Iterable[bytes]]) -> None:
     finally:
         for leftover in written.values():
             leftover.unlink(missing_ok=True)
-
-
-def _write_through(place: Path, pieces: Iterable[bytes]) -> None:
-    """Write a new file and wait until it is on the disk."""
-    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        for piece in pieces:
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from supermask.atomic import write_atomically
 from supermask.errors import ConfigurationError, DataError, OutputError
 from supermask.tasks.task import Task
 
@@ -84,12 +83,7 @@ def write_submission(
     path = Path(folder) / task.submission_files[split]
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; choose another folder or overwrite it")
-    try:
-        _write_atomically(path, (line + "\n" for line in lines))
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; choose another folder or free space"
-        ) from error
+    write_atomically(path, *((line + "\n").encode() for line in lines))
     return path
 
 
@@ -105,18 +99,3 @@ def _prediction_text(task: Task, position: int, value: int | float) -> str:
             f"not a class index from 0 to {task.num_labels - 1}"
         )
     return (task.submission_labels or task.label_names)[int(value)]
-
-
-def _write_atomically(path: Path, lines: Iterable[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
