@@ -5,32 +5,16 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import tiny_bases
 from supermask.tasks import Examples, Task, TaskData
 from tiny_models import FIRST_WORD, VOCABULARY
 
-SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[UNK]", "[MASK]")  # ids 0 to 4, as the tiny models expect
-
 
 def tiny_tokenizer() -> Any:
-    """A word-level tokenizer over the tiny models' vocabulary; every input ends in [EOS], as T5's head needs it."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = [*SPECIAL, *(f"w{index}" for index in range(VOCABULARY - FIRST_WORD))]
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[BOS] $A [EOS]", pair="[BOS] $A $B [EOS]", special_tokens=[("[BOS]", 1), ("[EOS]", 2)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        bos_token="[BOS]",
-        eos_token="[EOS]",
-        unk_token="[UNK]",
-        mask_token="[MASK]",
-        model_input_names=["input_ids", "attention_mask"],
-    )
+    """The tiny bases' tokenizer, without the token types that not every architecture takes."""
+    tokenizer = tiny_bases.tiny_tokenizer()
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    return tokenizer
 
 
 def tiny_data(*, train: int = 24, dev: int = 12, regression: bool = False, seed: int = 0) -> TaskData:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from supermask.errors import ConfigurationError, DataError
-from supermask.tasks import load_files
+from supermask.tasks import load_files, load_texts
 from supermask.tasks.table import faults_of
 
 TEXTS = ("a warm day", "a cold, grey day", 'the "best" tea', "no tea")
@@ -203,3 +203,16 @@ def test_a_regression_label_that_is_no_number_is_refused(tmp_path, value):
     train = write_csv(tmp_path / "train.csv", ["1.5", value])
     with pytest.raises(DataError, match=rf"train\.csv:3: '{value}' .* is not a finite number, which regression needs"):
         load_files(train=train, regression=True)
+
+
+def test_texts_are_read_without_looking_at_anything_else(tmp_path: Path) -> None:
+    file = tmp_path / "new.csv"
+    file.write_text("one,two,label\na,b,\nc,d,odd\n")
+    assert load_texts(file, text="one").first == ("a", "c")
+    pairs = load_texts(file, text="one", text_pair="two")
+    assert (pairs.second, pairs.labels, pairs.ids, pairs.source) == (("b", "d"), None, ("0", "1"), str(file))
+    with pytest.raises(DataError, match="no column 'sentence'"):
+        load_texts(file)
+    file.write_text("one\na\n\n   \n")
+    with pytest.raises(DataError, match="no text"):
+        load_texts(file, text="one")

@@ -89,13 +89,11 @@ def evaluate(
 
 
 def _report(document: DeltaDocument, data: TaskData, result: Evaluation, *, as_json: bool) -> None:
-    from supermask.cli.printing import note, percent, plain_table, print_json, print_lines, show
+    from supermask.cli.printing import percent, plain_table, print_json, print_lines, show
 
     same_data = data.task.name == document.task.get("name")
     recorded: Any = document.training.get("scores") if same_data else None
     recorded = recorded if isinstance(recorded, dict) else {}
-    for line in result.notes:
-        note(f"note: {line}")
     if as_json:
         print_json(
             {
@@ -125,3 +123,4 @@ def _report(document: DeltaDocument, data: TaskData, result: Evaluation, *, as_j
             )
             first = False
     show(table)
+    print_lines([f"note: {line}" for line in result.notes])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, final
 
 import typer
+from pydantic import ValidationError
 
 from supermask.errors import SupermaskError
 
@@ -103,6 +104,8 @@ def one_line(message: str) -> str:
 
 def _usage(error: Any) -> str:
     message = one_line(error.format_message()).rstrip(".")
+    if isinstance(error.__cause__, ValidationError):
+        message += f", received {error.__cause__.errors()[0]['input']!r}"
     command = error.ctx.command_path if error.ctx is not None else "supermask"
     return f"error: {message[:1].lower()}{message[1:]}; see: {command} --help"
 

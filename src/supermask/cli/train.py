@@ -98,7 +98,6 @@ def train(
     a picture of where the zeros are.
     """
     import supermask
-    from supermask.cli.printing import note
     from supermask.cli.settings import make_settings
     from supermask.cli.train_report import draw_zeros, report
 
@@ -145,10 +144,6 @@ def train(
     data = _load_data(task, data_dir, train_file, dev_file, columns, regression=regression)
     if validation is not None:
         data = data.holdout(fraction=validation)
-    for line in data.notes:
-        note(f"note: {line}")
-    if not data.report:
-        note("note: no labelled dev data, so no score; --dev-file or --validation gives one")
     loaded = supermask.load_base(
         base,
         num_labels=data.task.num_labels,
@@ -157,9 +152,6 @@ def train(
         seed=config.seed,
         allow_new=allow_new or (),
     )
-    if not quiet:
-        examples = ", ".join(f"{len(data[split])} {split}" for split in (data.task.train_split, *data.report))
-        note(f"learning {data.task.name} ({examples}) by {method} on {loaded.name}")
     try:
         with contextlib.redirect_stdout(sys.stderr):  # the Trainer prints its log
             run = supermask.train(
@@ -176,7 +168,7 @@ def train(
             )
     except KeyboardInterrupt:
         raise Interruption(_how_to_go_on(output)) from None
-    report(run, method=method, notes=data.notes, figure=draw_zeros(run), data_dir=data_dir, as_json=as_json)
+    report(run, data, method=method, figure=draw_zeros(run), data_dir=data_dir, as_json=as_json)
 
 
 def _load_data(

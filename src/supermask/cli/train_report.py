@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ from supermask.training import Run, RunRecord
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from supermask.tasks import TaskData
 
 __all__ = ["draw_zeros", "report"]
 
@@ -43,37 +45,41 @@ def draw_zeros(run: Run) -> Path | None:
     return path
 
 
-def report(
-    run: Run, *, method: str, notes: Sequence[str], figure: Path | None, data_dir: Path | None, as_json: bool
-) -> None:
+def report(run: Run, data: TaskData, *, method: str, figure: Path | None, data_dir: Path | None, as_json: bool) -> None:
     """Print what came of a run.
 
     Args:
         run: the run, which has a folder.
+        data: what it learnt from.
         method: what it was called on the command line.
-        notes: what a reader of the scores must know.
         figure: the picture of the zeros, if there is one.
         data_dir: where the data came from, for the commands to type next.
         as_json: print JSON instead of tables.
     """
     assert run.folder is not None
     record, delta = run.record, run.folder / "delta"
+    unscored = [] if data.report else ["no labelled dev data, so no score; --dev-file or --validation gives one"]
+    notes = [*data.notes, *unscored]
     if as_json:
         print_json(
             {
                 "output": str(run.folder),
                 "delta": str(delta),
                 "figure": str(figure) if figure is not None else None,
-                "notes": list(notes),
+                "notes": notes,
                 "record": record.model_dump(mode="json"),
             }
         )
         return
     inputs = record.inputs
-    print_lines([f"{inputs.task}: {method} on {inputs.base.name}, {record.steps:,} steps, seed {inputs.config.seed}"])
+    sizes = ", ".join(f"{info.examples:,} {split}" for split, info in inputs.data.items())
+    print_lines(
+        [f"{inputs.task} ({sizes}): {method} on {inputs.base.name}, {record.steps:,} steps, seed {inputs.config.seed}"]
+    )
     if record.scores:
         print_lines(["scores in percent"])
         show(_score_table(record))
+    print_lines([f"note: {line}" for line in notes])
     facts = plain_table("", "")
     facts.show_header = False
     for name, value in _facts(record):

@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from supermask.deltas import TaskDelta
 from supermask.errors import OutputError
 from supermask.models import Base
@@ -69,7 +71,7 @@ def save_checkpoint(base: Base, delta: TaskDelta, folder: str | Path) -> Path:
         raise
     except OSError as error:
         raise _unwritable(place, error.strerror or str(error)) from error
-    except _serialization_errors() as error:
+    except SafetensorError as error:
         raise _unwritable(place, str(error)) from error
     finally:
         config.id2label, config.label2id = before
@@ -84,12 +86,6 @@ def _check_space(base: Base, place: Path) -> None:
             f"{place}: {free / 2**20:.0f} MiB are free and the checkpoint needs about {needed / 2**20:.0f} MiB; "
             "free some space, or choose another disk"
         )
-
-
-def _serialization_errors() -> type[Exception]:
-    from safetensors import SafetensorError
-
-    return SafetensorError
 
 
 def _unwritable(place: Path, reason: str) -> OutputError:

@@ -1,0 +1,98 @@
+"""`supermask inspect`."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from supermask import TaskDelta
+from supermask.analysis import ZeroCount, ZerosTable
+from supermask.cli.heat import zeros_map
+from tiny_command import Command, refused
+
+
+def test_numbers_are_those_of_the_masks(supermask: Command, trained: Path) -> None:
+    document = json.loads(supermask("inspect", trained, "--json").stdout)
+    delta = TaskDelta.load(trained / "delta")
+    zeros = {
+        (record.role, record.block): int(torch.logical_not(delta.changes[record.name].keep).sum())  # type: ignore[union-attr]
+        for record in delta.document.changes
+        if record.kind == "keep_mask"
+    }
+    assert {(row["role"], row["block"]): row["zeros"] for row in document["zeros_by_place"]} == zeros
+    assert document["zeros"] == sum(zeros.values())
+    share = document["zeros"] / document["masked_weights"]
+    assert document["sparsity"] == share
+    assert document["entropy_bits_per_weight"] == pytest.approx(
+        -share * math.log2(share) - (1 - share) * math.log2(1 - share)
+    )
+    coded = sum(len(payload) for name, payload in delta.payloads.items() if name.endswith(":keep"))
+    assert document["bits_per_masked_weight"] == 8 * coded / document["masked_weights"]
+    assert "tensors" not in document["base"]
+
+
+def test_table_reads_without_colour(supermask: Command, trained: Path) -> None:
+    outcome = supermask("inspect", trained)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "\x1b" not in outcome.stdout
+    document = TaskDelta.load(trained / "delta").document
+    for text in ("own-data", "classes: high, low", "learning_rate=9.0", f"({document.zeros:,} of", "classifier.weight"):
+        assert text in outcome.stdout
+    outside = next(line for line in outcome.stdout.splitlines() if line.strip().startswith("outside"))
+    pooler = next(change for change in document.changes if change.role == "pooler")
+    assert outside.split()[1] == f"{100 * (pooler.zeros or 0) / pooler.weights:.1f}"
+
+
+def test_only_the_header_is_read(supermask: Command, trained: Path, tmp_path: Path) -> None:
+    file = tmp_path / "delta.safetensors"
+    content = bytearray((trained / "delta" / "delta.safetensors").read_bytes())
+    content[-1] ^= 1  # a payload, which would be refused if it were read
+    file.write_bytes(content)
+    assert supermask("inspect", file).exit_code == 0
+
+
+def test_figure(supermask: Command, trained: Path, paired: Path, tmp_path: Path) -> None:
+    figure = tmp_path / "zeros.svg"
+    outcome = supermask("inspect", trained, "--figure", figure)
+    assert outcome.stdout.splitlines()[-1] == f"figure: {figure}"
+    assert "<svg" in figure.read_text()
+    refused(supermask("inspect", trained, "--figure", tmp_path / "zeros.bmp"), "png, svg, pdf", "'.bmp'")
+    refused(supermask("inspect", paired, "--figure", tmp_path / "none.png"), "no zeros to show")
+
+
+def test_values_alone(supermask: Command, paired: Path) -> None:
+    outcome = supermask("inspect", paired)
+    assert "none, as values alone were trained" in outcome.stdout
+    assert "values that moved" in outcome.stdout
+    assert json.loads(supermask("inspect", paired, "--json").stdout)["bits_per_masked_weight"] is None
+
+
+def test_pruned_weights_are_called_pruned(supermask: Command, regression: Path) -> None:
+    assert "50.00 % (8,704 of 17,408 pruned weights)" in supermask("inspect", regression).stdout
+
+
+def test_map_of_a_large_model_fits_80_columns_and_is_coloured_on_a_terminal() -> None:
+    roles = ("word_embedding", "query", "key", "value", "attention_output", "ffn_in", "ffn_out", "pooler")
+    cells = {(role, block): ZeroCount(block, 1000) for role in roles[1:7] for block in range(24)}
+    cells |= {("word_embedding", None): ZeroCount(1000, 1000), ("pooler", None): ZeroCount(0, 10)}
+    table = ZerosTable(roles=roles, blocks=(*range(24), None), cells=cells)
+    screen = io.StringIO()
+    Console(file=screen, width=80, force_terminal=True, color_system="truecolor", markup=False).print(zeros_map(table))
+    assert "\x1b[" in screen.getvalue()
+    plain = io.StringIO()
+    Console(file=plain, width=80, markup=False).print(zeros_map(table))
+    text = plain.getvalue()
+    assert "…" not in text
+    assert next(line for line in text.splitlines() if line.strip().startswith("23 ")).split() == ["23", *["2.30"] * 7]
+    assert next(line for line in text.splitlines() if line.strip().startswith("outside")).split() == [
+        "outside",
+        "100",
+        "0",
+        "99.0",
+    ]

@@ -1,0 +1,78 @@
+"""The console script: starting it is cheap, and its help can be read and typed from."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+
+import pytest
+from typer.main import get_command
+
+from supermask import __version__
+from supermask.cli.app import EXAMPLES, VERBS, make_app
+from tiny_command import Command
+
+ALL_EXAMPLES = [*EXAMPLES, *(example for _, examples in VERBS.values() for example in examples)]
+
+
+def run_script(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
+def test_help_and_version_load_no_heavy_library(arguments: list[str]) -> None:
+    done = run_script(
+        "import sys; from supermask.cli.app import run\n"
+        f"code = run({arguments})\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "print(code, sorted(heavy), file=sys.stderr)"
+    )
+    assert done.stderr.splitlines()[-1] == "0 []"
+
+
+def test_python_m_supermask_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "supermask", "--version"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"supermask {__version__}\n", "")
+
+
+def test_without_typer_the_script_says_what_to_install() -> None:
+    done = run_script("import sys; sys.modules['typer'] = None\nfrom supermask.cli.main import main; main()")
+    assert done.returncode == 2
+    assert "pip install 'supermask[cli]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_exit_code_reaches_the_shell() -> None:
+    done = subprocess.run([sys.executable, "-m", "supermask", "inspect", "nowhere"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: nowhere")
+
+
+def test_no_verb_prints_the_help(supermask: Command) -> None:
+    outcome = supermask()
+    assert outcome.exit_code == 0
+    assert all(verb in outcome.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_help_ends_with_examples_within_80_columns(
+    verb: str, supermask: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    outcome = supermask(verb, "--help")
+    assert outcome.exit_code == 0
+    lines = [line.rstrip() for line in outcome.stdout.splitlines() if line.strip()]
+    assert max(map(len, lines)) <= 80
+    examples = VERBS[verb][1]
+    assert [line.strip() for line in lines[-len(examples) - 1 :]] == ["Examples", *examples]
+    assert "…" not in outcome.stdout  # nothing is cut off
+
+
+@pytest.mark.parametrize("example", ALL_EXAMPLES)
+def test_every_example_parses(example: str) -> None:
+    *_, words = (shlex.split(part) for part in example.split("|"))
+    assert words.pop(0) == "supermask"
+    group = get_command(make_app())
+    command = group.commands[words[0]]  # type: ignore[attr-defined]
+    command.make_context(words[0], words[1:])

@@ -1,0 +1,234 @@
+"""`supermask train`, and a task learnt, looked at, scored, used and merged from the command line alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from typer.main import get_command
+
+import supermask as library
+from supermask.cli.app import make_app
+from supermask.cli.train_options import BASE, METHODS_IN_WORDS
+from supermask.methods import METHODS, Pruning, Supermask
+from supermask.models import DEFAULT_BASE
+from supermask.training import RunRecord, TrainingConfig
+from tiny_command import Command, Place, call
+
+
+def test_end_to_end(supermask: Command, place: Place, trained: Path, tmp_path: Path) -> None:
+    record = RunRecord.load(trained / "record.json")
+    assert record.delta is not None
+    assert record.delta.zeros > 0
+
+    inspected = json.loads(supermask("inspect", trained, "--json").stdout)
+    assert inspected["zeros"] == record.delta.zeros
+    assert inspected["bytes"] == record.delta.bytes == (trained / "delta" / "delta.safetensors").stat().st_size
+
+    evaluated = json.loads(supermask("evaluate", trained, "--file", place.dev, "--cpu", "--json").stdout)
+    assert evaluated["scores"] == record.scores == evaluated["recorded_scores"]
+
+    predicted = json.loads(supermask("predict", trained, "--file", place.dev, "--cpu", "--json").stdout)
+    wanted = [line.rpartition(",")[2] for line in place.dev.read_text().splitlines()[1:]]
+    right = sum(row["prediction"] == label for row, label in zip(predicted["predictions"], wanted, strict=True))
+    assert right / len(wanted) == record.scores["dev"]["accuracy"]
+
+    merged = tmp_path / "merged"
+    assert supermask("apply", trained, "--output", merged).exit_code == 0
+    model = AutoModelForSequenceClassification.from_pretrained(merged)
+    tokenizer = AutoTokenizer.from_pretrained(merged)
+    assert model.config.id2label == {0: "high", 1: "low"}
+    base = library.load_base(place.base, num_labels=2)
+    library.TaskDelta.load(trained / "delta").apply_(base.model)
+    batch = tokenizer(["w1 w2 w3", "w40 w5 w100"], return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(model(**batch).logits, base.model(**batch).logits)
+        softmax = torch.softmax(model(**batch).logits.double(), dim=1)
+    lines = supermask("predict", trained, "--sentence", "w1 w2 w3", "--sentence", "w40 w5 w100", "--json", "--cpu")
+    for row, share in zip(json.loads(lines.stdout)["predictions"], softmax, strict=True):
+        assert row["probabilities"] == {
+            "high": pytest.approx(float(share[0]), abs=1e-5),
+            "low": pytest.approx(float(share[1]), abs=1e-5),
+        }
+
+
+def test_folder_holds_delta_record_and_picture(trained: Path) -> None:
+    assert sorted(path.name for path in trained.iterdir()) == ["delta", "inputs.json", "record.json", "zeros.png"]
+    assert (trained / "zeros.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_report_shows_scores_zeros_size_files_and_what_comes_next(
+    supermask: Command, place: Place, tmp_path: Path
+) -> None:
+    output = tmp_path / "a run"
+    outcome = supermask(*place.train_arguments(output))
+    assert outcome.exit_code == 0, outcome.stderr
+    record = RunRecord.load(output / "record.json")
+    assert record.delta is not None
+    for text in (
+        "thresholded mask",
+        "sampled, mean ± sd of 2",
+        f"{100 * record.scores['dev']['accuracy']:.2f}",
+        f"({record.delta.zeros:,} of {record.delta.constrained_weights:,} weights)",
+        f"{record.delta.bytes:,} bytes",
+        str(output / "zeros.png"),
+        f"supermask inspect '{output}'",
+    ):
+        assert text in outcome.stdout
+
+
+def test_json_is_one_document_and_progress_goes_to_standard_error(
+    supermask: Command, place: Place, tmp_path: Path
+) -> None:
+    arguments = [argument for argument in place.train_arguments(tmp_path / "run", "--json") if argument != "--quiet"]
+    outcome = supermask(*arguments)
+    assert outcome.exit_code == 0
+    document = json.loads(outcome.stdout)
+    assert RunRecord.model_validate(document["record"]).status == "completed"
+    assert document["figure"] == str(tmp_path / "run" / "zeros.png")
+    assert "loss" in outcome.stderr
+
+
+def test_settings_reach_the_run(supermask: Command, place: Place, tmp_path: Path) -> None:
+    pruning = (
+        "--method",
+        "pruning",
+        "--sparsity",
+        0.25,
+        "--scope",
+        "global",
+        "--select",
+        "value",
+        "--select",
+        "ffn_in",
+    )
+    schedule = ("--pruning-begin", 0, "--pruning-end", 1, "--pruning-period", 1, "--exclude", "block-0")
+    training = ("--weight-decay", 0, "--seed", 3, "--gradient-accumulation", 2, "--head-bias", "as_loaded")
+    outcome = supermask(*place.short_run(place.train, tmp_path / "run", *pruning, *schedule, *training, "--json"))
+    assert outcome.exit_code == 0, outcome.stderr
+    record = RunRecord.model_validate(json.loads(outcome.stdout)["record"])
+    wanted = Pruning(
+        sparsity=0.25,
+        scope="global",
+        select=("value", "ffn_in"),
+        exclude=("block-0",),
+        begin=0.0,
+        end=1.0,
+        period=1,
+    )
+    assert record.inputs.method == json.loads(json.dumps(wanted.describe()))
+    assert (record.inputs.config.weight_decay, record.inputs.config.seed) == (0.0, 3)
+    assert record.inputs.config.head_bias == "as_loaded"
+    assert record.delta is not None
+    assert (record.delta.zeros, record.delta.constrained_weights) == (768, 3072)  # (32 + 64) * 32 weights of block 1
+    assert "no labelled dev data" in json.loads(outcome.stdout)["notes"][0]
+
+
+def test_every_setting_of_the_library_has_an_option() -> None:
+    options = _train_options()
+    for setting in TrainingConfig.model_fields:
+        assert setting in options
+    renamed = {"train": "also_train", "learning_rate": "mask_learning_rate", "eps": "mask_eps"}
+    renamed |= {name: f"pruning_{name}" for name in ("begin", "end", "period")}
+    for kind in METHODS.values():
+        for setting in kind.model_fields:
+            assert renamed.get(setting, setting) in options
+
+
+def test_defaults_in_the_help_are_those_of_the_library() -> None:
+    said = {
+        name: option.help.split("[default: ")[1].rstrip("]")
+        for name, option in _train_options().items()
+        if "[default: " in (option.help or "")
+    }
+    config = TrainingConfig()
+    meant = {
+        name: getattr(config, name)
+        for name in TrainingConfig.model_fields
+        if not isinstance(getattr(config, name), bool)
+    }
+    mask, pruning = Supermask(), Pruning()
+    meant |= {name: getattr(mask, name) for name in ("initial_sparsity", "init_logit", "gradient")}
+    meant |= {"mask_learning_rate": mask.learning_rate, "mask_eps": mask.eps, "select": ", ".join(mask.select)}
+    meant |= {"sparsity": pruning.sparsity, "scope": pruning.scope}
+    meant |= {f"pruning_{name}": getattr(pruning, name) for name in ("begin", "end", "period")}
+    said.update({"max_steps": "None"})  # no number is told, for there is none
+    names = ("text", "label", "name")
+    assert {name: text for name, text in said.items() if name not in names} == {
+        name: str(v) for name, v in meant.items()
+    }
+    assert BASE == DEFAULT_BASE
+    assert set(METHODS_IN_WORDS) == {*METHODS, "full", "head-only"}
+
+
+def _train_options() -> dict[str, Any]:
+    command = get_command(make_app()).commands["train"]  # type: ignore[attr-defined]
+    return {option.name: option for option in command.params}
+
+
+def test_validation_holds_out_part_of_train_and_leaves_dev_alone(paired: Path) -> None:
+    record = RunRecord.load(paired / "record.json")
+    assert {split: info.examples for split, info in record.inputs.data.items()} == {"train": 9, "validation": 3}
+    assert set(record.scores) == {"validation"}
+
+
+def test_values_alone_make_no_picture(paired: Path, regression: Path) -> None:
+    assert not (paired / "zeros.png").exists()
+    assert (regression / "zeros.png").exists()
+
+
+def test_without_matplotlib_the_run_goes_on_without_a_picture(
+    supermask: Command, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    outcome = supermask(*place.train_arguments(tmp_path / "run"))
+    assert outcome.exit_code == 0
+    assert "no picture of the zeros" in outcome.stderr
+    assert "supermask[figures]" in outcome.stderr
+    assert "zeros.png" not in outcome.stdout
+
+
+def test_overwrite_and_resume(supermask: Command, place: Place, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    first = supermask(*place.train_arguments(output, "--json"))
+    again = supermask(*place.train_arguments(output, "--json", "--resume"))
+    assert json.loads(again.stdout) == json.loads(first.stdout)  # a complete run is not run again
+    replaced = supermask(*place.short_run(place.train, output, "--method", "head-only", "--overwrite", "--json"))
+    assert json.loads(replaced.stdout)["figure"] is None
+    assert not (output / "zeros.png").exists()  # it was of the run that is gone
+    assert library.TaskDelta.load(output / "delta").weights == 0
+
+
+@pytest.mark.parametrize(("steps", "hint"), [(0, "--checkpoint-steps"), (1, "checkpoint-1 with the same command")])
+def test_interrupt_says_how_to_go_on(
+    steps: int, hint: str, supermask: Command, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from supermask.methods.attachment import Attachment
+
+    begin_step = Attachment.begin_step
+
+    def interrupted(self: Attachment, step: int, micro_batch: int = 0) -> None:
+        if step == 1:
+            raise KeyboardInterrupt
+        begin_step(self, step, micro_batch)
+
+    arguments = place.train_arguments(tmp_path / "run", "--checkpoint-steps", steps)
+    with monkeypatch.context() as patch:
+        patch.setattr(Attachment, "begin_step", interrupted)
+        outcome = supermask(*arguments)
+    assert outcome.exit_code == 130
+    assert outcome.stderr.startswith("stopped: ")
+    assert hint in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+    option = "--resume" if steps else "--overwrite"
+    assert option in outcome.stderr
+    finished = supermask(*arguments, option, "--json")
+    assert finished.exit_code == 0, finished.stderr
+    whole = call(*place.train_arguments(tmp_path / "whole", "--checkpoint-steps", steps, "--json"))
+    assert json.loads(whole.stdout)["record"]["scores"] == json.loads(finished.stdout)["record"]["scores"]
+    deltas = [library.TaskDelta.load(tmp_path / name / "delta") for name in ("run", "whole")]
+    assert deltas[0] == deltas[1]
