@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supermask.atomic import write_atomically
+from supermask.atomic import write_atomically, write_through
 from supermask.errors import OutputError
 
 
@@ -65,13 +65,13 @@ def test_a_result_is_as_readable_as_any_file_of_the_user(tmp_path: Path, umask: 
     assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize(("owner", "call"), [(os, "write"), (os, "fsync"), (Path, "replace")])
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, owner: object, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "delta.safetensors"
     path.write_bytes(b"old")
-    monkeypatch.setattr(os, call, failing(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    monkeypatch.setattr(owner, call, failing(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
     with pytest.raises(OutputError, match=r"delta\.safetensors: cannot be written: No space left on device; free some"):
         write_atomically(path, b"new")
     monkeypatch.undo()
@@ -101,9 +101,9 @@ def test_a_piece_of_text_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_the_data_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    for name in ("fsync", "replace"):
-        real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *args, real=real, name=name: (calls.append(name), real(*args))[1])
+    for owner, name in ((os, "fsync"), (Path, "replace")):
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, real=real, name=name: (calls.append(name), real(*args))[1])
     write_atomically(tmp_path / "delta.bin", b"1")
     assert calls == ["fsync", "replace"]
 
@@ -121,3 +121,30 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
         write_atomically(tmp_path / "run" / "delta.bin", b"1")
     assert isinstance(caught.value, OSError)
     assert (tmp_path / "run").read_bytes() == b"a file"
+
+
+# The lower half: write a new file and wait for the disk.
+
+
+def test_what_the_system_takes_in_parts_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:3]))
+    write_through(tmp_path / "delta.bin", iter([b"0123456789", b"", memoryview(b"abcd")]))
+    assert (tmp_path / "delta.bin").read_bytes() == b"0123456789abcd"
+
+
+def test_writing_through_never_overwrites(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_bytes(b"old")
+    with pytest.raises(FileExistsError):
+        write_through(tmp_path / "taken", [b"new"])
+    assert (tmp_path / "taken").read_bytes() == b"old"
+
+
+def test_a_failed_write_through_leaves_no_open_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[int] = []
+    real = os.close
+    monkeypatch.setattr(os, "fsync", failing(OSError(errno.EIO, os.strerror(errno.EIO))))
+    monkeypatch.setattr(os, "close", lambda descriptor: (closed.append(descriptor), real(descriptor))[1])
+    with pytest.raises(OSError, match="Input/output error"):
+        write_through(tmp_path / "delta.bin", [b"1"])
+    assert len(closed) == 1

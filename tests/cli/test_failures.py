@@ -21,7 +21,7 @@ from tiny_command import Command
         OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "runs/x"),
         SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
         RuntimeError(
-            "[enforce fail at inline_container.cc:858] . PytorchStreamWriter failed writing file data/1: file write failed"
+            "[enforce fail at inline_container.cc] PytorchStreamWriter failed writing file data/1: file write failed"
         ),
     ],
 )
@@ -78,7 +78,7 @@ def test_unexpected_failure_is_short(supermask: Command) -> None:
     assert outcome.exit_code == 1
     assert outcome.stdout == ""
     [line] = outcome.stderr.splitlines()
-    assert line.startswith("error: unexpected ZeroDivisionError: a fault; of ours (test_failures.py, line ")
+    assert line.startswith("error: unexpected ZeroDivisionError: a fault; of ours (tasks.py, line ")
     assert "SUPERMASK_DEBUG=1" in line
 
 

@@ -44,9 +44,9 @@ def test_without_typer_the_script_says_what_to_install() -> None:
 
 
 def test_the_exit_code_reaches_the_shell() -> None:
-    done = subprocess.run([sys.executable, "-m", "supermask", "inspect", "nowhere"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "supermask", "inspect"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: nowhere")
+    assert done.stderr == "error: missing argument 'DELTA'; see: supermask inspect --help\n"
 
 
 def test_no_verb_prints_the_help(supermask: Command) -> None:

@@ -128,6 +128,14 @@ def test_settings_reach_the_run(supermask: Command, place: Place, tmp_path: Path
     assert "no labelled dev data" in json.loads(outcome.stdout)["notes"][0]
 
 
+def test_a_mask_without_zeros_is_pointed_out(supermask: Command, place: Place, tmp_path: Path) -> None:
+    outcome = supermask(*place.short_run(place.train, tmp_path / "run", "--dev-file", place.dev, "--draws", 0))
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "thresholded 0.00 % (0 of 17,408 weights)" in outcome.stdout
+    assert "note: no weight was switched off" in outcome.stdout
+    assert "--mask-learning-rate" in outcome.stdout
+
+
 def test_every_setting_of_the_library_has_an_option() -> None:
     options = _train_options()
     for setting in TrainingConfig.model_fields:

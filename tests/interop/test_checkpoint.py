@@ -70,7 +70,7 @@ def test_nothing_is_left_of_a_failed_write(
         raise error
 
     monkeypatch.setattr(base.model, "save_pretrained", save_pretrained)
-    with pytest.raises(OutputError, match="No space left on device; free some space|28\\); free some space"):
+    with pytest.raises(OutputError, match=r"No space left on device.*; free some space"):
         save_checkpoint(base, delta, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
     assert not delta.is_applied(base.model)

@@ -58,8 +58,7 @@ def report(run: Run, data: TaskData, *, method: str, figure: Path | None, data_d
     """
     assert run.folder is not None
     record, delta = run.record, run.folder / "delta"
-    unscored = [] if data.report else ["no labelled dev data, so no score; --dev-file or --validation gives one"]
-    notes = [*data.notes, *unscored]
+    notes = [*data.notes, *_cautions(run, data)]
     if as_json:
         print_json(
             {
@@ -87,6 +86,13 @@ def report(run: Run, data: TaskData, *, method: str, figure: Path | None, data_d
     show(facts)
     files = [f"  {delta}/", f"  {run.folder / 'record.json'}", *([f"  {figure}"] if figure is not None else [])]
     print_lines(["files:", *files, "next:", *(f"  {command}" for command in _next_commands(run, data_dir))])
+
+
+def _cautions(run: Run, data: TaskData) -> Iterator[str]:
+    if not data.report:
+        yield "no labelled dev data, so no score; --dev-file or --validation gives one"
+    if run.record.sampled_sparsity is not None and not run.delta.zeros:
+        yield "no weight was switched off, so only the head has learnt; train longer or raise --mask-learning-rate"
 
 
 def _score_table(record: RunRecord) -> Table:

@@ -142,8 +142,8 @@ def predict(
         SupermaskError: of the kind that fits.
     """
     given = given_model(model, tokenizer)
-    check_head(given.model, task)
     _check_task(delta, task)
+    check_head(given.model, task)
     config = config or _config_of(delta)
     device = take_device(use_cpu=use_cpu)
     encoded = encode(examples, task, given.tokenizer, max_length=config.max_length)

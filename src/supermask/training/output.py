@@ -30,6 +30,7 @@ class RunFolder:
         self.record_path = path / "record.json"
         self.checkpoints = path / "checkpoints"
         self.delta = path / "delta"
+        self.figure = path / "zeros.png"
 
     def open(self, inputs: RunInputs, *, resume: bool, overwrite: bool, bytes_needed: int) -> None:
         """Make the folder ready before any compute is spent.
@@ -109,5 +110,5 @@ class RunFolder:
     def _clear(self) -> None:
         shutil.rmtree(self.delta, ignore_errors=True)
         self.drop_checkpoints()
-        for path in (self.record_path, self.inputs_path):
+        for path in (self.figure, self.record_path, self.inputs_path):
             path.unlink(missing_ok=True)

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import settings
+
+# On a busy machine the first call of a torch operation may take a second, which says nothing about the property; and the
+# examples are the same in every run, so that a failure comes back when it is looked for.
+settings.register_profile("supermask", deadline=None, derandomize=True)
+settings.load_profile("supermask")
+
+# The models here are tiny: handing their operations to more threads costs many times the work itself.
+torch.set_num_threads(1)
