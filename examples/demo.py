@@ -1,6 +1,6 @@
 """The main job on the embedded base, offline: learn a task three ways, keep the mask, and get the same answers back.
 
-python examples/demo.py [--task probe-paraphrase] [--output runs/demo]
+python examples/demo.py [--task probe-sentiment] [--output runs/demo]
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=[task.name for task in PROBES], default="probe-paraphrase")
+    parser.add_argument("--task", choices=[task.name for task in PROBES], default="probe-sentiment")
     parser.add_argument("--base", default="minilm-l6", help="name of an embedded base, or a local folder")
-    parser.add_argument("--train-size", type=int, default=1600)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--train-size", type=int, default=1536)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--output", type=Path, default=Path("runs/demo"))
     return parser.parse_args(arguments)
 

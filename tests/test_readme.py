@@ -1,0 +1,66 @@
+"""The README's examples: the Python runs, on a tiny base, and every command line is one that the program takes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+
+import supermask.tasks
+from supermask.training import TrainingConfig
+from tiny_bases import save_tiny_base
+from tiny_tasks import tiny_data
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+
+
+def command_lines() -> list[str]:
+    lines = []
+    for page in PAGES[:-1]:  # CONTRIBUTING trains with a method that the reader is to write
+        text = re.sub(r"\s+#.*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        lines += re.findall(r"^\$ (supermask .+)$", text, flags=re.MULTILINE)
+        lines += [re.sub(r"\s+", " ", found) for found in re.findall(r"`(supermask [a-z][^`]*--[^`]*)`", text)]
+    return lines
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_tiny_base(tmp_path / "base")
+    load = transformers.AutoModelForSequenceClassification.from_pretrained
+    auto = transformers.AutoModelForSequenceClassification
+    load = auto.from_pretrained
+    monkeypatch.setattr(auto, "from_pretrained", lambda name, **options: load(folder, **options))
+    monkeypatch.setattr(supermask.tasks, "load_task", lambda name, **_: tiny_data())
+    monkeypatch.setattr(TrainingConfig.model_fields["max_steps"], "default", 2)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+        exec(compile(code, "README.md", "exec"), found)
+    assert found["delta"] == found["run"].delta
+
+
+def test_there_are_command_lines_to_check() -> None:
+    assert len(command_lines()) >= 5
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_every_command_line_is_understood(line: str) -> None:
+    from typer.main import get_command
+
+    from supermask.cli.app import make_app
+
+    group: Any = get_command(make_app())
+    verb, *arguments = shlex.split(line)[1:]
+    group.commands[verb].make_context(verb, arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert missing == []
