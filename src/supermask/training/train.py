@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import importlib.util
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 from torch import nn
 
 from supermask.deltas import TaskDelta
-from supermask.errors import ConfigurationError, OutputError
+from supermask.errors import ConfigurationError, MissingDependencyError, OutputError
 from supermask.methods import Attachment, Method
 from supermask.models import Base
 from supermask.training.config import Precision, TrainingConfig, resolve_precision
@@ -94,6 +95,8 @@ def train(
         raise ConfigurationError("resume and overwrite speak of the run in output_dir; name one")
     if draws < 0:
         raise ConfigurationError(f"draws is a number of masks to sample, 0 or more; received {draws}")
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise MissingDependencyError("logs for TensorBoard need it installed: pip install 'supermask[tensorboard]'")
     data = load_task(task, data_dir=data_dir) if isinstance(task, str) else task
     given = given_model(model, tokenizer)
     check_head(given.model, data.task)
