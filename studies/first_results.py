@@ -20,6 +20,7 @@ from typing import Any
 
 import supermask
 from supermask import Freezing, Method, Pruning, RunRecord, Supermask, TrainingConfig
+from supermask.tasks import find_task
 
 TASKS = ("rte", "mrpc", "stsb", "cola")
 METHODS: dict[str, tuple[Method, dict[str, Any]]] = {
@@ -107,7 +108,7 @@ def table(arguments: argparse.Namespace) -> int:
 
 
 def row(task: str, name: str, records: list[RunRecord]) -> str:
-    metric = supermask.tasks.find_task(task).primary_metric
+    metric = find_task(task).primary_metric
     split = next(iter(records[0].scores))
     scores = [100 * record.scores[split][metric] for record in records]
     draws = [record.sampled_scores[split][metric] for record in records if record.sampled_scores]

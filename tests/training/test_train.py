@@ -140,6 +140,7 @@ def test_the_record_says_what_came_of_what(tmp_path: Path) -> None:
     assert record.inputs.data["train"].content_hash == tiny_data().train.content_hash
     assert record.inputs.base.fingerprint == result.delta.base.digest
     assert record.head_at_base_rate
+    assert record.inputs.base.parameters == sum(tensor.numel() for tensor in tiny_model("bert").parameters())
     assert record.delta is not None and record.delta.bytes == (tmp_path / "run/delta/delta.safetensors").stat().st_size
     assert record.delta.constrained_weights == result.delta.weights
     assert set(record.log[0]) >= {"loss", "sparsity", "sampled_sparsity", "step"}
