@@ -3,8 +3,8 @@ from __future__ import annotations
 import torch
 from hypothesis import settings
 
-# On a busy machine the first call of a torch operation may take a second, which says nothing about the property; and the
-# examples are the same in every run, so that a failure comes back when it is looked for.
+# On a busy machine the first call of a torch operation may take a second, which says nothing about the property. And
+# the examples are the same in every run, so that a failure comes back when it is looked for.
 settings.register_profile("supermask", deadline=None, derandomize=True)
 settings.load_profile("supermask")
 

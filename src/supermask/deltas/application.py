@@ -200,7 +200,10 @@ def _find_targets(tensors: Mapping[str, Tensor], document: DeltaDocument) -> dic
         targets[record.name] = tensor
     if faults:
         more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise BaseMismatchError(f"this model does not fit the delta: {'; '.join(faults[:3])}{more}")
+        name = document.base.name or document.base.architecture
+        raise BaseMismatchError(
+            f"this model does not fit the delta, which was learnt on {name}: {'; '.join(faults[:3])}{more}"
+        )
     return targets
 
 

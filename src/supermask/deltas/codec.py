@@ -147,7 +147,8 @@ def encode_keep_mask(keep: Tensor) -> bytes:
             following = positions[0]
     escapes += _push(coder, model, np.array([following], dtype=np.int64), limit)
     words = np.concatenate([np.array([escapes], dtype=np.uint32), coder.get_compressed()])
-    return words.astype("<u4").tobytes()
+    payload: bytes = words.astype("<u4").tobytes()
+    return payload
 
 
 def decode_keep_mask(payload: bytes | memoryview, shape: Sequence[int], zeros: int) -> Tensor:

@@ -49,7 +49,9 @@ def find_task(name: str) -> Task:
     close = [tasks[match].name for match in difflib.get_close_matches(wanted, tasks, n=3, cutoff=0.6)]
     hint = f" did you mean {' or '.join(map(repr, close))}?" if close else ""
     names = ", ".join(task.name for task in tasks.values())
-    raise UnknownNameError(f"no task is called {name!r};{hint} tasks are: {names}; your own files load with load_files")
+    raise UnknownNameError(
+        f"no task is called {name!r};{hint} tasks are: {names}; for files of your own: load_files, or --train-file"
+    )
 
 
 def load_task(
