@@ -98,9 +98,9 @@ def prove(run: Run, base: Base, data: TaskData, name: str, console: Console) -> 
     restored = all(torch.equal(base_tensors[tensor], anew_tensors[tensor]) for tensor in base_tensors)
     rows = len(before.predictions["dev"].logits)
     for claim, holds in (
-        (f"The stored delta on a base loaded anew gives the same {rows} outputs, bit for bit", same_logits),
-        ("and the same scores as in training", same_scores),
-        ("Taken off again, it leaves the base with every bit it had", restored),
+        (f"The stored delta on a base loaded anew: the same {rows} outputs, bit for bit", same_logits),
+        ("The same scores as in training", same_scores),
+        ("Taken off again, the base has every bit it had", restored),
     ):
         console.print(f"{claim}: {'yes' if holds else '[red]NO[/]'}")
     return same_logits and same_scores and restored

@@ -26,25 +26,26 @@ def zeros_figure(table: ZerosTable, *, title: str) -> Figure:
         title: what the figure is of; say which task, and sampled or thresholded.
 
     Returns:
-        The figure; colours are cividis, which reads the same with and without colour vision.
+        The figure; colours are cividis, which reads the same with and without colour vision, on a square-root scale.
 
     Raises:
         MissingDependencyError: if matplotlib is not installed.
 
     Source: Figure 4 of the paper.
     """
-    figure_class = _figure_class()
+    figure_class, norm_class = _drawing_classes()
     percent = _percentages(table)
     rows, columns = len(table.roles), len(table.blocks)
     figure: Figure = figure_class(figsize=(2.4 + 0.62 * (columns + 1), 1.5 + 0.42 * (rows + 1)), layout="constrained")
     axes = figure.subplots()
     drawn = [[value if value is not None else float("nan") for value in row] for row in percent]
-    image = axes.imshow(drawn, cmap="cividis", aspect="auto", vmin=0.0)
-    highest = image.get_clim()[1] or 1.0
+    # One dense place (the pooler, as a rule) would leave all others in one dark shade on a linear scale.
+    highest = max((value for row in percent for value in row if value is not None), default=0.0) or 1.0
+    image = axes.imshow(drawn, cmap="cividis", aspect="auto", norm=norm_class(0.5, vmin=0.0, vmax=highest))
     for row, values in enumerate(percent):
         for column, value in enumerate(values):
             if value is not None:
-                colour = "black" if value > 0.6 * highest else "white"
+                colour = "black" if value > 0.3 * highest else "white"
                 axes.text(column, row, _short(value), ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(columns + 1), [*("–" if block is None else str(block) for block in table.blocks), "all"])
     axes.set_yticks(range(rows + 1), [*(role.replace("_", " ") for role in table.roles), "all"])
@@ -89,9 +90,10 @@ def _short(percent: float) -> str:
     return f"{percent:.0f}" if percent >= 10 else f"{percent:.1f}" if percent >= 1 else f"{percent:.2f}"
 
 
-def _figure_class() -> Any:
+def _drawing_classes() -> tuple[Any, Any]:
     try:
+        from matplotlib.colors import PowerNorm
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingDependencyError("figures need matplotlib; install it: pip install 'supermask[figures]'") from None
-    return Figure
+    return Figure, PowerNorm
