@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from supermask.deltas import Change, ChangePlace, DenseValues, TaskDelta, base_fingerprint
+from supermask.deltas.application import applied_digest
 from supermask.errors import DeltaStateError
 from supermask.models import ParameterMap, Role
 
@@ -39,6 +40,8 @@ class Attachment(ABC):
     ) -> None:
         if model in _attached:
             raise DeltaStateError("a method is attached to this model already; call its attachment's detach_() first")
+        if applied_digest(model) is not None:
+            raise DeltaStateError("a delta is applied to this model, so it is not the base; remove the delta first")
         self.model = model
         self.method = dict(method)
         self.parameters = parameters

@@ -158,23 +158,27 @@ class SupermaskAttachment(Attachment):
         masked: Sequence[ParameterInfo],
         seed: int,
     ) -> None:
+        weights = {info.name: model.get_parameter(info.name) for info in masked}
+        # First what may fail, then what changes the model.
+        start = {
+            name: initial_mask_logits(
+                weight, initial_sparsity=settings.initial_sparsity, init_logit=settings.init_logit
+            )
+            for name, weight in weights.items()
+        }
         super().__init__(model, method=settings.describe(), parameters=parameters, trained=trained)
         self.settings = settings
         self._clock = MaskClock(seed)
         self._owners: list[tuple[nn.Module, str, list[str]]] = []
         self.masks: dict[str, MaskedWeight] = {}
-        for info in masked:
-            weight = model.get_parameter(info.name)
-            logits = initial_mask_logits(
-                weight, initial_sparsity=settings.initial_sparsity, init_logit=settings.init_logit
-            )
-            mask = MaskedWeight(logits, name=info.name, clock=self._clock, gradient=settings.gradient)
+        for name, weight in weights.items():
+            mask = MaskedWeight(start[name], name=name, clock=self._clock, gradient=settings.gradient)
             mask.train(model.training)
             # A tied weight has several owners; all of them must see it masked.
             for module, attribute in _owners(model, weight):
                 self._owners.append((module, attribute, list(module._parameters)))
                 parametrize.register_parametrization(module, attribute, mask, unsafe=True)
-            self.masks[info.name] = mask
+            self.masks[name] = mask
 
     @property
     def samples(self) -> bool:

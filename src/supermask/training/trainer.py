@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from supermask.errors import ConfigurationError
 from supermask.methods import Attachment, make_optimizer
 from supermask.models.loading import quiet_transformers
 from supermask.training.callback import MethodCallback
@@ -100,6 +101,12 @@ def make_trainer(
         use_cpu=use_cpu,
         disable_tqdm=quiet,
     )
+    if arguments.n_gpu > 1 or arguments.world_size > 1:
+        raise ConfigurationError(
+            "training runs on one device in one process, and here are "
+            f"{max(arguments.n_gpu, arguments.world_size)}: each would add a batch of its own; set CUDA_VISIBLE_DEVICES "
+            "to one of them"
+        )
     optimizer = make_optimizer(
         attachment,
         learning_rate=config.learning_rate,
