@@ -117,11 +117,13 @@ def test_the_offline_switch_of_the_hub_is_kept(monkeypatch):
 
 
 def test_behind_a_proxy_names_need_not_resolve_here(offline, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(sources.urllib.request, "getproxies", lambda: {"https": "http://proxy"})
     assert sources._hub_answers()
 
 
 def test_a_host_name_that_resolves_answers(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     asked = []
     monkeypatch.setattr(sources.urllib.request, "getproxies", dict)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

@@ -104,8 +104,8 @@ def make_trainer(
     if arguments.n_gpu > 1 or arguments.world_size > 1:
         raise ConfigurationError(
             "training runs on one device in one process, and here are "
-            f"{max(arguments.n_gpu, arguments.world_size)}: each would add a batch of its own; set CUDA_VISIBLE_DEVICES "
-            "to one of them"
+            f"{max(arguments.n_gpu, arguments.world_size)}: each would add a batch of its own; set "
+            "CUDA_VISIBLE_DEVICES to one of them"
         )
     optimizer = make_optimizer(
         attachment,
