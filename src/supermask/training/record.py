@@ -89,7 +89,7 @@ class RunRecord(Configuration):
         precision: arithmetic that was used, `auto` resolved.
         started: UTC time, ISO 8601.
         steps: optimizer steps.
-        train_seconds: wall-clock time of training, over all sessions of a resumed run.
+        train_seconds: wall-clock time of training; of a resumed run, since it was resumed.
         evaluation_seconds: wall-clock time of evaluation.
         head_at_base_rate: whether the head's bias started at the base rate of the labels.
         scores: split to metric to score, as fractions, of the task model that the delta makes (for a supermask:
