@@ -45,7 +45,7 @@ class TrainingConfig(Configuration):
         tensorboard: write logs for TensorBoard beside the checkpoints.
 
     Source: section 3.3 of the paper: "the exact hyperparameters as described in the original paper (Devlin et al.,
-    2018)".
+    2018)"; the head's learning rate and bias are ours.
     """
 
     epochs: _Positive = 3

@@ -159,8 +159,8 @@ class _Training:
                 sampled_sparsity=statistics.get("sampled_sparsity"),
                 delta=_delta_info(delta),
             )
-        except (Exception, KeyboardInterrupt) as error:
-            if self.folder is not None and not isinstance(error, KeyboardInterrupt):
+        except Exception as error:
+            if self.folder is not None:
                 self._note_failure(error, started, progress)
             raise
         if self.folder is not None:
