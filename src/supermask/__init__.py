@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from supermask.deltas import TaskDelta
+    from supermask.deltas import DeltaStore, TaskDelta
     from supermask.errors import SupermaskError
     from supermask.methods import Attachment, Freezing, Method, Pruning, Supermask, make_optimizer
     from supermask.models import Base, known_bases, load_base, map_parameters
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Attachment",
     "Base",
+    "DeltaStore",
     "Examples",
     "Freezing",
     "Method",
@@ -52,7 +53,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "deltas": ("TaskDelta",),
+    "deltas": ("DeltaStore", "TaskDelta"),
     "errors": ("SupermaskError",),
     "methods": ("Attachment", "Freezing", "Method", "Pruning", "Supermask", "make_optimizer"),
     "models": ("Base", "known_bases", "load_base", "map_parameters"),

@@ -13,6 +13,7 @@ __all__ = [
     "DataError",
     "DeltaFormatError",
     "DeltaStateError",
+    "ExportError",
     "MissingDependencyError",
     "OutputError",
     "SelectionError",
@@ -51,6 +52,10 @@ class BaseMismatchError(SupermaskError, ValueError):
 
 class DeltaStateError(SupermaskError, RuntimeError):
     """A delta is applied, attached or removed where that is not possible now."""
+
+
+class ExportError(SupermaskError, RuntimeError):
+    """A model cannot be turned into another format, or the result would not compute the same."""
 
 
 class OutputError(SupermaskError, OSError):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from supermask.cli import apply, bases, evaluate, inspect, predict, tasks, train
+from supermask.cli import apply, bases, evaluate, export, inspect, predict, push, store, tasks, train
 from supermask.cli.failures import Interruption, describe_failure
 from supermask.cli.printing import examples_text
 
@@ -22,6 +22,8 @@ VERBS: dict[str, tuple[Callable[..., None], Sequence[str]]] = {
     "predict": (predict.predict, predict.EXAMPLES),
     "inspect": (inspect.inspect, inspect.EXAMPLES),
     "apply": (apply.apply, apply.EXAMPLES),
+    "export": (export.export, export.EXAMPLES),
+    "push": (push.push, push.EXAMPLES),
     "tasks": (tasks.tasks, tasks.EXAMPLES),
     "bases": (bases.bases, bases.EXAMPLES),
 }
@@ -46,6 +48,7 @@ def make_app() -> typer.Typer:
     app.callback(invoke_without_command=True, epilog=examples_text(EXAMPLES))(_before_any_verb)
     for name, (function, examples) in VERBS.items():
         app.command(name, epilog=examples_text(examples))(function)
+    app.add_typer(store.make_group(), name="store")
     return app
 
 

@@ -38,7 +38,7 @@ def apply(
 
     The folder holds configuration, weights and tokenizer, ready for
     AutoModelForSequenceClassification.from_pretrained.
-    It appears whole or not at all.
+    It appears whole or not at all. `supermask export` writes other forms, too.
     """
     import supermask
     from supermask.cli.printing import print_json, print_lines, shown_bytes

@@ -103,7 +103,7 @@ def one_line(message: str) -> str:
 
 
 def _usage(error: Any) -> str:
-    message = one_line(error.format_message()).rstrip(".")
+    message = one_line(error.format_message()).replace("Value error, ", "").rstrip(".")
     if isinstance(error.__cause__, ValidationError):
         message += f", received {error.__cause__.errors()[0]['input']!r}"
     command = error.ctx.command_path if error.ctx is not None else "supermask"

@@ -9,7 +9,7 @@ from typing import Any
 
 from supermask.analysis import ZerosTable, zeros_by_place
 from supermask.cli.heat import zeros_map
-from supermask.cli.printing import percent, plain_table, print_json, print_lines, show, shown_bytes
+from supermask.cli.printing import percent, plain_table, print_json, print_lines, printable, show, shown_bytes
 from supermask.core import entropy_bits
 from supermask.deltas import DeltaDocument
 from supermask.deltas.container import container_nbytes
@@ -51,7 +51,7 @@ def report(document: DeltaDocument, path: Path, *, figure: Path | None, as_json:
     facts = plain_table("", "")
     facts.show_header = False
     for name, value in _facts(document):
-        facts.add_row(name, value)
+        facts.add_row(printable(name), printable(value))
     show(facts)
     if zeros is not None:
         print_lines(["zeros, % of the weights in each place; blocks from the input up"])
@@ -59,7 +59,7 @@ def report(document: DeltaDocument, path: Path, *, figure: Path | None, as_json:
     elif moved := _moved_by_role(document):
         table = plain_table("role", "tensors", "weights", right=("tensors", "weights"))
         for role, (tensors, weights) in moved.items():
-            table.add_row(role.replace("_", " "), f"{tensors:,}", f"{weights:,}")
+            table.add_row(printable(role.replace("_", " ")), f"{tensors:,}", f"{weights:,}")
         print_lines(["values that moved"])
         show(table)
     if figure is not None:
@@ -95,6 +95,10 @@ def _facts(document: DeltaDocument) -> Iterator[tuple[str, str]]:
     if bits is not None:
         entropy = entropy_bits(document.sparsity)
         yield "mask", f"{bits:.4f} bits a masked weight; {entropy:.4f} if zeros fell at random"
+    rounded = sorted({change.rounded for change in document.changes if change.rounded})
+    if rounded:
+        yield "values", f"rounded to {', '.join(rounded)}: not every bit that was learnt"
+    yield "format", f"version {document.version}"
     yield "size", shown_bytes(container_nbytes(document))
 
 
@@ -133,6 +137,8 @@ def _as_json(document: DeltaDocument, path: Path, zeros: ZerosTable | None, figu
         "path": str(path),
         "digest": document.digest,
         "bytes": container_nbytes(document),
+        "format_version": document.version,
+        "rounded": sorted({change.rounded for change in document.changes if change.rounded}),
         "base": document.base.model_dump(exclude={"tensors"}),
         "task": document.task,
         "method": document.method,

@@ -12,7 +12,7 @@ def main() -> NoReturn:
     """Run the command line on this process's arguments, and exit.
 
     The exit code is 0 if all is done, 2 if the input was wrong or the disk is full, 130 after Ctrl-C, and 1 for a
-    failure that nobody expected.
+    failure that nobody expected, or if `store verify` finds faults.
     """
     try:
         from supermask.cli.app import run

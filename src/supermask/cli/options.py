@@ -31,7 +31,12 @@ _DATA = "Data"
 _BASE = "Base"
 
 DeltaPath = Annotated[
-    Path, typer.Argument(metavar="DELTA", help="Folder of a delta, or of the run that made it.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="DELTA",
+        help="Folder of a delta, or of the run that made it; or on the hub, OWNER/NAME or OWNER/NAME@REVISION/FOLDER.",
+        show_default=False,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document instead of tables.")]
 Cpu = Annotated[bool, typer.Option("--cpu", metavar="", help="Stay on the CPU even where there is an accelerator.")]

@@ -32,10 +32,20 @@ def print_json(document: Mapping[str, Any]) -> None:
     print(json.dumps(_finite(document), indent=1, allow_nan=False))
 
 
-def show(*renderables: RenderableType) -> None:
-    """Print tables and text, styled if standard output is a terminal."""
+def show(*renderables: RenderableType, whole: bool = False) -> None:
+    """Print tables and text, styled if standard output is a terminal.
+
+    Args:
+        renderables: what to print.
+        whole: cut and wrap nothing, even where that is wider than the terminal.
+    """
     for renderable in renderables:
-        _console().print(renderable)
+        console = _console()
+        if whole:
+            console.width = max(
+                console.width, console.measure(renderable, options=console.options.update(width=9999)).maximum
+            )
+        console.print(renderable)
 
 
 def print_lines(lines: Sequence[str]) -> None:
@@ -68,6 +78,16 @@ def percent(fraction: float) -> str:
         '87.65'
     """
     return f"{100 * fraction:.2f}" if math.isfinite(fraction) else "undefined"
+
+
+def printable(text: str) -> str:
+    """Text from a file that may come from anywhere, without what would steer a terminal.
+
+    Example:
+        >>> printable("name\x1b[2J")
+        'name?[2J'
+    """
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def shown_bytes(count: int) -> str:

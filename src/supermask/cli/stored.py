@@ -8,6 +8,7 @@ from typing import Any
 
 from supermask.cli.options import DEFAULT_LABEL, DEFAULT_TEXT
 from supermask.deltas import DeltaDocument
+from supermask.deltas.hub import resolve_delta
 from supermask.errors import ConfigurationError, UnknownNameError
 from supermask.models import Base, load_base
 from supermask.tasks import Examples, Task, TaskData, find_task, load_files, load_task, load_texts
@@ -15,10 +16,17 @@ from supermask.tasks import Examples, Task, TaskData, find_task, load_files, loa
 __all__ = ["delta_path", "file_data", "file_texts", "known_data", "known_task", "stored_base", "stored_task"]
 
 
-def delta_path(given: Path) -> Path:
-    """The delta's own folder or file, where the folder of a run may be given instead."""
-    inside = given / "delta"
-    return inside if inside.is_dir() and not (given / "delta.safetensors").exists() else given
+def delta_path(given: str) -> Path:
+    """The delta's own folder or file, where the folder of a run or a place on the hub may be given instead.
+
+    Raises:
+        SupermaskError: if there is none, or it cannot be fetched from the hub.
+    """
+    folder = Path(given)
+    inside = folder / "delta"
+    if inside.is_dir() and not (folder / "delta.safetensors").exists():
+        return inside
+    return resolve_delta(given)
 
 
 def stored_task(document: DeltaDocument) -> Task:

@@ -1,16 +1,18 @@
 """What a task is once learnt: the delta, the base it belongs to, its file, and putting it on a model and taking it off.
 
-Needs torch, numpy, safetensors' file layout, constriction and pydantic; no transformers.
+Needs torch, numpy, numba, constriction, zstandard and pydantic; no transformers.
 """
 
 from __future__ import annotations
 
+from supermask.deltas.change_coding import StoredChanges
 from supermask.deltas.changes import Change, DenseValues, KeepMask, SparseValues
 from supermask.deltas.codec import decode_keep_mask, encode_keep_mask
-from supermask.deltas.delta import StoredChanges, TaskDelta
+from supermask.deltas.delta import TaskDelta
 from supermask.deltas.document import BaseRecord, ChangePlace, ChangeRecord, DeltaDocument
 from supermask.deltas.files import read_document
 from supermask.deltas.fingerprint import Fingerprint, base_fingerprint, fingerprint, named_tensors
+from supermask.deltas.store import DeltaStore
 
 __all__ = [
     "BaseRecord",
@@ -18,6 +20,7 @@ __all__ = [
     "ChangePlace",
     "ChangeRecord",
     "DeltaDocument",
+    "DeltaStore",
     "DenseValues",
     "Fingerprint",
     "KeepMask",

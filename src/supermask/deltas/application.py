@@ -3,64 +3,44 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TypeAlias, final
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from supermask.deltas.changes import Change, KeepMask
+from supermask.deltas.changes import Change
 from supermask.deltas.document import ChangeRecord, DeltaDocument
-from supermask.deltas.fingerprint import base_fingerprint, named_tensors, require_same_base
-from supermask.deltas.tensor_bytes import as_bits, dtype_name
+from supermask.deltas.fingerprint import fingerprint, named_tensors, require_same_base
+from supermask.deltas.overwriting import Overwritten, Reserve
+from supermask.deltas.tensor_bytes import dtype_name
+from supermask.deltas.transition import Transition, overlaps_itself
+from supermask.deltas.workers import undisturbed
 from supermask.errors import BaseMismatchError, DeltaStateError
 
-__all__ = ["applied_digest", "apply_delta_", "remove_delta_"]
+__all__ = ["WEIGHTS_AT_A_TIME", "applied_digest", "apply_delta_", "find_targets", "remove_delta_", "require_base"]
 
+WEIGHTS_AT_A_TIME = 5 << 20
+"""Tensors that are decoded at the same time have this many weights together, or are one."""
 
-@final
-@dataclass(frozen=True)
-class _DroppedValues:
-    """What a keep mask overwrote: the dropped weights' bits in row-major order, and the mask at one bit a weight."""
-
-    packed_keep: npt.NDArray[np.uint8]
-    values: Tensor
-
-    def restore_(self, bits: Tensor) -> None:
-        keep = np.unpackbits(self.packed_keep, count=bits.numel()).view(np.bool_)
-        dropped = torch.from_numpy(keep).logical_not_().reshape(bits.shape).to(bits.device)
-        bits[dropped] = self.values.to(bits.device)
-
-
-@final
-@dataclass(frozen=True)
-class _OldTensor:
-    """What values overwrote: the whole tensor's bits."""
-
-    values: Tensor
-
-    def restore_(self, bits: Tensor) -> None:
-        bits.copy_(self.values)
-
-
-_Overwritten: TypeAlias = _DroppedValues | _OldTensor
+_Mark: TypeAlias = tuple[weakref.ref[Tensor], int, int | None]
 
 
 @final
 @dataclass(frozen=True)
 class _Application:
-    """A delta that is on a model. Tensors are kept by name: a reference to the model would keep it alive for ever."""
+    """A delta that is on a model. Tensors are kept by name: a reference to the model would keep it alive for ever.
+
+    `marks` tell whether a tensor of the model has been written to since; None if its base was not verified.
+    """
 
     document: DeltaDocument
     digest: str
-    overwritten: Mapping[str, _Overwritten]
+    overwritten: Mapping[str, Overwritten]
     dtypes: Mapping[str, torch.dtype]
-    verified: bool
+    marks: Mapping[str, _Mark] | None
 
 
 _applications: weakref.WeakKeyDictionary[nn.Module, _Application] = weakref.WeakKeyDictionary()
@@ -78,42 +58,79 @@ def applied_digest(model: nn.Module) -> str | None:
 
 
 def apply_delta_(
-    model: nn.Module, document: DeltaDocument, changes: Mapping[str, Change], *, verify: bool = True
+    model: nn.Module,
+    document: DeltaDocument,
+    changes: Mapping[str, Change],
+    *,
+    verify: bool = True,
+    switch: bool = False,
+    threads: int | None = None,
+    decoded: bool = False,
 ) -> None:
     """Change a model's tensors in place, all of them or none.
+
+    A switch from another delta asks for no new fingerprint if the model is known to be the base but for that delta:
+    the other delta's fingerprint was checked and is the same one, and torch has counted no write to any tensor since,
+    nor is one another object or elsewhere in memory. Only writes behind torch's back, through `.data`, numpy or a
+    library of its own, stay unseen; removal, which always takes the fingerprint again, reports them.
 
     Args:
         model: the base, on any device, in any mode.
         document: what the delta says about itself.
-        changes: by tensor name; taken one after the other, so that changes decoded on access never stand in memory
-            together.
+        changes: by tensor name; each is asked for once, in some thread, while its tensor holds the base's values, and
+            dropped when it is made, so that changes decoded on access never stand in memory all together.
         verify: check the base's fingerprint now, and again on removal.
+        switch: if another delta is on the model, take it off; on an error it is on again.
+        threads: how many, at least 1; by default one a core.
+        decoded: whether the changes are in memory as they are, and stay there; otherwise each is decoded when it is
+            asked for, and no more than a few at a time.
 
     Raises:
-        DeltaStateError: if a delta is applied already, or a module is parametrised, as it is while a method is
-            attached.
+        DeltaStateError: if a delta is applied already and `switch` is False, or something else changed the model
+            since, or a module is parametrised, as it is while a method is attached.
         BaseMismatchError: if the model is not the delta's base, or its head has another shape.
     """
-    _require_ready(model)
+    current = _applications.get(model)
+    if current and not switch:
+        raise DeltaStateError(
+            f"a delta ({_describe(current.document)}) is applied to this model already, so another "
+            f"({_describe(document)}) cannot be; remove it first, or pass switch=True to put this one in its place"
+        )
+    _require_not_parametrised(model)
     tensors = named_tensors(model)
-    targets = _find_targets(tensors, document)
-    if verify:
-        found = base_fingerprint(model, head=document.head)
-        require_same_base(found, document.base.fingerprint, base_name=document.base.name)
-    overwritten: dict[str, _Overwritten] = {}
-    with torch.no_grad(), _undone_on_failure(targets, overwritten):
-        for name, tensor in targets.items():
-            _change_(name, tensor, changes[name], overwritten)
-    dtypes = {name: tensor.dtype for name, tensor in targets.items()}
-    _applications[model] = _Application(document, document.digest, overwritten, dtypes, verified=verify)
+    targets = find_targets(tensors, document)
+    leaving_targets = _find_changed(tensors, current) if current else {}
+    transition = Transition(
+        targets,
+        changes,
+        leaving=current.overwritten if current else {},
+        leaving_targets=leaving_targets,
+        reserve=None if decoded else _reserve(targets, document),
+    )
+    untouched = current is not None and _is_untouched(tensors, current.marks)
+    with torch.no_grad():
+        try:
+            if verify and not (current and untouched and current.document.base.digest == document.base.digest):
+                transition.take_off_()
+                _verify(tensors, document, current)
+            transition.go_(threads=threads, weights_at_a_time=None if decoded else WEIGHTS_AT_A_TIME)
+            dtypes = {name: tensor.dtype for name, tensor in targets.items()}
+            marks = _marks(tensors) if verify else None
+            _register(model, _Application(document, document.digest, transition.overwritten, dtypes, marks))
+        except BaseException:
+            undisturbed(transition.back_)
+            back = replace(current, marks=_marks(tensors)) if current and untouched else current
+            undisturbed(lambda: _register(model, back))
+            raise
 
 
-def remove_delta_(model: nn.Module, document: DeltaDocument) -> None:
-    """Give a model back every bit that applying the delta overwrote.
+def remove_delta_(model: nn.Module, document: DeltaDocument, *, threads: int | None = None) -> None:
+    """Give a model back every bit that applying the delta overwrote; an interrupt waits until that is done.
 
     Args:
         model: with the delta on it, on whatever device it is by now.
         document: of the delta that is to come off.
+        threads: how many, at least 1; by default one a core.
 
     Raises:
         DeltaStateError: if that delta is not on the model, or a tensor has another shape or dtype by now: nothing has
@@ -128,62 +145,65 @@ def remove_delta_(model: nn.Module, document: DeltaDocument) -> None:
             f"another delta ({_describe(application.document)}) is applied to this model; remove that one"
         )
     _require_not_parametrised(model)
-    targets = _find_changed(model, application)
-    with torch.no_grad():
-        _restore_(targets, application.overwritten)
-    del _applications[model]
-    if application.verified:
+    targets = _find_changed(named_tensors(model), application)
+    transition = Transition({}, {}, leaving=application.overwritten, leaving_targets=targets)
+
+    def remove() -> None:
+        with torch.no_grad():
+            transition.go_(threads=threads, weights_at_a_time=None)
+        _register(model, None)
+
+    undisturbed(remove)
+    if application.marks is not None:
         try:
-            found = base_fingerprint(model, head=document.head)
-            require_same_base(found, document.base.fingerprint, base_name=document.base.name)
+            require_base(named_tensors(model), document)
         except BaseMismatchError as error:
             raise DeltaStateError(
                 f"the delta is removed, but something else changed the model while it was applied: {error}"
             ) from None
 
 
-def _require_ready(model: nn.Module) -> None:
-    if application := _applications.get(model):
-        raise DeltaStateError(
-            f"a delta ({_describe(application.document)}) is applied to this model already; remove it first"
-        )
-    _require_not_parametrised(model)
+def require_base(tensors: Mapping[str, Tensor], document: DeltaDocument) -> None:
+    """Refuse tensors whose fingerprint is not that of a delta's base.
+
+    Args:
+        tensors: of a model without a delta, by name.
+        document: of the delta.
+
+    Raises:
+        BaseMismatchError: naming the tensors that differ.
+    """
+    head = set(document.head)
+    found = fingerprint({name: tensor for name, tensor in tensors.items() if name not in head})
+    require_same_base(found, document.base.fingerprint, base_name=document.base.name)
 
 
-def _require_not_parametrised(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if is_parametrized(module):
-            raise DeltaStateError(f"module {name!r} is parametrised, by a method perhaps; detach the method first")
-
-
-def _find_changed(model: nn.Module, application: _Application) -> dict[str, Tensor]:
-    """The tensors that were changed, if what was overwritten still fits them."""
+def _verify(tensors: Mapping[str, Tensor], document: DeltaDocument, current: _Application | None) -> None:
+    """Check the fingerprint of a model that no delta is on, or none any more."""
     try:
-        targets = _find_targets(named_tensors(model), application.document)
+        require_base(tensors, document)
     except BaseMismatchError as error:
-        raise DeltaStateError(f"the model was converted after the delta was applied: {error}") from None
-    for name, tensor in targets.items():
-        if tensor.dtype is not application.dtypes[name]:
+        if current and current.marks is not None and current.document.base.digest == document.base.digest:
             raise DeltaStateError(
-                f"the model was converted after the delta was applied: {name} is {dtype_name(tensor.dtype)} and was "
-                f"{dtype_name(application.dtypes[name])}; convert it back, or load the base again"
-            )
-    return targets
+                f"something else changed the model while a delta ({_describe(current.document)}) was applied, which is "
+                f"still on it: {error}"
+            ) from None
+        raise
 
 
-def _restore_(targets: Mapping[str, Tensor], overwritten: Mapping[str, _Overwritten]) -> None:
-    """Put back what is on record, last change first, so that tensors that share memory come out right too."""
-    for name in reversed(list(overwritten)):
-        overwritten[name].restore_(as_bits(targets[name]))
+def find_targets(tensors: Mapping[str, Tensor], document: DeltaDocument) -> dict[str, Tensor]:
+    """The tensors that a delta changes.
 
+    Args:
+        tensors: of a model, by name.
+        document: of the delta.
 
-def _describe(document: DeltaDocument) -> str:
-    task, method = (section.get(key) for section, key in ((document.task, "name"), (document.method, "kind")))
-    return f"task {task or 'unnamed'}, method {method or 'unnamed'}"
+    Returns:
+        By name in model order.
 
-
-def _find_targets(tensors: Mapping[str, Tensor], document: DeltaDocument) -> dict[str, Tensor]:
-    """The tensors that the delta changes, checked for shape, dtype and being there once; all faults together."""
+    Raises:
+        BaseMismatchError: naming some that are missing, of another shape or dtype, without values, or one for two.
+    """
     faults: list[str] = []
     targets: dict[str, Tensor] = {}
     places: dict[tuple[str, int], str] = {}
@@ -218,28 +238,67 @@ def _fault(record: ChangeRecord, tensor: Tensor | None, *, head: bool) -> str:
         return f"has shape {tuple(tensor.shape)} here and {record.shape} in the delta's {part}{remedy}"
     if record.dtype is not None and dtype_name(tensor.dtype) != record.dtype:
         return f"is {dtype_name(tensor.dtype)} here, not {record.dtype}: load the base with dtype=torch.{record.dtype}"
+    if overlaps_itself(tensor):
+        return f"has elements that share memory (strides {tensor.stride()}): give it memory of its own with clone()"
     return ""
 
 
-def _change_(name: str, tensor: Tensor, change: Change, overwritten: dict[str, _Overwritten]) -> None:
-    """Change one tensor in place; what it overwrites is on record before the first bit moves."""
-    bits = as_bits(tensor)
-    if isinstance(change, KeepMask):
-        dropped = change.keep.logical_not().to(bits.device)
-        packed = np.packbits(change.keep.cpu().contiguous().numpy())
-        overwritten[name] = _DroppedValues(packed, bits[dropped])
-        bits.masked_fill_(dropped, 0)
-    else:
-        changed = as_bits(change.apply(tensor))
-        overwritten[name] = _OldTensor(bits.clone())
-        bits.copy_(changed)
-
-
-@contextmanager
-def _undone_on_failure(targets: Mapping[str, Tensor], overwritten: Mapping[str, _Overwritten]) -> Iterator[None]:
-    """Put back what is on record if the block fails, on an interrupt too."""
+def _find_changed(tensors: Mapping[str, Tensor], application: _Application) -> dict[str, Tensor]:
+    """The tensors that were changed, if what was overwritten still fits them."""
     try:
-        yield
-    except BaseException:
-        _restore_(targets, overwritten)
-        raise
+        targets = find_targets(tensors, application.document)
+    except BaseMismatchError as error:
+        raise DeltaStateError(f"the model was converted after the delta was applied: {error}") from None
+    for name, tensor in targets.items():
+        if tensor.dtype is not application.dtypes[name]:
+            raise DeltaStateError(
+                f"the model was converted after the delta was applied: {name} is {dtype_name(tensor.dtype)} and was "
+                f"{dtype_name(application.dtypes[name])}; convert it back, or load the base again"
+            )
+    return targets
+
+
+def _reserve(targets: Mapping[str, Tensor], document: DeltaDocument) -> Reserve:
+    return Reserve(
+        (record.zeros, record.weights, targets[record.name].element_size())
+        for record in document.changes
+        if record.zeros is not None and record.kind == "keep_mask"
+    )
+
+
+def _require_not_parametrised(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if is_parametrized(module):
+            raise DeltaStateError(f"module {name!r} is parametrised, by a method perhaps; detach the method first")
+
+
+def _describe(document: DeltaDocument) -> str:
+    task, method = (section.get(key) for section, key in ((document.task, "name"), (document.method, "kind")))
+    return f"task {task or 'unnamed'}, method {method or 'unnamed'}"
+
+
+def _register(model: nn.Module, application: _Application | None) -> None:
+    if application is None:
+        _applications.pop(model, None)
+    else:
+        _applications[model] = application
+
+
+def _marks(tensors: Mapping[str, Tensor]) -> dict[str, _Mark]:
+    return {name: (weakref.ref(tensor), tensor.data_ptr(), _writes(tensor)) for name, tensor in tensors.items()}
+
+
+def _is_untouched(tensors: Mapping[str, Tensor], marks: Mapping[str, _Mark] | None) -> bool:
+    """Whether these are the very tensors that were marked, where they were, and torch has written to none of them."""
+    if marks is None or marks.keys() != tensors.keys():
+        return False
+    for name, tensor in tensors.items():
+        marked, address, writes = marks[name]
+        if marked() is not tensor or tensor.data_ptr() != address or writes is None or _writes(tensor) != writes:
+            return False
+    return True
+
+
+def _writes(tensor: Tensor) -> int | None:
+    """How many writes torch has counted; it does not count those to tensors that were made in inference mode."""
+    return None if tensor.is_inference() else tensor._version

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from supermask.deltas.entropy_model import exact_model
 from supermask.errors import ConfigurationError, DeltaFormatError
 
 __all__ = [
@@ -231,8 +232,4 @@ def _pull(words: npt.NDArray[np.uint32], escapes: int, rarer: int, flat: npt.NDA
 
 
 def _model(weights: int, rarer: int) -> Any:
-    # The library gives every symbol a frequency of 1 and shares out the rest in proportion, rounding down. Handed
-    # frequencies less 1, which sum to just that rest, it scales by exactly 1.0 and rounds nothing (float32 holds every
-    # whole number up to 2^24).
-    shares = np.array(gap_frequencies(weights, rarer), dtype=np.int64) - 1
-    return constriction.stream.model.Categorical(shares.astype(np.float32), perfect=False)
+    return exact_model(gap_frequencies(weights, rarer))

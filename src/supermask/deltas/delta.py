@@ -8,56 +8,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar, final
+from typing import TYPE_CHECKING, Any, TypeVar, final
 
 import torch
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 from torch import nn
 
-from supermask.deltas.application import applied_digest, apply_delta_, remove_delta_
-from supermask.deltas.changes import Change, DenseValues, KeepMask, SparseValues
-from supermask.deltas.codec import decode_keep_mask, encode_keep_mask
-from supermask.deltas.container import container_nbytes, payload_record, serialize_container
-from supermask.deltas.document import (
-    BaseRecord,
-    ChangePlace,
-    ChangeRecord,
-    DeltaDocument,
-    describe_invalid,
-)
+from supermask.deltas.application import applied_digest, apply_delta_, find_targets, remove_delta_, require_base
+from supermask.deltas.change_coding import StoredChanges, needs_base
+from supermask.deltas.changes import Change
+from supermask.deltas.container import container_nbytes, serialize_container
+from supermask.deltas.creating import code_delta, recode_delta
+from supermask.deltas.decoded import DecodedDelta, decode_changes
+from supermask.deltas.document import ChangePlace, DeltaDocument
 from supermask.deltas.files import read_delta, write_delta
-from supermask.deltas.fingerprint import Fingerprint
-from supermask.deltas.tensor_bytes import STORED_DTYPES, as_bytes, dtype_name, from_bytes
-from supermask.errors import ConfigurationError, DeltaFormatError
+from supermask.deltas.fingerprint import Fingerprint, named_tensors
+from supermask.deltas.rounding import SixteenBits
+from supermask.errors import DeltaStateError
 
-__all__ = ["StoredChanges", "TaskDelta"]
+if TYPE_CHECKING:
+    from supermask.deltas.hub import PublishedDelta
+
+__all__ = ["TaskDelta"]
 
 _ModelT = TypeVar("_ModelT", bound=nn.Module)
-
-
-@final
-class StoredChanges(Mapping[str, Change]):
-    """The changes of a delta by tensor name, in model order, each decoded anew whenever it is asked for.
-
-    Going through them so takes the memory of one at a time. Keep a change that is used often.
-    """
-
-    def __init__(self, document: DeltaDocument, payloads: Mapping[str, bytes]) -> None:
-        self._records = {record.name: record for record in document.changes}
-        self._payloads = payloads
-
-    def __getitem__(self, name: str) -> Change:
-        record = self._records[name]
-        try:
-            return _decode(record, self._payloads)
-        except DeltaFormatError as error:
-            raise DeltaFormatError(f"{name}: {error}") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._records)
-
-    def __len__(self) -> int:
-        return len(self._records)
 
 
 @final
@@ -73,7 +47,7 @@ class TaskDelta:
         payloads: coded masks and values by payload name.
 
     Example:
-        >>> from supermask.deltas import base_fingerprint
+        >>> from supermask.deltas import DenseValues, KeepMask, base_fingerprint
         >>> base = nn.Linear(3, 2)
         >>> keep = torch.tensor([[True, False, True], [True, True, True]])
         >>> delta = TaskDelta.create(
@@ -99,6 +73,7 @@ class TaskDelta:
         changes: Mapping[str, Change],
         *,
         base: Fingerprint,
+        base_tensors: Mapping[str, torch.Tensor] | None = None,
         head: Sequence[str] = (),
         places: Mapping[str, ChangePlace] = MappingProxyType({}),
         architecture: str = "unknown",
@@ -107,53 +82,45 @@ class TaskDelta:
         method: Mapping[str, Any] = MappingProxyType({}),
         task: Mapping[str, Any] = MappingProxyType({}),
         training: Mapping[str, Any] = MappingProxyType({}),
+        round_values: SixteenBits | None = None,
     ) -> TaskDelta:
         """Make a delta from what a method has changed.
 
         Args:
             changes: by tensor name in the model, head included, in model order.
             base: the fingerprint of the base without its head.
+            base_tensors: its tensors by name, to code against: smaller, and the base is needed for decoding.
             head: names of the head's tensors; each must come with `DenseValues`.
             places: role and block of tensors, where they are known; other names may be among them.
             architecture: the class of the base.
-            base_name: where the base came from.
-            base_revision: at which revision.
-            method: the method as JSON: its kind and settings.
-            task: the task as JSON: name, kind, label names, metrics.
-            training: how it was trained, as JSON: seed, steps, hyper-parameters, data hash, code version, hardware,
-                scores.
+            base_name, base_revision: where the base came from, and at which revision.
+            method, task, training: as JSON: the method's kind and settings; the task's name, kind, label names and
+                metrics; seed, steps, hyper-parameters, data hash, code version and scores.
+            round_values: round values of 32 bits or more to 16 significant ones of this dtype, the head's too. What is
+                lost is lost, and the document says so; by default every bit is kept.
 
         Returns:
             The delta; masks and values are copied.
 
         Raises:
+            BaseMismatchError: if `base_tensors` are not those of the base.
             ConfigurationError: if there are no changes, a name belongs to neither base nor head, a dtype cannot be
-                stored, or the descriptions are not JSON.
+                stored, a value cannot be rounded or none can, or the descriptions are not JSON or 16 MiB of it.
         """
-        payloads: dict[str, bytes] = {}
-        records = [_encode(name, change, places.get(name, ChangePlace()), payloads) for name, change in changes.items()]
-        if not records:
-            raise ConfigurationError("a delta without changes would have no effect; pass at least the task head")
-        try:
-            document = DeltaDocument(
-                format="supermask-delta",
-                version=1,
-                base=BaseRecord(
-                    name=base_name,
-                    revision=base_revision,
-                    architecture=architecture,
-                    dtype=base.dtype,
-                    digest=base.digest,
-                    tensors=dict(base.tensors),
-                ),
-                head=tuple(head),
-                method=dict(method),
-                task=dict(task),
-                training=dict(training),
-                changes=tuple(records),
-            )
-        except ValidationError as error:
-            raise ConfigurationError(f"this delta cannot be stored: {describe_invalid(error)}") from None
+        document, payloads = code_delta(
+            changes,
+            base=base,
+            base_tensors=base_tensors or {},
+            head=head,
+            places=places,
+            architecture=architecture,
+            base_name=base_name,
+            base_revision=base_revision,
+            method=method,
+            task=task,
+            training=training,
+            round_values=round_values,
+        )
         return cls(document, payloads)
 
     @classmethod
@@ -190,61 +157,185 @@ class TaskDelta:
         """
         return write_delta(path, serialize_container(self.document, self.payloads), self.document, overwrite=overwrite)
 
-    def apply_(self, model: _ModelT, *, verify: bool = True) -> _ModelT:
-        """Turn the base into the task model, in place: all of it, or nothing on an error.
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], *, overwrite: bool = False, license: str | None = None
+    ) -> Path:
+        """Write what `save` writes, and a model card beside it; see `supermask.deltas.hub.save_with_card`."""
+        from supermask.deltas.hub import save_with_card
+
+        return save_with_card(self, folder, overwrite=overwrite, license=license)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        subfolder: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> TaskDelta:
+        """Load from a path or the hub, with the checks of `load`; see `supermask.deltas.hub.resolve_delta`."""
+        from supermask.deltas.hub import resolve_delta
+
+        where: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
+        return cls.load(resolve_delta(name_or_path, revision=revision, subfolder=subfolder, **where))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        subfolder: str | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        commit_message: str | None = None,
+        create_pr: bool = False,
+        license: str | None = None,
+    ) -> PublishedDelta:
+        """Push the delta and a model card to the hub in one commit; see `supermask.deltas.hub.publish_delta`."""
+        from supermask.deltas.hub import publish_delta
+
+        return publish_delta(
+            self,
+            repo_id,
+            subfolder=subfolder,
+            private=private,
+            token=token,
+            revision=revision,
+            commit_message=commit_message,
+            create_pr=create_pr,
+            license=license,
+        )
+
+    def apply_(
+        self, model: _ModelT, *, verify: bool = True, switch: bool = False, threads: int | None = None
+    ) -> _ModelT:
+        """Turn the base into the task model, in place: all of it, or nothing on an error or an interrupt.
 
         Parameters keep their identity, `requires_grad`, device and ties. What is overwritten is kept until `remove_`:
-        the dropped weights and one bit for each weight of a mask, and the whole of a tensor that gets new values.
+        the dropped weights with 4 bytes for each of them or one bit for each weight of the mask, whichever is less, and
+        the whole of a tensor that gets new values or loses most of its weights. Tensors are decoded one by one, a few
+        at a time, so the changes never stand in memory all together.
 
         Args:
             model: the base, with a head of the task's shape.
             verify: check the fingerprint of the base first, and once more on removal. Pass False only for a model that
-                was checked before and is switched often: the hash takes longer than the change.
-
-        Returns:
-            The same model.
+                was checked before and is changed often: the hash takes longer than the change. A switch does without
+                it where the model is known to be the base but for the other delta: both deltas have one base, it was
+                checked for the other, and torch has counted no write to a tensor since.
+            switch: take off the delta that is applied, if there is one, in place of refusing; the result is the same as
+                after `remove_` and `apply_`. On an error the other delta is on the model again. Its task's head must
+                have the same shape: a model has room for one.
+            threads: how many tensors are worked on together, at least 1; by default one for each core, 8 at most.
 
         Raises:
             BaseMismatchError: if the model is another base, naming the tensors that differ, or its head has another
                 shape.
-            DeltaStateError: if a delta is applied already or a method is attached.
+            DeltaStateError: if a delta is applied already and `switch` is False, a method is attached, or something
+                else has changed the model since the other delta was applied.
             DeltaFormatError: if a payload does not code what the document says.
         """
-        apply_delta_(model, self.document, self.changes, verify=verify)
+        changes = self.changes_for(named_tensors(model))
+        apply_delta_(model, self.document, changes, verify=verify, switch=switch, threads=threads)
         return model
 
-    def remove_(self, model: _ModelT) -> _ModelT:
-        """Give the model back every bit that `apply_` overwrote.
+    def remove_(self, model: _ModelT, *, threads: int | None = None) -> _ModelT:
+        """Give the model back every bit that `apply_` overwrote; an interrupt waits until that is done.
 
         Args:
             model: with this delta applied.
-
-        Returns:
-            The same model.
+            threads: as for `apply_`.
 
         Raises:
             DeltaStateError: if this delta is not applied to it, or something else has changed the model in between.
         """
-        remove_delta_(model, self.document)
+        remove_delta_(model, self.document, threads=threads)
         return model
 
     @contextmanager
-    def applied(self, model: _ModelT, *, verify: bool = True) -> Iterator[_ModelT]:
+    def applied(self, model: _ModelT, *, verify: bool = True, threads: int | None = None) -> Iterator[_ModelT]:
         """Apply the delta for the time of a `with` block; see `apply_` and `remove_`."""
-        self.apply_(model, verify=verify)
+        self.apply_(model, verify=verify, threads=threads)
         try:
             yield model
         finally:
-            self.remove_(model)
+            self.remove_(model, threads=threads)
+
+    def decode(
+        self, base: nn.Module | Mapping[str, torch.Tensor], *, verify: bool = True, threads: int | None = None
+    ) -> DecodedDelta:
+        """Decode every change now and keep it, to put the delta on again and again in the time of a copy.
+
+        Args:
+            base: the model without a delta on it, or its tensors by name. It is read, and not held on to.
+            verify: check its fingerprint first: on another base a delta may decode to something else.
+            threads: how many tensors are decoded together, at least 1; by default one for each core, 8 at most.
+
+        Returns:
+            The delta with its changes in memory; see `DecodedDelta` for how much they take.
+
+        Raises:
+            BaseMismatchError: if the base is another one, or its head has another shape.
+            DeltaStateError: if a delta is on the model.
+            DeltaFormatError: if a payload does not code what the document says.
+        """
+        if isinstance(base, nn.Module):
+            if applied_digest(base) is not None:
+                raise DeltaStateError("a delta is applied to this model, so it is not the base; remove the delta first")
+            base = named_tensors(base)
+        find_targets(base, self.document)
+        if verify:
+            require_base(base, self.document)
+        return DecodedDelta(self.document, decode_changes(self.document, self.changes_for(base), threads=threads))
 
     def is_applied(self, model: nn.Module) -> bool:
         """Whether this delta is on the model."""
         return applied_digest(model) == self.digest
 
+    def recode(
+        self,
+        base: nn.Module | Mapping[str, torch.Tensor],
+        *,
+        self_contained: bool = False,
+        round_values: SixteenBits | None = None,
+    ) -> TaskDelta:
+        """The same delta coded anew in the present format, against its base: mostly smaller.
+
+        Args:
+            base: the model that the delta belongs to, with no delta on it, or its tensors by name. If it is not needed
+                for decoding and `self_contained` is True, it is not looked at and may be `{}`.
+            self_contained: code so that the base is not needed for decoding; larger.
+            round_values: as for `create`; by default every bit is kept.
+
+        Returns:
+            A delta with the same changes, unless they were to be rounded. Its digest is another.
+
+        Raises:
+            BaseMismatchError: if the base is another one.
+            ConfigurationError: if there is nothing to round, or it was rounded to something else before.
+        """
+        tensors = named_tensors(base) if isinstance(base, nn.Module) else base
+        options: dict[str, Any] = {"self_contained": self_contained, "round_values": round_values}
+        return TaskDelta(*recode_delta(self.document, self.payloads, tensors, **options))
+
+    def changes_for(self, base: nn.Module | Mapping[str, torch.Tensor]) -> StoredChanges:
+        """What happens to each tensor, head included, by name in model order; decoded on access.
+
+        Args:
+            base: the model that the delta belongs to, with no delta on it, or its tensors by name. If `needs_base` is
+                False, it is not looked at and may be `{}`. It is not checked here: `decode` does.
+
+        Returns:
+            A mapping; whatever it gives is made anew.
+        """
+        return StoredChanges(self.document, self.payloads, named_tensors(base) if isinstance(base, nn.Module) else base)
+
     @property
-    def changes(self) -> StoredChanges:
-        """What happens to each tensor, head included, by name in model order; decoded on access."""
-        return StoredChanges(self.document, self.payloads)
+    def needs_base(self) -> bool:
+        """Whether any change was coded against the base's tensors, and so can only be decoded with them."""
+        return needs_base(self.document, self.payloads)
 
     @property
     def base(self) -> Fingerprint:
@@ -307,49 +398,3 @@ class TaskDelta:
             f"base={self.document.base.name!r}, "
             f"zeros={self.zeros} of {self.weights} weights, {self.nbytes_on_disk()} bytes)"
         )
-
-
-def _encode(name: str, change: Change, place: ChangePlace, payloads: dict[str, bytes]) -> ChangeRecord:
-    keep = values = dtype = zeros = None
-    if isinstance(change, KeepMask | SparseValues):
-        zeros = change.zeros
-        payloads[f"{name}:keep"] = encode_keep_mask(change.keep)
-        keep = payload_record(payloads[f"{name}:keep"])
-    if isinstance(change, DenseValues | SparseValues):
-        dtype = dtype_name(change.values.dtype)
-        payloads[f"{name}:values"] = bytes(as_bytes(change.values))
-        values = payload_record(payloads[f"{name}:values"])
-    try:
-        return ChangeRecord(
-            name=name,
-            role=place.role,
-            block=place.block,
-            kind=_kind(change),
-            shape=change.shape,
-            dtype=dtype,
-            zeros=zeros,
-            keep=keep,
-            values=values,
-        )
-    except ValidationError as error:
-        raise ConfigurationError(f"this delta cannot be stored: {describe_invalid(error)}") from None
-
-
-def _kind(change: Change) -> Any:
-    if isinstance(change, KeepMask):
-        return "keep_mask"
-    return "dense_values" if isinstance(change, DenseValues) else "sparse_values"
-
-
-def _decode(record: ChangeRecord, payloads: Mapping[str, bytes]) -> Change:
-    if record.zeros is None:
-        return DenseValues(_stored_values(record, payloads, record.shape))
-    keep = decode_keep_mask(payloads[f"{record.name}:keep"], record.shape, record.zeros)
-    if record.kind == "keep_mask":
-        return KeepMask(keep)
-    return SparseValues(keep, _stored_values(record, payloads, (record.weights - record.zeros,)))
-
-
-def _stored_values(record: ChangeRecord, payloads: Mapping[str, bytes], shape: tuple[int, ...]) -> torch.Tensor:
-    dtype, _ = STORED_DTYPES[str(record.dtype)]
-    return from_bytes(payloads[f"{record.name}:values"], dtype, shape)

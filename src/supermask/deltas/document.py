@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from supermask.deltas.codec import is_storable_shape
 from supermask.deltas.fingerprint import Fingerprint
 from supermask.deltas.tensor_bytes import STORED_DTYPES
+from supermask.deltas.value_codec import VALUE_CODINGS, needs_reference
 from supermask.errors import DeltaFormatError
 
 __all__ = [
@@ -33,11 +34,13 @@ __all__ = [
 ]
 
 FORMAT_NAME = "supermask-delta"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""What is written. Version 1 is read, and written again where it was read."""
 
 _Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_ShortHash = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+_Crc32 = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+_ShortHash = Annotated[str, Field(pattern=r"^([0-9a-f]{8}){1,2}$")]
 _Name = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]  # messages can show it as it is
 _Settings = dict[str, JsonValue]
 
@@ -68,10 +71,15 @@ class _Record(BaseModel):
 
 @final
 class PayloadRecord(_Record):
-    """One tensor of the file: how long it is and what it hashes to."""
+    """One payload of the file: how long it is, its checksum, and how it is coded.
+
+    Version 1 has `sha256` alone, version 2 `crc32`, and `coding` for values.
+    """
 
     nbytes: _Count
-    sha256: _Sha256
+    sha256: _Sha256 | None = None
+    crc32: _Crc32 | None = None
+    coding: str | None = None
 
 
 @final
@@ -87,6 +95,7 @@ class ChangeRecord(_Record):
     zeros: _Count | None = None
     keep: PayloadRecord | None = None
     values: PayloadRecord | None = None
+    rounded: Literal["bfloat16", "float16"] | None = None
 
     @property
     def weights(self) -> int:
@@ -112,8 +121,15 @@ class ChangeRecord(_Record):
         if self.dtype is not None and self.values is not None:
             if self.dtype not in STORED_DTYPES:
                 raise ValueError(f"{self.name}: dtype {self.dtype!r} is none of {', '.join(STORED_DTYPES)}")
-            if self.values.nbytes != (self.weights - (self.zeros or 0)) * STORED_DTYPES[self.dtype][0].itemsize:
+            if self.values.coding not in (None, *VALUE_CODINGS):
+                raise ValueError(f"{self.name}: coding {self.values.coding!r} is none of {', '.join(VALUE_CODINGS)}")
+            itemsize = STORED_DTYPES[self.dtype][0].itemsize if self.rounded is None else 2
+            raw = (self.weights - (self.zeros or 0)) * itemsize
+            fits = self.values.nbytes == raw if self.values.coding in (None, "raw") else self.values.nbytes < raw
+            if not fits:
                 raise ValueError(f"{self.name}: {self.values.nbytes} bytes of values do not fit its shape and zeros")
+        if self.rounded is not None and self.dtype not in ("float32", "float64"):
+            raise ValueError(f"{self.name}: {self.dtype or 'no'} values cannot have been rounded to {self.rounded}")
         return self
 
 
@@ -139,13 +155,14 @@ class DeltaDocument(_Record):
     """All that a delta says about itself."""
 
     format: Literal["supermask-delta"]
-    version: Literal[1]
+    version: Literal[1, 2]
     base: BaseRecord
     head: tuple[_Name, ...]
     method: _Settings
     task: _Settings
     training: _Settings
     changes: tuple[ChangeRecord, ...] = Field(min_length=1)
+    payloads_sha256: _Sha256 | None = None
 
     @property
     def weights(self) -> int:
@@ -180,10 +197,33 @@ class DeltaDocument(_Record):
         # Only our own records leave out what is absent: a null among the settings is the method's to mean something by.
         content["base"] = self.base.model_dump(exclude_none=True)
         content["changes"] = [change.model_dump(exclude_none=True) for change in self.changes]
+        if self.payloads_sha256 is not None:
+            content["payloads_sha256"] = self.payloads_sha256
         separators = (",", ":") if indent is None else None
         return json.dumps(
             content, indent=indent, separators=separators, sort_keys=True, ensure_ascii=False, allow_nan=False
         )
+
+    @model_validator(mode="after")
+    def _of_its_version(self) -> DeltaDocument:
+        second = self.version == 2
+        if second != (self.payloads_sha256 is not None):
+            raise ValueError(f"version {self.version} must {'' if second else 'not '}have payloads_sha256")
+        if any(len(short) != (8 if second else 16) for short in self.base.tensors.values()):
+            raise ValueError(f"version {self.version} has {8 if second else 16} hex digits for each tensor of the base")
+        for change in self.changes:
+            if change.rounded is not None and not second:
+                raise ValueError(f"{change.name}: version 1 knows no rounded values")
+            if second and change.keep is not None and not change.keep.nbytes:
+                raise ValueError(f"{change.name}: a keep mask of version 2 has at least 1 byte")
+            for payload, valued in ((change.keep, False), (change.values, True)):
+                if payload is None:
+                    continue
+                expected = (not second, second, second and valued)
+                if (payload.sha256 is not None, payload.crc32 is not None, payload.coding is not None) != expected:
+                    fields = ("crc32 and coding" if valued else "crc32") if second else "sha256"
+                    raise ValueError(f"{change.name}: a payload of version {self.version} has nbytes, {fields}")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> DeltaDocument:
@@ -193,6 +233,10 @@ class DeltaDocument(_Record):
         for name in self.head:
             if kinds.get(name) != "dense_values" or name in self.base.tensors:
                 raise ValueError(f"{name}: a head tensor comes with dense values and is no tensor of the base")
+        for change in self.changes:
+            coding = change.values.coding if change.values is not None else None
+            if change.name in self.head and coding is not None and needs_reference(coding):
+                raise ValueError(f"{change.name}: a head tensor cannot be coded against the base, which has none")
         if strangers := kinds.keys() - self.base.tensors.keys() - set(self.head):
             raise ValueError(f"{min(strangers)}: changed, but neither a tensor of the base nor of the head")
         for section in ("method", "task", "training"):

@@ -14,7 +14,7 @@ from supermask.deltas.container import read_container, read_container_document
 from supermask.deltas.document import DeltaDocument, parse_document
 from supermask.errors import DeltaFormatError, OutputError
 
-__all__ = ["CONFIG_FILE", "DELTA_FILE", "read_delta", "read_document", "write_delta"]
+__all__ = ["CONFIG_FILE", "DELTA_FILE", "flush_folder", "read_delta", "read_document", "write_delta"]
 
 DELTA_FILE = "delta.safetensors"
 CONFIG_FILE = "delta_config.json"
@@ -156,13 +156,13 @@ def _replace_files(contents: Mapping[Path, Iterable[bytes]]) -> None:
             aside.unlink()
         for place in rest:
             written[place].replace(place)
-        _flush_folder(first.parent)
+        flush_folder(first.parent)
     finally:
         for leftover in written.values():
             leftover.unlink(missing_ok=True)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make renames last through a power cut; Windows cannot open folders and needs no such thing."""
     if os.name != "posix":
         return

@@ -17,10 +17,19 @@ from torch import Tensor, nn
 from supermask.deltas.tensor_bytes import as_bytes, dtype_name
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaStateError
 
-__all__ = ["Fingerprint", "base_fingerprint", "fingerprint", "named_tensors", "require_same_base"]
+__all__ = [
+    "SHORT_HASH",
+    "Fingerprint",
+    "base_fingerprint",
+    "fingerprint",
+    "named_tensors",
+    "require_base_tensors",
+    "require_same_base",
+]
 
 _ROOT = b"supermask fingerprint 1\n"
-_SHORT = 16
+SHORT_HASH = 8
+"""Hex digits of a shortened hash."""
 _NAMED_IN_ERRORS = 3
 _CHUNK_BYTES = 1 << 26
 
@@ -32,7 +41,7 @@ class Fingerprint:
 
     Args:
         digest: SHA-256 in hex over every name and every tensor's full hash; equal digests mean equal tensors.
-        tensors: name to the first 16 hex digits of the tensor's hash: enough to say which tensors differ.
+        tensors: name to the first 8 hex digits of the tensor's hash: enough to say which tensors differ.
         dtype: the dtype of most of the weights, to explain a mismatch.
     """
 
@@ -76,7 +85,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> Fingerprint:
             weights[dtype_name(tensor.dtype)] += tensor.numel()
         encoded = name.encode("utf-8")
         root.update(len(encoded).to_bytes(4, "little") + encoded + hashes[id(tensor)])
-        shortened[name] = hashes[id(tensor)].hex()[:_SHORT]
+        shortened[name] = hashes[id(tensor)].hex()[:SHORT_HASH]
     dtype = max(weights, key=lambda name: (weights[name], name)) if weights else "none"
     return Fingerprint(digest=root.hexdigest(), tensors=shortened, dtype=dtype)
 
@@ -129,6 +138,30 @@ def base_fingerprint(model: nn.Module, *, head: Collection[str] = ()) -> Fingerp
     return fingerprint({name: tensor for name, tensor in tensors.items() if name not in excluded})
 
 
+def require_base_tensors(tensors: Mapping[str, Tensor], expected: Fingerprint) -> None:
+    """Refuse tensors that are not the base's, by the short hash of each: what is coded against them must be theirs.
+
+    Args:
+        tensors: some of the base's, by name; names that are not the base's are passed over.
+        expected: of the whole base.
+
+    Raises:
+        BaseMismatchError: naming the first few that differ.
+        DeltaStateError: if a tensor is on the meta device.
+
+    Example:
+        >>> import torch
+        >>> base = {"a": torch.tensor([1.0]), "b": torch.tensor([2.0])}
+        >>> require_base_tensors({"a": torch.tensor([1.0])}, fingerprint(base))
+    """
+    found = fingerprint({name: tensor for name, tensor in tensors.items() if name in expected.tensors})
+    if differing := [name for name, short in found.tensors.items() if not _agree(short, expected.tensors[name])]:
+        raise BaseMismatchError(
+            f"{len(differing)} of {len(found.tensors)} tensors are not the base's{_some(differing)}; pass the base as "
+            "it was loaded, with nothing attached and no delta on it"
+        )
+
+
 def require_same_base(found: Fingerprint, expected: Fingerprint, *, base_name: str | None = None) -> None:
     """Refuse a model that is not the base a delta was learnt on.
 
@@ -150,7 +183,7 @@ def require_same_base(found: Fingerprint, expected: Fingerprint, *, base_name: s
     if found.digest == expected.digest:
         return
     shared = [name for name in expected.tensors if name in found.tensors]
-    differing = [name for name in shared if found.tensors[name] != expected.tensors[name]]
+    differing = [name for name in shared if not _agree(found.tensors[name], expected.tensors[name])]
     faults = [
         f"{len(differing)} of {len(shared)} tensors differ" + _some(differing) if differing else "",
         _counted("missing", [name for name in expected.tensors if name not in found.tensors]),
@@ -162,6 +195,12 @@ def require_same_base(found: Fingerprint, expected: Fingerprint, *, base_name: s
         remedy = f"it is {found.dtype} here and was {expected.dtype}: load it with dtype=torch.{expected.dtype}"
     base = f"the base {base_name!r}" if base_name else "the base"
     raise BaseMismatchError(f"this model is not {base} that the delta was learnt on: {described}; {remedy}")
+
+
+def _agree(one: str, other: str) -> bool:
+    """Whether two shortened hashes may be of one tensor; deltas of format version 1 have longer ones."""
+    length = min(len(one), len(other))
+    return one[:length] == other[:length]
 
 
 def _tensor_hash(tensor: Tensor) -> bytes:

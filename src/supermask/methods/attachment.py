@@ -138,6 +138,10 @@ class Attachment(ABC):
     def statistics(self) -> dict[str, float]:
         """What to log beside the loss, by name."""
 
+    def base_tensors(self) -> dict[str, Tensor]:
+        """The base's values of what may have changed, by parameter name: what the delta is coded against."""
+        return dict(self._pretrained)
+
     @abstractmethod
     def constrained_changes(self, draw: int | None = None) -> dict[str, Change]:
         """What the constraint has done to its weights so far, by parameter name."""
@@ -180,6 +184,7 @@ class Attachment(ABC):
         return TaskDelta.create(
             changes,
             base=self.base,
+            base_tensors=self.base_tensors(),
             head=self.parameters.head,
             places=places,
             architecture=self.parameters.architecture,

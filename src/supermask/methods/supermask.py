@@ -169,6 +169,7 @@ class SupermaskAttachment(Attachment):
         super().__init__(model, method=settings.describe(), parameters=parameters, trained=trained)
         self.settings = settings
         self._clock = MaskClock(seed)
+        self._masked = weights  # frozen, so these stay the base's
         self._owners: list[tuple[nn.Module, str, list[str]]] = []
         self.masks: dict[str, MaskedWeight] = {}
         for name, weight in weights.items():
@@ -232,6 +233,10 @@ class SupermaskAttachment(Attachment):
             expected += float((1.0 - keep_probability(mask.mask_logits)).sum(dtype=torch.float64))
             weights += mask.mask_logits.numel()
         return {"sparsity": zeros / weights, "sampled_sparsity": expected / weights}
+
+    def base_tensors(self) -> dict[str, Tensor]:
+        """As `Attachment.base_tensors`, with the weights under the masks."""
+        return super().base_tensors() | {name: weight.detach() for name, weight in self._masked.items()}
 
     def constrained_changes(self, draw: int | None = None) -> dict[str, Change]:
         """The keep masks."""

@@ -1,0 +1,319 @@
+"""What two deltas of one base have in common: zeros against chance, and how far their values are apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar, final
+
+import torch
+from torch import Tensor, nn
+
+from supermask.core import angular_distance, l1_distance, zero_count, zero_overlap
+from supermask.deltas import Change, ChangeRecord, KeepMask, SparseValues, StoredChanges, TaskDelta
+from supermask.deltas.store.verification import base_tensors, misfits, require_base_tensors
+from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError
+
+__all__ = ["DeltaOverlap", "OverlapCount", "TensorOverlap", "ValueDistance", "count_overlap", "delta_overlap"]
+
+_PlaceT = TypeVar("_PlaceT", bound=Hashable)
+
+# Without the base at hand nothing else bounds what a delta claims, and a mask of few zeros is a few bytes of file.
+_MOST_WEIGHTS_WITHOUT_BASE = 1 << 30
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class OverlapCount:
+    """Zeros that two masks share, in one tensor or summed over several, beside what chance would give.
+
+    The null model: in each tensor on its own, given how many zeros each mask has there, the zeros of the second lie
+    uniformly at random, independently of the first. With n weights, a and b zeros, the shared ones then follow the
+    hypergeometric law: mean ab/n, variance ab(n-a)(n-b) / (n²(n-1)); tensors add up.
+
+    Its limits: learnt zeros gather in some rows and columns of a matrix and at weights that are small in the base, for
+    every task alike, so masks of unrelated tasks already share more than `expected`. With millions of weights `z` is
+    then huge without saying that the tasks have anything in common; `ratio` says how much more is shared, and
+    `expected_given_rows_and_columns` how much of that the rows and columns account for.
+
+    Args:
+        weights: that both masks could drop.
+        first_zeros: dropped by the first.
+        second_zeros: dropped by the second.
+        shared: dropped by both.
+        expected: `shared` in expectation under the null model.
+        variance: of `shared` under it.
+        expected_given_rows_and_columns: in expectation if each mask's zeros lay at random but for its own numbers of
+            zeros in each row and column, to first order: weight (i, j) dropped with probability (zeros of row i)·(zeros
+            of column j)/(zeros).
+    """
+
+    weights: int = 0
+    first_zeros: int = 0
+    second_zeros: int = 0
+    shared: int = 0
+    expected: float = 0.0
+    variance: float = 0.0
+    expected_given_rows_and_columns: float = 0.0
+
+    @property
+    def ratio(self) -> float | None:
+        """Shared zeros over those expected; 1 is chance, None if none are expected."""
+        return self.shared / self.expected if self.expected else None
+
+    @property
+    def ratio_given_rows_and_columns(self) -> float | None:
+        """Shared zeros over those that the rows' and columns' numbers of zeros lead one to expect."""
+        expected = self.expected_given_rows_and_columns
+        return self.shared / expected if expected else None
+
+    @property
+    def jaccard(self) -> float | None:
+        """Shared zeros among all zeros of either mask, in [0, 1]; None if there are none."""
+        either = self.first_zeros + self.second_zeros - self.shared
+        return self.shared / either if either else None
+
+    @property
+    def z(self) -> float | None:
+        """How many standard deviations `shared` lies above `expected`; None if chance leaves no other outcome."""
+        return (self.shared - self.expected) / math.sqrt(self.variance) if self.variance else None
+
+    def __add__(self, other: OverlapCount) -> OverlapCount:
+        return OverlapCount(**{name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__})
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TensorOverlap:
+    """The shared zeros of one tensor.
+
+    Args:
+        name: of the tensor.
+        role: what it does, as far as the deltas say.
+        block: which block it is in.
+        count: its zeros.
+    """
+
+    name: str
+    role: str | None
+    block: int | None
+    count: OverlapCount
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ValueDistance:
+    """How far a tensor's values in two deltas are apart; what a mask drops counts as 0.
+
+    Args:
+        name: of the tensor.
+        role: what it does, as far as the deltas say.
+        block: which block it is in.
+        l1: ‖a - b‖₁ / √n; see `l1_distance`.
+        angle: between them, in units of π; None if one is all zeros.
+    """
+
+    name: str
+    role: str | None
+    block: int | None
+    l1: float
+    angle: float | None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DeltaOverlap:
+    """Two deltas compared tensor by tensor; the task heads are left out, since each task has its own.
+
+    Args:
+        tensors: those that both mask, in model order.
+        values: those that both give new values.
+        only_first: tensors that only the first delta changes.
+        only_second: tensors that only the second changes.
+        unlike: tensors that both change, but one by a mask alone and the other by new values alone.
+    """
+
+    tensors: tuple[TensorOverlap, ...]
+    values: tuple[ValueDistance, ...]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+    unlike: tuple[str, ...]
+
+    @property
+    def total(self) -> OverlapCount:
+        """All tensors that both mask."""
+        return sum((tensor.count for tensor in self.tensors), OverlapCount())
+
+    def by_role(self) -> Mapping[str, OverlapCount]:
+        """Summed by role, in model order; a tensor whose role is not known stands under `unnamed`."""
+        return self._summed(lambda tensor: tensor.role or "unnamed")
+
+    def by_block(self) -> Mapping[int | None, OverlapCount]:
+        """Summed by block, from the input up; None stands for tensors outside all blocks, and comes last."""
+        found = self._summed(lambda tensor: tensor.block)
+        return {block: found[block] for block in sorted(found, key=lambda block: (block is None, block or 0))}
+
+    def _summed(self, place: Callable[[TensorOverlap], _PlaceT]) -> dict[_PlaceT, OverlapCount]:
+        summed: dict[_PlaceT, OverlapCount] = {}
+        for tensor in self.tensors:
+            summed[place(tensor)] = summed.get(place(tensor), OverlapCount()) + tensor.count
+        return summed
+
+
+def count_overlap(first_keep_mask: Tensor, second_keep_mask: Tensor) -> OverlapCount:
+    """Count the zeros that two masks of one tensor share, beside what chance would give.
+
+    Args:
+        first_keep_mask: boolean, any shape; rows and columns are its first dimension and all others together, and a
+            vector has none.
+        second_keep_mask: boolean, same shape.
+
+    Returns:
+        The counts; `OverlapCount` says under which null model.
+
+    Raises:
+        ConfigurationError: if the shapes differ.
+
+    Example:
+        >>> keep_mask = torch.tensor([[False, True, True], [False, True, True]])
+        >>> count = count_overlap(keep_mask, keep_mask)
+        >>> count.shared, round(count.expected, 3), round(count.z, 3), count.expected_given_rows_and_columns
+        (2, 0.667, 2.236, 2.0)
+
+    Source: Figure 7 of the paper, for the counts.
+    """
+    overlap = zero_overlap(first_keep_mask, second_keep_mask)
+    n, a, b = first_keep_mask.numel(), zero_count(first_keep_mask), zero_count(second_keep_mask)
+    expected = a * overlap.chance
+    return OverlapCount(
+        weights=n,
+        first_zeros=a,
+        second_zeros=b,
+        shared=overlap.shared,
+        expected=expected,
+        variance=a * b * (n - a) * (n - b) / (n * n * (n - 1)) if n > 1 else 0.0,
+        expected_given_rows_and_columns=(
+            _from_margins(first_keep_mask, second_keep_mask) / (a * b)
+            if expected and first_keep_mask.ndim > 1
+            else expected
+        ),
+    )
+
+
+def delta_overlap(
+    first: TaskDelta, second: TaskDelta, *, base: nn.Module | Mapping[str, Tensor] | None = None
+) -> DeltaOverlap:
+    """Compare what two deltas of one base change.
+
+    Args:
+        first: a delta.
+        second: another one, or the same.
+        base: the base, or its tensors by name; needed if the deltas are coded against it, and checked if it is given.
+
+    Returns:
+        Shared zeros of the tensors that both mask, distances of those that both give values, and what only one of them
+        changes.
+
+    Raises:
+        ConfigurationError: if the base is needed and not given.
+        BaseMismatchError: if the deltas have different bases, or the base given is not theirs.
+        DeltaFormatError: if a payload does not code what its document says.
+
+    Example:
+        >>> from supermask.deltas import base_fingerprint
+        >>> base = nn.Linear(2, 2, bias=False)
+        >>> one, other = (
+        ...     TaskDelta.create({"weight": KeepMask(torch.tensor(keep))}, base=base_fingerprint(base))
+        ...     for keep in ([[False, False], [True, True]], [[False, True], [True, False]])
+        ... )
+        >>> total = delta_overlap(one, other, base=base).total
+        >>> total.shared, total.expected, total.ratio
+        (1, 1.0, 1.0)
+    """
+    ours, theirs = _decoded(first, second, base)
+    first_records, second_records = _without_head(first), _without_head(second)
+    tensors, values, unlike = [], [], []
+    for name, record in first_records.items():
+        if name not in second_records:
+            continue
+        one, other = ours[name], theirs[name]
+        masks = _keep_mask(one), _keep_mask(other)
+        results = _values(one), _values(other)
+        if masks[0] is not None and masks[1] is not None:
+            count = count_overlap(masks[0], masks[1])
+            tensors.append(TensorOverlap(name=name, role=record.role, block=record.block, count=count))
+        if results[0] is not None and results[1] is not None:
+            values.append(_distance(record, results[0], results[1]))
+        if None in (masks[0], masks[1]) and None in (results[0], results[1]):
+            unlike.append(name)
+    return DeltaOverlap(
+        tensors=tuple(tensors),
+        values=tuple(values),
+        only_first=tuple(name for name in first_records if name not in second_records),
+        only_second=tuple(name for name in second_records if name not in first_records),
+        unlike=tuple(unlike),
+    )
+
+
+def _from_margins(first_keep_mask: Tensor, second_keep_mask: Tensor) -> int:
+    """Σᵢⱼ of the products of both masks' zeros in row i and in column j."""
+    ours, theirs = (torch.logical_not(keep_mask).flatten(1) for keep_mask in (first_keep_mask, second_keep_mask))
+    rows, columns = ((ours.sum(axis) * theirs.sum(axis)).sum() for axis in (1, 0))
+    return int(rows) * int(columns)
+
+
+def _decoded(
+    first: TaskDelta, second: TaskDelta, base: nn.Module | Mapping[str, Tensor] | None
+) -> tuple[StoredChanges, StoredChanges]:
+    if first.base.digest != second.base.digest:
+        raise BaseMismatchError(
+            f"{first!r} and {second!r} were learnt on different bases ({first.base.digest[:16]} and "
+            f"{second.base.digest[:16]}), so their tensors cannot be compared"
+        )
+    tensors: Mapping[str, Tensor] = {}
+    if base is not None:
+        tensors = base_tensors(base)
+        require_base_tensors(tensors, first.document)
+    elif first.needs_base or second.needs_base:
+        raise ConfigurationError("these deltas are coded against their base's weights; pass base=, the base's model")
+    for delta in (first, second):
+        faults = misfits(delta.document, tensors) or {
+            record.name: f"claims {record.weights} weights, which only the base can confirm; pass base="
+            for record in delta.document.changes
+            if base is None and record.weights > _MOST_WEIGHTS_WITHOUT_BASE
+        }
+        for name, what in faults.items():
+            raise DeltaFormatError(f"{name}: {what}")
+    return first.changes_for(tensors), second.changes_for(tensors)
+
+
+def _without_head(delta: TaskDelta) -> dict[str, ChangeRecord]:
+    return {record.name: record for record in delta.document.changes if record.name not in delta.head}
+
+
+def _keep_mask(change: Change) -> Tensor | None:
+    return change.keep if isinstance(change, KeepMask | SparseValues) else None
+
+
+def _values(change: Change) -> Tensor | None:
+    """The tensor as the delta leaves it, where it says so without the base."""
+    if isinstance(change, KeepMask):
+        return None
+    if isinstance(change, SparseValues):
+        return change.apply(torch.zeros(change.shape, dtype=change.values.dtype))
+    return change.values
+
+
+def _distance(record: ChangeRecord, first: Tensor, second: Tensor) -> ValueDistance:
+    try:
+        angle = angular_distance(first, second)
+    except ConfigurationError:  # one is all zeros, and so has no direction
+        angle = None
+    return ValueDistance(
+        name=record.name,
+        role=record.role,
+        block=record.block,
+        l1=l1_distance(first, second),
+        angle=angle,
+    )

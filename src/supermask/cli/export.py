@@ -1,0 +1,122 @@
+"""`supermask export`: a stored delta and its base as a model for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from supermask.cli.options import AllowNew, AsJson, DeltaPath, Revision, StoredBase, refuse_together
+
+if TYPE_CHECKING:
+    from supermask.deltas import TaskDelta
+    from supermask.models import Base
+
+__all__ = ["EXAMPLES", "export"]
+
+EXAMPLES = (
+    "supermask export sentiment --format onnx --output sentiment-onnx",
+    "supermask export pruned --format sparse --output pruned-model --json",
+)
+
+
+def export(
+    delta: DeltaPath,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            metavar="DIR",
+            help="New folder for the model.",
+            show_default=False,
+            rich_help_panel="Output",
+        ),
+    ],
+    form: Annotated[
+        Literal["checkpoint", "onnx", "sparse"],
+        typer.Option("--format", help="What to write.", rich_help_panel="Output"),
+    ] = "checkpoint",
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            "--opset",
+            metavar="N",
+            help="Version of ONNX's operators. \\[default: the exporter's choice]",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    no_verify: Annotated[
+        bool,
+        typer.Option("--no-verify", metavar="", help="Do not run the ONNX file and compare.", rich_help_panel="Output"),
+    ] = False,
+    base: StoredBase = None,
+    revision: Revision = None,
+    allow_new: AllowNew = None,
+    as_json: AsJson = False,
+) -> None:
+    """Merge a stored delta into its base and write the model for other programs.
+
+    checkpoint is a plain Hugging Face folder, as `supermask apply` writes it.
+    onnx is a graph for onnxruntime, run and compared before it is kept.
+    sparse keeps zeros as masks: smaller, exact, and complete without the base.
+    The folder appears whole or not at all.
+    """
+    import supermask
+    from supermask.cli.printing import print_json, print_lines, shown_bytes
+    from supermask.cli.stored import delta_path, stored_base
+    from supermask.interop import check_new_folder
+
+    if form != "onnx":
+        refuse_together(f"--format {form}", {"--opset": opset, "--no-verify": no_verify})
+    check_new_folder(output)
+    stored = supermask.TaskDelta.load(delta_path(delta))
+    loaded = stored_base(stored.document, base, revision, allow_new)
+    facts, lines = _write(form, loaded, stored, output, opset=opset, verify=not no_verify)
+    files = {path.name: path.stat().st_size for path in sorted(output.iterdir())}
+    if as_json:
+        described = {"format": form, "output": str(output), "task": stored.task, "delta": stored.digest}
+        print_json({**described, **facts, "files": files})
+        return
+    print_lines(
+        [
+            f"{stored.task.get('name', 'the task')} merged into {stored.document.base.name}: {output}/",
+            *(f"  {name}  {shown_bytes(size)}" for name, size in files.items()),
+            *lines,
+        ]
+    )
+
+
+def _write(
+    form: str, base: Base, delta: TaskDelta, output: Path, *, opset: int | None, verify: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Write one form; returns what is to be told of it, for programs and for people."""
+    from supermask.cli.printing import percent, shown_bytes
+    from supermask.interop import read_sparse_document, save_checkpoint, save_onnx, save_sparse_checkpoint
+
+    if form == "onnx":
+        result = save_onnx(base, delta, output, opset=opset, verify=verify)
+        difference = result.largest_difference
+        checked = "not compared" if difference is None else f"logits within {difference:.1e} of PyTorch's"
+        facts = {"opset": result.opset, "inputs": list(result.inputs), "largest_difference": difference}
+        return facts, [
+            f"opset {result.opset}, inputs {', '.join(result.inputs)}; {checked}",
+            "run it with onnxruntime.InferenceSession, and load the folder's tokenizer with AutoTokenizer",
+        ]
+    if form == "sparse":
+        save_sparse_checkpoint(base, delta, output)
+        document = read_sparse_document(output)
+        facts = {
+            "zeros": document.zeros,
+            "weights": document.weights,
+            "nbytes": document.nbytes,
+            "dense_nbytes": document.dense_nbytes,
+        }
+        share = percent(document.nbytes / document.dense_nbytes)
+        return facts, [
+            f"{document.zeros:,} zeros are kept as masks; {share}% of the dense model's "
+            f"{shown_bytes(document.dense_nbytes)}",
+            "load it with supermask.interop.load_sparse_checkpoint, and its tokenizer with AutoTokenizer",
+        ]
+    save_checkpoint(base, delta, output)
+    return {}, ["load it with AutoModelForSequenceClassification.from_pretrained and AutoTokenizer.from_pretrained"]

@@ -1,0 +1,90 @@
+"""`supermask push`: put a delta on the hub."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from supermask.cli.options import AsJson, DeltaPath
+
+__all__ = ["EXAMPLES", "push"]
+
+EXAMPLES = (
+    "supermask push sentiment me/sentiment-delta --private",
+    "supermask push runs/mrpc me/glue-deltas --subfolder mrpc --license apache-2.0",
+    "supermask inspect me/sentiment-delta",
+)
+
+
+def push(
+    delta: DeltaPath,
+    repository: Annotated[
+        str,
+        typer.Argument(
+            metavar="REPO", help="OWNER/NAME, or NAME for one of your own; made if it is not there.", show_default=False
+        ),
+    ],
+    subfolder: Annotated[
+        str | None,
+        typer.Option("--subfolder", metavar="FOLDER", help="The delta's folder in a repository of many."),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", metavar="", help="Make a new repository private; refuse a public one.")
+    ] = False,
+    revision: Annotated[
+        str | None,
+        typer.Option("--revision", metavar="BRANCH", help="Branch to push to; made if it is not there."),
+    ] = None,
+    message: Annotated[
+        str | None, typer.Option("--message", metavar="TEXT", help="The commit's message.", show_default=False)
+    ] = None,
+    license: Annotated[
+        str | None,
+        typer.Option("--license", metavar="ID", help="Licence of the delta, for its card, such as apache-2.0."),
+    ] = None,
+    create_pr: Annotated[
+        bool, typer.Option("--create-pr", metavar="", help="Open a pull request, also where you may not write.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Push a delta to the hub, with a model card made from what it says.
+
+    The delta, its configuration and the card go up in one commit; a card
+    that is there is replaced. Log in first with `hf auth login`, or set
+    HF_TOKEN.
+    """
+    import supermask
+    from supermask.cli.printing import print_json, print_lines, shown_bytes
+    from supermask.cli.stored import delta_path
+
+    stored = supermask.TaskDelta.load(delta_path(delta))
+    pushed = stored.push_to_hub(
+        repository,
+        subfolder=subfolder,
+        private=True if private else None,
+        revision=revision,
+        commit_message=message,
+        create_pr=create_pr,
+        license=license,
+    )
+    if as_json:
+        print_json(
+            {
+                "repository": pushed.repo_id,
+                "subfolder": pushed.subfolder,
+                "commit": pushed.commit,
+                "url": pushed.url,
+                "pull_request": pushed.pull_request,
+                "delta": stored.digest,
+                "bytes": stored.nbytes_on_disk(),
+            }
+        )
+        return
+    place = pushed.repo_id + (f", folder {pushed.subfolder}" if pushed.subfolder else "")
+    print_lines(
+        [
+            f"{stored.task.get('name', 'the delta')}, {shown_bytes(stored.nbytes_on_disk())}, pushed to {place}",
+            pushed.pull_request or pushed.url,
+        ]
+    )

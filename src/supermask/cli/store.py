@@ -1,0 +1,209 @@
+"""`supermask store`: many deltas over one base, in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from supermask.cli.options import AllowNew, AsJson, DeltaPath, Revision, StoredBase, refuse_together
+from supermask.cli.printing import examples_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from supermask.deltas import DeltaDocument
+
+__all__ = ["EXAMPLES", "VERBS", "make_group", "store_folder"]
+
+EXAMPLES = (
+    "supermask store add deltas runs/mrpc",
+    "supermask store list deltas",
+    "supermask store diff deltas mrpc rte",
+)
+
+_StoreOrHub = Annotated[
+    str,
+    typer.Argument(
+        metavar="STORE",
+        help="Folder of the store; or on the hub, OWNER/NAME or OWNER/NAME@REVISION.",
+        show_default=False,
+    ),
+]
+
+
+def store_folder(given: str) -> Path:
+    """The folder of a store that is only read; from the hub, a snapshot in the cache.
+
+    Raises:
+        SupermaskError: if there is none, or it cannot be fetched.
+    """
+    from supermask.deltas.hub import resolve_folder
+
+    return resolve_folder(given)
+
+
+def add(
+    store: Annotated[
+        Path,
+        typer.Argument(
+            metavar="STORE", help="Folder of the store; a new one is made if there is none.", show_default=False
+        ),
+    ],
+    delta: DeltaPath,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="What to call it. \\[default: its task's name]"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace the delta of that name.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a copy of a delta into a store.
+
+    The first one decides the base; deltas of another base are refused.
+    """
+    from supermask.cli.store_report import report_added
+    from supermask.cli.stored import delta_path
+    from supermask.deltas.store import DeltaStore
+
+    added = DeltaStore(store).add(delta_path(delta), name=name, overwrite=overwrite)
+    report_added(store, added, as_json=as_json)
+
+
+def list_deltas(store: _StoreOrHub, as_json: AsJson = False) -> None:
+    """List the deltas of a store: task, method, zeros, size and score.
+
+    Only the files' headers are read; masks and values are not decoded.
+    """
+    from supermask.cli.store_report import report_listing
+    from supermask.deltas.store import DeltaStore
+
+    opened = DeltaStore(store_folder(store))
+    report_listing(store, opened.base, opened.list(), as_json=as_json)
+
+
+def verify(
+    store: _StoreOrHub,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            metavar="NAME_OR_DIR",
+            help="The base, to decode every mask against it too.",
+            rich_help_panel="Base",
+        ),
+    ] = None,
+    revision: Revision = None,
+    allow_new: AllowNew = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every delta of a store, and tell all faults.
+
+    The checksums of everything are compared; with --base, each mask and
+    each value is decoded as well. The exit code is 1 if there is a fault.
+    """
+    from supermask.cli.store_report import report_verification
+    from supermask.deltas.store import DeltaStore
+
+    opened = DeltaStore(store_folder(store))
+    model = None
+    if base is None:
+        refuse_together("checksums alone, without --base", {"--revision": revision, "--allow-new": allow_new})
+    elif readable := opened.list().deltas:
+        model = _base_model([delta.document for delta in readable], base, revision, allow_new)
+    result = opened.verify(model)
+    report_verification(store, opened.base, result, as_json=as_json)
+    if result.faults:
+        raise typer.Exit(1)
+
+
+def remove(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of the store.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the delta.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Delete a delta from a store."""
+    from supermask.cli.printing import print_json, print_lines
+    from supermask.deltas.store import DeltaStore
+
+    opened = DeltaStore(store)
+    opened.remove(name)
+    if as_json:
+        print_json({"store": str(store), "removed": name, "deltas": list(opened.names)})
+        return
+    print_lines([f"{name} removed from {store}/, which has {len(opened)} more"])
+
+
+def diff(
+    store: _StoreOrHub,
+    first: Annotated[str, typer.Argument(metavar="FIRST", help="Name of a delta.", show_default=False)],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="Name of another.", show_default=False)],
+    by: Annotated[
+        Literal["role", "block", "tensor"], typer.Option("--by", help="What a row of the table stands for.")
+    ] = "role",
+    base: StoredBase = None,
+    revision: Revision = None,
+    allow_new: AllowNew = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two deltas of a store: which zeros they share, against chance.
+
+    Chance is zeros at random within each tensor. Two masks of unrelated tasks
+    share more than that already, as both favour the same rows and columns.
+    """
+    from supermask.analysis import delta_overlap
+    from supermask.cli.store_report import report_overlap
+    from supermask.deltas.store import DeltaStore
+
+    opened = DeltaStore(store_folder(store))
+    ours, theirs = opened[first], opened[second]
+    model = None
+    if ours.needs_base or theirs.needs_base or base is not None:
+        model = _base_model([ours.document, theirs.document], base, revision, allow_new)
+    else:
+        refuse_together("deltas that need no base", {"--revision": revision, "--allow-new": allow_new})
+    overlap = delta_overlap(ours, theirs, base=model)
+    report_overlap(store, (first, ours), (second, theirs), overlap, by=by, as_json=as_json)
+
+
+def _base_model(
+    documents: Sequence[DeltaDocument], base: str | None, revision: str | None, allow_new: Sequence[str] | None
+) -> PreTrainedModel:
+    """The base of several deltas, with the head of one that says which task it is of: any head will do."""
+    from supermask.cli.stored import stored_base, stored_task
+    from supermask.errors import ConfigurationError
+
+    for document in documents:
+        try:
+            stored_task(document)
+        except ConfigurationError:
+            continue
+        return stored_base(document, base, revision, allow_new).model
+    return stored_base(documents[0], base, revision, allow_new).model  # which says what is missing
+
+
+VERBS: dict[str, tuple[Callable[..., None], Sequence[str]]] = {
+    "add": (add, ("supermask store add deltas runs/mrpc", "supermask store add deltas runs/rte --name rte-seed0")),
+    "list": (list_deltas, ("supermask store list deltas", "supermask store list deltas --json")),
+    "verify": (verify, ("supermask store verify deltas", "supermask store verify deltas --base minilm-l6")),
+    "remove": (remove, ("supermask store remove deltas rte-seed0",)),
+    "diff": (diff, ("supermask store diff deltas mrpc rte", "supermask store diff deltas mrpc rte --by block --json")),
+}
+"""What can be done with a store: each verb's function, and the examples that its help ends with."""
+
+
+def make_group() -> typer.Typer:
+    """The verbs of `supermask store`."""
+    group = typer.Typer(rich_markup_mode="rich")
+    group.callback(invoke_without_command=True, epilog=examples_text(EXAMPLES))(_store)
+    for name, (function, examples) in VERBS.items():
+        group.command(name, epilog=examples_text(examples))(function)
+    return group
+
+
+def _store(context: typer.Context) -> None:
+    """Keep many deltas over one base in a folder: add, list, verify, compare."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())

@@ -1,0 +1,160 @@
+"""Where a delta is: on this machine, or in a repository of the hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Final, final
+
+from supermask.errors import ConfigurationError, UnknownNameError
+
+__all__ = ["HubAddress", "find_place", "parse_address", "require_subfolder"]
+
+_PREFIX: Final = "hf://"
+_WORD: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"
+_ADDRESS: Final = re.compile(
+    rf"(?P<repo_id>{_WORD}/{_WORD})(?:@(?P<revision>refs/(?:pr|convert)/[^/@]+|[^/@]+))?(?:/(?P<subfolder>.+))?"
+)
+_REVISION: Final = re.compile(r"(?!.*\.\.)[^\s/\\\x00-\x1f\x7f:?*\[~^][^\s\\\x00-\x1f\x7f:?*\[~^]*")
+_SYNTAX: Final = "a hub id is written OWNER/NAME, or [hf://]OWNER/NAME@REVISION/FOLDER"
+
+
+@final
+@dataclass(frozen=True)
+class HubAddress:
+    """A place on the hub.
+
+    Args:
+        repo_id: the repository, `OWNER/NAME`.
+        revision: a branch, tag or commit; None for the default branch.
+        subfolder: a folder in the repository, its parts separated by `/`; None for the repository itself.
+    """
+
+    repo_id: str
+    revision: str | None = None
+    subfolder: str | None = None
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{self.repo_id}{revision}" + (f"/{self.subfolder}" if self.subfolder else "")
+
+
+def parse_address(text: str) -> HubAddress | None:
+    """Read `[hf://]OWNER/NAME[@REVISION][/FOLDER]`.
+
+    Without `hf://`, a folder can only be given after a revision: `a/b/c` is a path on this machine.
+
+    Args:
+        text: what somebody wrote.
+
+    Returns:
+        The place on the hub; None if the text is none.
+
+    Raises:
+        ConfigurationError: if revision or folder cannot be one.
+
+    Example:
+        >>> parse_address("someone/many@v1/mrpc")
+        HubAddress(repo_id='someone/many', revision='v1', subfolder='mrpc')
+        >>> parse_address("hf://someone/many/mrpc")
+        HubAddress(repo_id='someone/many', revision=None, subfolder='mrpc')
+        >>> parse_address("./runs/mrpc") is parse_address("runs/mrpc/delta") is None
+        True
+    """
+    explicit = text.startswith(_PREFIX)
+    found = _ADDRESS.fullmatch(text.removeprefix(_PREFIX))
+    if found is None or (found["subfolder"] and not explicit and not found["revision"]):
+        return None
+    return _checked(HubAddress(found["repo_id"], found["revision"], found["subfolder"]))
+
+
+def find_place(
+    name_or_path: str | os.PathLike[str], *, revision: str | None = None, subfolder: str | None = None
+) -> Path | HubAddress:
+    """Say whether a name is a place on this machine or on the hub; nothing is read or fetched.
+
+    What exists on this machine comes first, also under a name that could be a hub id; `hf://` skips it.
+
+    Args:
+        name_or_path: a folder, a file, or a hub id as `parse_address` reads it.
+        revision: a branch, tag or commit, on the hub only.
+        subfolder: a folder in it.
+
+    Returns:
+        The path, which exists, or the place on the hub, which may not.
+
+    Raises:
+        UnknownNameError: if it is neither a path that exists nor a hub id.
+        ConfigurationError: if a revision is given for a path, or revision or folder are given twice or cannot be one.
+    """
+    text = os.fspath(name_or_path)
+    if subfolder is not None:
+        require_subfolder(subfolder)
+    if not text.startswith(_PREFIX):
+        path = Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises for an unknown user)
+        if text.strip() and os.path.lexists(path):
+            return _on_this_machine(path, text, revision, subfolder)
+    address = parse_address(text) if isinstance(name_or_path, str) else None
+    if address is None:
+        raise UnknownNameError(f"there is no file or folder {_shown(text)}, and it is no hub id; {_SYNTAX}")
+    for what, inside, given in (("revision", address.revision, revision), ("subfolder", address.subfolder, subfolder)):
+        if inside is not None and given is not None:
+            raise ConfigurationError(f"'{address}' names a {what} and {what}={given!r} is given too; leave one out")
+    return _checked(replace(address, revision=address.revision or revision, subfolder=address.subfolder or subfolder))
+
+
+def require_subfolder(subfolder: str) -> None:
+    """Refuse what is no folder inside another one.
+
+    Raises:
+        ConfigurationError: if it is empty, absolute, leads out of the folder or is not written with single `/`.
+
+    Example:
+        >>> require_subfolder("../secrets")
+        Traceback (most recent call last):
+        supermask.errors.ConfigurationError: '../secrets' is no folder inside a repository or folder; ...
+    """
+    plain = subfolder.isprintable() and "\\" not in subfolder and PurePosixPath(subfolder).as_posix() == subfolder
+    parts = subfolder.split("/")
+    if not plain or subfolder.startswith("/") or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
+        raise ConfigurationError(
+            f"{_shown(subfolder)} is no folder inside a repository or folder; write it like mrpc or glue/mrpc"
+        )
+
+
+def require_revision(revision: str) -> None:
+    """Refuse what cannot be the name of a branch, tag or commit.
+
+    Raises:
+        ConfigurationError: if it has white space, control characters, `..` or other characters that git refuses.
+    """
+    if not _REVISION.fullmatch(revision):
+        raise ConfigurationError(f"{_shown(revision)} is no branch, tag or commit; leave it out or correct it")
+
+
+def _checked(address: HubAddress) -> HubAddress:
+    if address.revision is not None:
+        require_revision(address.revision)
+    if address.subfolder is not None:
+        require_subfolder(address.subfolder)
+    return address
+
+
+def _on_this_machine(path: Path, text: str, revision: str | None, subfolder: str | None) -> Path:
+    if revision is not None:
+        address = parse_address(text)
+        instead = f", or write {_PREFIX}{address} for the hub's repository of that name" if address else ""
+        raise ConfigurationError(
+            f"revision {revision!r} was given, but {_shown(text)} is a file or folder here, which has none; leave "
+            f"revision out{instead}"
+        )
+    inside = path / subfolder if subfolder is not None else path
+    if not os.path.lexists(inside):
+        raise UnknownNameError(f"{_shown(text)} is a file or folder here and has no folder {subfolder!r} in it")
+    return inside
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 200 else text[:200] + "...")

@@ -1,0 +1,123 @@
+"""A task model as an ONNX file that computes the same logits, for whoever has no PyTorch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+from supermask.deltas import TaskDelta
+from supermask.errors import ExportError
+from supermask.interop.export_folder import check_new_folder, new_folder, task_config
+from supermask.interop.onnx_graph import export_graph, float32_on_cpu, graph_inputs, require_onnx
+from supermask.interop.onnx_verification import TOLERANCE, largest_difference, probe_batches
+from supermask.models import Base
+from supermask.models.loading import quiet_transformers
+
+__all__ = ["ONNX_FILE", "OnnxExport", "save_onnx"]
+
+ONNX_FILE: Final = "model.onnx"
+
+_EXAMPLE: Final = (3, 11)  # rows and tokens of the traced batch: no size that a model could have anywhere
+_LARGE_NBYTES: Final = 1_500_000_000  # one protobuf file holds 2 GiB, and the graph needs room as well
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class OnnxExport:
+    """What was written, and how well it was found to agree.
+
+    Args:
+        folder: holds the ONNX file, the tokenizer and the configuration.
+        inputs: names of the graph's inputs, each int64 of shape (batch, sequence).
+        opset: of the graph.
+        largest_difference: of any logit from PyTorch's, in absolute value, over the batches that were tried; None if
+            that was not asked for.
+    """
+
+    folder: Path
+    inputs: tuple[str, ...]
+    opset: int
+    largest_difference: float | None
+
+    @property
+    def file(self) -> Path:
+        """The ONNX file. Weights of more than 1.5 GB stand beside it in a file that it names."""
+        return self.folder / ONNX_FILE
+
+
+def save_onnx(
+    base: Base, delta: TaskDelta, folder: str | Path, *, opset: int | None = None, verify: bool = True
+) -> OnnxExport:
+    """Merge a delta into its base and save the result as an ONNX graph, with tokenizer and configuration.
+
+    The graph takes what the tokenizer gives (`input_ids`, `attention_mask`, and `token_type_ids` where the model reads
+    them) and returns `logits` of shape (batch, outputs); batch and sequence may have any size. The written file is run
+    by onnxruntime on batches of several sizes, lengths and paddings before it takes its place: a file whose logits are
+    farther than 1e-4 from PyTorch's is never left behind. The folder appears whole or not at all, and the base comes
+    back as it was. Weights of 16 bits are widened to float32, exactly.
+
+    Args:
+        base: the delta's base, with a head of the task's size.
+        delta: what the task has changed.
+        folder: a place where nothing is yet; it gets `model.onnx` and the files of the tokenizer.
+        opset: version of the ONNX operators; None for what torch's exporter recommends.
+        verify: run the file and compare.
+
+    Returns:
+        What was written, and the largest difference found.
+
+    Raises:
+        MissingDependencyError: if onnx, onnxscript or onnxruntime is missing, or torch is too old.
+        ConfigurationError: if there is no such opset, or torch has no operators for it.
+        OutputError: if the place is taken, cannot be written to, or has too little space.
+        BaseMismatchError: if the base is another one than the delta's.
+        ExportError: if the architecture cannot be exported, or the file does not compute the same.
+    """
+    check_new_folder(folder)
+    require_onnx(verify=verify, opset=opset)
+    inputs = graph_inputs(base)
+    nbytes = 4 * sum(parameter.numel() for parameter in base.model.parameters())
+    difference = None
+    with new_folder(folder, needed_nbytes=nbytes) as partial, delta.applied(base.model):
+        with task_config(base, delta), quiet_transformers():
+            base.model.config.save_pretrained(partial)
+            base.tokenizer.save_pretrained(partial)
+        with float32_on_cpu(base.model) as model:
+            (example,) = probe_batches(base, inputs, [_EXAMPLE])
+            program = export_graph(model, example, opset=opset)
+            program.model.metadata_props.update(_properties(base, delta))
+            program.save(str(partial / ONNX_FILE), external_data=nbytes > _LARGE_NBYTES)
+            reached = program.model.opset_imports[""]
+            del program
+            if verify:
+                difference = largest_difference(partial / ONNX_FILE, model, probe_batches(base, inputs))
+                _require_close(difference, type(model).__name__)
+    return OnnxExport(folder=Path(folder), inputs=inputs, opset=reached, largest_difference=difference)
+
+
+def _require_close(difference: float, kind: str) -> None:
+    if difference <= TOLERANCE:
+        return
+    raise ExportError(
+        f"the ONNX file of this {kind} gives logits that differ from PyTorch's by up to {difference:.2g}, and "
+        f"{TOLERANCE:g} is allowed; nothing was written: try another opset, or save the checkpoint instead"
+    )
+
+
+def _properties(base: Base, delta: TaskDelta) -> dict[str, str]:
+    """What the file says about itself, to be read by any ONNX tool."""
+    from supermask import __version__
+
+    stored: dict[str, Any] = {
+        "task": delta.task.get("name"),
+        "kind": delta.task.get("kind"),
+        "labels": json.dumps(delta.task.get("label_names") or [], ensure_ascii=False),
+        "delta": delta.digest,
+        "base": delta.document.base.name or base.name,
+        "base_revision": delta.document.base.revision,
+        "base_fingerprint": delta.base.digest,
+        "version": __version__,
+    }
+    return {f"supermask.{name}": str(value) for name, value in stored.items() if value is not None}

@@ -1,0 +1,175 @@
+"""The mask of one adapter over one weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from torch import Tensor, nn
+
+from supermask.core import masked_weight, sample_keep_mask, threshold_keep_mask
+from supermask.errors import DeltaFormatError, DeltaStateError
+from supermask.interop.peft.clock import DrawClock
+from supermask.interop.peft.merging import DroppedWeights, drop_
+from supermask.interop.peft.packing import pack_keep_mask, unpack_keep_mask
+from supermask.methods.supermask import initial_mask_logits
+
+if TYPE_CHECKING:
+    from supermask.interop.peft.config import SupermaskConfig
+
+__all__ = ["AdapterMask"]
+
+
+@final
+class AdapterMask(nn.Module):
+    """Mask logits that train, or a fixed keep mask, over one weight. A tied weight has one for all its layers.
+
+    Args:
+        weight: the base's weight.
+        name: its full name in the model, which keys its draws.
+        config: the adapter's settings. With `inference_mode` the mask is fixed, and has to be loaded before use.
+        clock: says which draw is due.
+    """
+
+    mask_logits: nn.Parameter | None
+    keep: Tensor | None
+
+    def __init__(self, weight: Tensor, *, name: str, config: SupermaskConfig, clock: DrawClock) -> None:
+        super().__init__()
+        self.name = name
+        self.config = config
+        self.clock = clock
+        self.shape = tuple(weight.shape)
+        self._merges = 0
+        self._dropped: DroppedWeights | None = None
+        logits = None
+        if not config.inference_mode:
+            logits = nn.Parameter(
+                initial_mask_logits(
+                    weight.detach(), initial_sparsity=config.initial_sparsity, init_logit=config.init_logit
+                )
+            )
+        self.register_parameter("mask_logits", logits)
+        self.register_buffer("keep", None, persistent=False)
+
+    @property
+    def trains(self) -> bool:
+        """Whether there are logits that take gradients. A mask that does not train is never drawn at random."""
+        return self.mask_logits is not None and self.mask_logits.requires_grad
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether there is a mask at all."""
+        return self.mask_logits is not None or self.keep is not None
+
+    def keep_mask(self) -> Tensor:
+        """The mask outside training: the fixed one, or ν > 0.
+
+        Raises:
+            DeltaStateError: if the mask was never loaded.
+        """
+        if self.mask_logits is not None:
+            return threshold_keep_mask(self._logits())
+        if self.keep is None:
+            raise DeltaStateError(
+                f"the mask of {self.name} was not in the adapter's file, or no file was loaded; load the adapter with "
+                "PeftModel.from_pretrained or load_adapter"
+            )
+        return self.keep
+
+    def masked(self, weight: Tensor, *, sampled: bool) -> Tensor:
+        """The masked weight.
+
+        Args:
+            weight: the base's, or what another mask has left of it.
+            sampled: draw the mask that is due, if there are logits to draw from.
+        """
+        if weight.is_meta:
+            raise DeltaStateError(
+                f"{self.name} is on the meta device, offloaded to the CPU or the disk; load the base without offloading"
+            )
+        if self.mask_logits is None:
+            zero = torch.zeros((), dtype=weight.dtype, device=weight.device)
+            return torch.where(self.keep_mask(), weight, zero)
+        logits = self._logits()
+        keep_mask = self.keep_mask()
+        if sampled:
+            keep_mask = sample_keep_mask(logits, replace(self.clock.key, seed=self.config.seed), self.name)
+        return masked_weight(weight, logits, keep_mask, gradient=self.config.gradient)
+
+    # Merging.
+
+    def merge_(self, weight: Tensor) -> None:
+        """Zero the dropped weights of the base in place; the layers of a tied weight each call it, once it is done."""
+        if self._merges == 0:
+            self._dropped = drop_(weight, self.keep_mask())
+        self._merges += 1
+
+    def unmerge_(self, weight: Tensor) -> None:
+        """Give the base's weight back to the last bit, when the last layer asks for it."""
+        if self._merges == 1 and self._dropped is not None:
+            self._dropped.restore_(weight)
+            self._dropped = None
+        self._merges -= 1
+
+    # Files.
+
+    def packed(self) -> Tensor:
+        """The mask outside training as a file holds it: uint8, one-dimensional."""
+        return pack_keep_mask(self.keep_mask())
+
+    @torch.no_grad()
+    def load(self, weight: Tensor, *, packed: Tensor, logits: Tensor | None) -> None:
+        """Take over what a file holds.
+
+        Args:
+            weight: the base's, for its shape and device.
+            packed: the mask.
+            logits: ν, if the file has it; without it, training goes on from ν = ±init_logit.
+
+        Raises:
+            DeltaFormatError: if the mask is damaged or of another shape, or logits and mask contradict each other.
+        """
+        try:
+            keep = unpack_keep_mask(packed, self.shape).to(weight.device)
+        except DeltaFormatError as error:
+            raise DeltaFormatError(f"the mask of {self.name}: {error}") from None
+        if self.mask_logits is None:
+            self.keep = keep
+            return
+        if logits is None:
+            logits = torch.where(keep, self.config.init_logit, -self.config.init_logit)
+        logits = logits.to(device=weight.device, dtype=torch.float32)
+        if logits.shape != keep.shape or not torch.equal(threshold_keep_mask(logits), keep):
+            raise DeltaFormatError(f"the mask of {self.name}: its logits and its packed mask contradict each other")
+        if self.mask_logits.is_meta:
+            self.mask_logits = nn.Parameter(logits, requires_grad=self.mask_logits.requires_grad)
+        else:
+            self.mask_logits.copy_(logits)
+
+    def fix(self, keep: Tensor, *, device: torch.device) -> None:
+        """Set a fixed mask: boolean, the weight's shape."""
+        self.keep = keep.to(device)
+
+    def _logits(self) -> Tensor:
+        logits = self.mask_logits
+        if logits is None or logits.is_meta:
+            raise DeltaStateError(f"the mask logits of {self.name} are on the meta device; load the adapter first")
+        return logits
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> AdapterMask:
+        # `model.half()` and `model.to(dtype=...)` go through here. Near ν = 5 bfloat16 steps by 0.031, so that smaller
+        # updates would vanish: logits, and their gradients, move between devices and stay float32.
+        def kept_in_float32(tensor: Tensor) -> Tensor:
+            moved: Tensor = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        super()._apply(kept_in_float32, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows of it."""
+        kind = "fixed" if self.mask_logits is None else "mask logits"
+        return f"{kind}, {'x'.join(str(size) for size in self.shape)}"
