@@ -58,7 +58,7 @@ def test_the_first_method_learns_is_stored_and_comes_off(
     assert list(after) == list(before) and all(torch.equal(after[name], before[name]) for name in before)
 
     delta = TaskDelta.load(tmp_path / "delta")
-    masks = {name: change.keep for name, change in delta.changes.items() if isinstance(change, SparseValues)}
+    masks = {name: change.keep for name, change in delta.changes_for(model).items() if isinstance(change, SparseValues)}
     assert masks
     for name, keep_mask in masks.items():
         weight = before[name].abs()

@@ -13,6 +13,7 @@ BUILTINS = {
     "DataError": ValueError,
     "DeltaFormatError": ValueError,
     "DeltaStateError": RuntimeError,
+    "ExportError": RuntimeError,
     "MissingDependencyError": ImportError,
     "OutputError": OSError,
     "SelectionError": LookupError,

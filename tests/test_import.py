@@ -8,7 +8,23 @@ import pytest
 
 import supermask
 
-HEAVY = ("transformers", "matplotlib", "sklearn", "scipy", "datasets", "pyarrow", "typer", "rich", "accelerate")
+HEAVY = (
+    "transformers",
+    "matplotlib",
+    "sklearn",
+    "scipy",
+    "datasets",
+    "pyarrow",
+    "typer",
+    "rich",
+    "accelerate",
+    "huggingface_hub",
+    "numba",
+    "llvmlite",
+    "peft",
+    "onnx",
+    "onnxruntime",
+)
 
 
 def in_a_fresh_process(code: str) -> dict[str, object]:

@@ -14,14 +14,16 @@ from rich.console import Console
 from supermask import TaskDelta
 from supermask.analysis import ZeroCount, ZerosTable
 from supermask.cli.heat import zeros_map
+from supermask.cli.stored import stored_base
 from tiny_command import Command, refused
 
 
 def test_numbers_are_those_of_the_masks(supermask: Command, trained: Path) -> None:
     document = json.loads(supermask("inspect", trained, "--json").stdout)
     delta = TaskDelta.load(trained / "delta")
+    changes = delta.changes_for(stored_base(delta.document, None, None, None).model)
     zeros = {
-        (record.role, record.block): int(torch.logical_not(delta.changes[record.name].keep).sum())  # type: ignore[union-attr]
+        (record.role, record.block): int(torch.logical_not(changes[record.name].keep).sum())  # type: ignore[union-attr]
         for record in delta.document.changes
         if record.kind == "keep_mask"
     }

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from deltas.tiny_deltas import HEAD, TinyModel, pattern, snapshot, surface, tiny_delta, tiny_model, unchanged
-from supermask.deltas import Change, KeepMask, SparseValues, StoredChanges, TaskDelta, base_fingerprint
+from supermask.deltas import Change, KeepMask, SparseValues, StoredChanges, TaskDelta, base_fingerprint, mask_kernels
 from supermask.deltas.application import applied_digest
-from supermask.errors import BaseMismatchError, DeltaFormatError, DeltaStateError
+from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError, DeltaStateError
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 
@@ -21,7 +21,7 @@ def expected_bits(model: nn.Module, delta: TaskDelta) -> dict[str, bytes]:
     """What the model should hold with the delta on it, by slow means: a list of integers a tensor."""
     found = snapshot(model)
     size = next(model.parameters()).element_size()
-    for name, change in delta.changes.items():
+    for name, change in delta.changes_for(model).items():
         old = [found[name][at : at + size] for at in range(0, len(found[name]), size)]
         if isinstance(change, KeepMask):
             kept = change.keep.reshape(-1).tolist()
@@ -154,11 +154,12 @@ def test_a_second_delta_is_refused() -> None:
     model = tiny_model()
     first, second = tiny_delta(model), tiny_delta(model, task={"name": "other"})
     first.apply_(model)
-    for delta in (first, second):
-        with (
-            unchanged(model),
-            pytest.raises(DeltaStateError, match=r"task toy, method supermask\) is applied .* remove it first"),
-        ):
+    for delta, name in ((first, "toy"), (second, "other")):
+        message = (
+            rf"a delta \(task toy, method supermask\) is applied .* another \(task {name}, method supermask\) cannot "
+            "be; remove it first, or pass switch=True"
+        )
+        with unchanged(model), pytest.raises(DeltaStateError, match=message):
             delta.apply_(model)
     assert first.is_applied(model)
     assert not second.is_applied(model)
@@ -293,18 +294,31 @@ def test_everything_is_undone_on_a_failure(
         delta.remove_(model)
 
 
-def test_a_failure_within_a_tensor_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_a_failure_within_a_tensor_is_undone(monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
     model = tiny_model()
     delta = tiny_delta(model)
+    lift = mask_kernels.lift_bits
 
-    def half(bits: torch.Tensor, dropped: torch.Tensor, value: int) -> None:
-        bits[:4][dropped[:4]] = value
+    def failing(*arguments: object) -> None:
+        if late:
+            lift(*arguments)
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch.Tensor, "masked_fill_", half)
+        patch.setattr(mask_kernels, "lift_bits", failing)
         with unchanged(model), pytest.raises(RuntimeError, match="out of memory"):
             delta.apply_(model)
+    assert applied_digest(model) is None
+
+
+@pytest.mark.parametrize("threads", [0, -2])
+def test_no_threads_are_refused(threads: int) -> None:
+    model = tiny_model()
+    delta = tiny_delta(model)
+    for use in (delta.apply_, lambda model, threads: delta.decode(model, threads=threads)):
+        with unchanged(model), pytest.raises(ConfigurationError, match="threads must be at least 1"):
+            use(model, threads=threads)
     assert applied_digest(model) is None
 
 

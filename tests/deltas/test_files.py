@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from deltas.tiny_deltas import tiny_delta, tiny_model
+from deltas.tiny_files import load_bytes, smallest_file_1, smallest_file_2
 from supermask.deltas import TaskDelta, files, read_document
 from supermask.errors import DeltaFormatError, OutputError
 
@@ -80,6 +81,24 @@ def test_the_configuration_may_be_laid_out_anew_but_not_edited(tmp_path: Path, o
     for read in (TaskDelta.load, read_document):
         with pytest.raises(DeltaFormatError, match=r"delta_config\.json: disagrees with .* delete it"):
             read(tmp_path)
+
+
+def test_the_configuration_of_the_other_version_is_refused(tmp_path: Path) -> None:
+    for data, other in ((smallest_file_1(), smallest_file_2()), (smallest_file_2(), smallest_file_1())):
+        delta, stranger = load_bytes(tmp_path, data), load_bytes(tmp_path, other)
+        delta.save(tmp_path / "delta", overwrite=True)
+        stranger.save(tmp_path / "other", overwrite=True)
+        (tmp_path / "other" / CONFIG).replace(tmp_path / "delta" / CONFIG)
+        with pytest.raises(DeltaFormatError, match=r"delta_config\.json: disagrees with .* delete it"):
+            TaskDelta.load(tmp_path / "delta")
+
+
+def test_a_delta_of_either_version_replaces_one_of_the_other(tmp_path: Path) -> None:
+    for data in (smallest_file_1(), smallest_file_2(), smallest_file_1()):
+        delta = load_bytes(tmp_path, data)
+        delta.save(tmp_path / "delta", overwrite=True)
+        assert TaskDelta.load(tmp_path / "delta") == delta
+        assert read_document(tmp_path / "delta").version == delta.document.version
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "\ud800".encode("utf-8", "surrogatepass"), '{"a": 1, "a": 1}'])

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from deltas.tiny_deltas import HEAD, tiny_model
-from supermask.deltas.fingerprint import base_fingerprint, fingerprint, named_tensors, require_same_base
+from supermask.deltas.fingerprint import (
+    Fingerprint,
+    base_fingerprint,
+    fingerprint,
+    named_tensors,
+    require_base_tensors,
+    require_same_base,
+)
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaStateError
 
 
@@ -19,7 +26,7 @@ def test_the_digest_by_hand() -> None:
     root = b"supermask fingerprint 1\n" + b"\1\0\0\0a" + hash_a + b"\1\0\0\0b" + hash_b
     found = fingerprint(tensors)
     assert found.digest == hashlib.sha256(root).hexdigest()
-    assert found.tensors == {"a": hash_a.hex()[:16], "b": hash_b.hex()[:16]}
+    assert found.tensors == {"a": hash_a.hex()[:8], "b": hash_b.hex()[:8]}
     assert found.dtype == "float32"
 
 
@@ -101,6 +108,38 @@ def test_a_mismatch_names_what_differs() -> None:
         "this model is not the base 'some-base' that the delta was learnt on: 5 of 6 tensors differ (b, c, d, ...), "
         "1 is missing (a), 1 is not in that base (x); load that base, at the revision that the delta names"
     )
+
+
+def test_hashes_of_either_length_name_what_differs() -> None:
+    names = {"a": torch.tensor([1.0]), "b": torch.tensor([2.0])}
+    found = fingerprint(names)
+    longer = {
+        name: hashlib.sha256(b"float32[1]\n" + struct.pack("<f", value)).hexdigest()[:16]
+        for name, value in (("a", 1.0), ("b", 3.0))
+    }
+    expected = Fingerprint(digest="0" * 64, tensors=longer, dtype="float32")
+    with pytest.raises(BaseMismatchError, match=r"1 of 2 tensors differ \(b\);"):
+        require_same_base(found, expected)
+    agreeing = Fingerprint(digest="0" * 64, tensors=longer | {"b": found.tensors["b"] + "0" * 8}, dtype="float32")
+    with pytest.raises(BaseMismatchError, match="no tensor's short hash differs, but the digest does"):
+        require_same_base(found, agreeing)
+
+
+def test_tensors_to_code_against_must_be_the_bases() -> None:
+    base = {name: torch.tensor([float(place)]) for place, name in enumerate("abcdef")}
+    expected = fingerprint(base)
+    require_base_tensors({}, expected)
+    require_base_tensors({"a": base["a"].clone(), "head": torch.ones(3)}, expected)
+    with pytest.raises(BaseMismatchError) as caught:
+        require_base_tensors(dict.fromkeys("abcde", base["a"]), expected)
+    assert str(caught.value) == (
+        "4 of 5 tensors are not the base's (b, c, d, ...); pass the base as it was loaded, with nothing attached and "
+        "no delta on it"
+    )
+    with pytest.raises(BaseMismatchError, match=r"1 of 1 tensors are not the base's \(a\)"):
+        require_base_tensors({"a": base["a"].reshape(1, 1)}, expected)
+    with pytest.raises(DeltaStateError, match="a is on the meta device"):
+        require_base_tensors({"a": base["a"].to("meta")}, expected)
 
 
 def test_a_base_in_another_dtype_is_told_so() -> None:

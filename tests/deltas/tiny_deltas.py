@@ -54,8 +54,8 @@ def pattern(shape: tuple[int, ...], every: int) -> Tensor:
     return (torch.arange(size) % every != 0).reshape(shape)
 
 
-def tiny_delta(model: nn.Module, **described: Any) -> TaskDelta:
-    """A keep mask, sparse values, dense values and a head, of the model's own dtype."""
+def tiny_changes(model: nn.Module) -> tuple[dict[str, Change], dict[str, Any]]:
+    """A keep mask, sparse values, dense values and a head, of the model's own dtype, and how they are described."""
     dtype = next(model.parameters()).dtype
     keep = pattern((8, 6), 3)
     changes: dict[str, Change] = {
@@ -66,15 +66,20 @@ def tiny_delta(model: nn.Module, **described: Any) -> TaskDelta:
         "classifier.weight": DenseValues(torch.linspace(-1, 1, 24).reshape(3, 8).to(dtype)),
         "classifier.bias": DenseValues(torch.tensor([-0.0, 1.0, float("nan")]).to(dtype)),
     }
-    described = {"base_name": "tiny", "task": {"name": "toy"}, "method": {"kind": "supermask"}, **described}
-    return TaskDelta.create(
-        changes,
-        base=base_fingerprint(model, head=HEAD),
-        head=HEAD,
-        places={"dense.weight": ChangePlace("query", 0), "position_ids": ChangePlace("other_embedding")},
-        architecture="TinyModel",
-        **described,
-    )
+    return changes, {
+        "head": HEAD,
+        "places": {"dense.weight": ChangePlace("query", 0), "position_ids": ChangePlace("other_embedding")},
+        "architecture": "TinyModel",
+        "base_name": "tiny",
+        "task": {"name": "toy"},
+        "method": {"kind": "supermask"},
+    }
+
+
+def tiny_delta(model: nn.Module, **described: Any) -> TaskDelta:
+    """The delta of `tiny_changes`; what is passed goes before how that describes it."""
+    changes, usual = tiny_changes(model)
+    return TaskDelta.create(changes, base=base_fingerprint(model, head=HEAD), **{**usual, **described})
 
 
 def snapshot(model: nn.Module) -> dict[str, bytes]:

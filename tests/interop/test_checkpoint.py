@@ -17,6 +17,7 @@ from supermask import Base, TaskDelta
 from supermask.errors import BaseMismatchError, OutputError
 from supermask.interop import save_checkpoint
 from tiny_bases import save_tiny_base
+from tiny_models import tiny_batch
 from tiny_tasks import tiny_data
 
 
@@ -65,7 +66,6 @@ def test_nothing_is_left_of_a_failed_write(
     error: Exception, base: Base, delta: TaskDelta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def save_pretrained(folder: Path) -> Any:
-        folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"half")
         raise error
 
@@ -81,3 +81,32 @@ def test_another_base_is_refused_before_anything_is_written(delta: TaskDelta, tm
     with pytest.raises(BaseMismatchError):
         save_checkpoint(other, delta, tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_logits_are_those_of_the_task_model_and_the_configuration_is_left_alone(
+    base: Base, delta: TaskDelta, tmp_path: Path
+) -> None:
+    config = base.model.config.to_dict()
+    loaded = AutoModelForSequenceClassification.from_pretrained(save_checkpoint(base, delta, tmp_path / "model"))
+    base.model.eval()
+    batch = tiny_batch(base.model, labels=False)
+    plain = base.model(**batch).logits
+    with delta.applied(base.model):
+        wanted = base.model(**batch).logits
+    assert torch.equal(loaded(**batch).logits, wanted)
+    assert not torch.equal(plain, wanted)
+    assert base.model.config.to_dict() == config
+    assert loaded.config.architectures == ["BertForSequenceClassification"]
+
+
+def test_an_interrupted_write_leaves_nothing(
+    base: Base, delta: TaskDelta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save_pretrained(folder: Path) -> None:
+        raise KeyboardInterrupt  # the weights are written by now, the tokenizer is not
+
+    monkeypatch.setattr(base.tokenizer, "save_pretrained", save_pretrained)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(base, delta, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+    assert not delta.is_applied(base.model)

@@ -112,9 +112,11 @@ def test_gradient_checkpointing_replays_the_same_masks(tmp_path: Path) -> None:
     # Dropout draws from the global generator, whose replay torch itself takes care of; the masks are ours.
     plain = run(None)
     replayed = run(None, config=CONFIG.model_copy(update={"gradient_checkpointing": True}))
-    assert plain.delta.changes.keys() == replayed.delta.changes.keys()
-    for name in plain.delta.changes:
-        first, second = plain.delta.changes[name], replayed.delta.changes[name]
+    base = tiny_model("bert")
+    ours, theirs = plain.delta.changes_for(base), replayed.delta.changes_for(base)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        first, second = ours[name], theirs[name]
         assert type(first) is type(second)
         if hasattr(first, "keep"):
             assert torch.equal(first.keep, second.keep)
@@ -191,7 +193,7 @@ def test_regression_starts_the_head_at_the_mean_of_the_labels() -> None:
     data = tiny_data(regression=True)
     result = run(None, Freezing.head_only(), task=data, config=TrainingConfig(head_learning_rate=0.0, max_steps=1))
     labels = data.train.labels or ()
-    assert result.delta.changes["classifier.bias"].values.item() == pytest.approx(sum(labels) / len(labels))
+    assert result.delta.changes_for({})["classifier.bias"].values.item() == pytest.approx(sum(labels) / len(labels))
 
 
 def test_tensorboard_logs_are_written(tmp_path: Path) -> None:
@@ -270,3 +272,14 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "run" / "record.json").write_text("{")
     with pytest.raises(DataError, match=r"record\.json"):
         run(tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_base_comes_back_in_the_mode_that_it_came_in(training: bool) -> None:
+    model = tiny_model("bert")
+    model.train(training)
+    model.bert.embeddings.dropout.eval()
+    data = tiny_data()
+    supermask.train(model, task=data, method=MASK, config=CONFIG, tokenizer=tiny_tokenizer(), quiet=True, use_cpu=True)
+    assert model.training is training
+    assert not model.bert.embeddings.dropout.training

@@ -32,6 +32,10 @@ _EXTRA_OF: Final = {
     "matplotlib": "figures",
     "datasets": "hub",
     "pyarrow": "parquet",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+    "peft": "peft",
 }
 
 

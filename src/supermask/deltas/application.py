@@ -33,7 +33,8 @@ _Mark: TypeAlias = tuple[weakref.ref[Tensor], int, int | None]
 class _Application:
     """A delta that is on a model. Tensors are kept by name: a reference to the model would keep it alive for ever.
 
-    `marks` tell whether a tensor of the model has been written to since; None if its base was not verified.
+    `marks` tell whether a tensor of the model has been written to since; None if its base was not verified. `reserve`
+    is for the next delta after this one; None if it goes back to the system.
     """
 
     document: DeltaDocument
@@ -41,9 +42,11 @@ class _Application:
     overwritten: Mapping[str, Overwritten]
     dtypes: Mapping[str, torch.dtype]
     marks: Mapping[str, _Mark] | None
+    reserve: Reserve | None
 
 
 _applications: weakref.WeakKeyDictionary[nn.Module, _Application] = weakref.WeakKeyDictionary()
+_spares: weakref.WeakKeyDictionary[nn.Module, Reserve] = weakref.WeakKeyDictionary()
 
 
 def applied_digest(model: nn.Module) -> str | None:
@@ -83,7 +86,8 @@ def apply_delta_(
         switch: if another delta is on the model, take it off; on an error it is on again.
         threads: how many, at least 1; by default one a core.
         decoded: whether the changes are in memory as they are, and stay there; otherwise each is decoded when it is
-            asked for, and no more than a few at a time.
+            asked for, and no more than a few at a time. Also, whether the memory for what is overwritten stays with the
+            model for the next delta.
 
     Raises:
         DeltaStateError: if a delta is applied already and `switch` is False, or something else changed the model
@@ -100,12 +104,13 @@ def apply_delta_(
     tensors = named_tensors(model)
     targets = find_targets(tensors, document)
     leaving_targets = _find_changed(tensors, current) if current else {}
+    reserve = _reserve(targets, document, holds_places=not decoded, spare=_spares.pop(model, None))
     transition = Transition(
         targets,
         changes,
         leaving=current.overwritten if current else {},
         leaving_targets=leaving_targets,
-        reserve=None if decoded else _reserve(targets, document),
+        reserve=reserve,
     )
     untouched = current is not None and _is_untouched(tensors, current.marks)
     with torch.no_grad():
@@ -116,12 +121,15 @@ def apply_delta_(
             transition.go_(threads=threads, weights_at_a_time=None if decoded else WEIGHTS_AT_A_TIME)
             dtypes = {name: tensor.dtype for name, tensor in targets.items()}
             marks = _marks(tensors) if verify else None
-            _register(model, _Application(document, document.digest, transition.overwritten, dtypes, marks))
+            kept = reserve if decoded else None
+            _register(model, _Application(document, document.digest, transition.overwritten, dtypes, marks, kept))
         except BaseException:
             undisturbed(transition.back_)
             back = replace(current, marks=_marks(tensors)) if current and untouched else current
             undisturbed(lambda: _register(model, back))
             raise
+    if current and current.reserve:
+        _spares[model] = current.reserve
 
 
 def remove_delta_(model: nn.Module, document: DeltaDocument, *, threads: int | None = None) -> None:
@@ -154,6 +162,8 @@ def remove_delta_(model: nn.Module, document: DeltaDocument, *, threads: int | N
         _register(model, None)
 
     undisturbed(remove)
+    if application.reserve:
+        _spares[model] = application.reserve
     if application.marks is not None:
         try:
             require_base(named_tensors(model), document)
@@ -258,12 +268,15 @@ def _find_changed(tensors: Mapping[str, Tensor], application: _Application) -> d
     return targets
 
 
-def _reserve(targets: Mapping[str, Tensor], document: DeltaDocument) -> Reserve:
-    return Reserve(
+def _reserve(
+    targets: Mapping[str, Tensor], document: DeltaDocument, *, holds_places: bool, spare: Reserve | None
+) -> Reserve:
+    masks = (
         (record.zeros, record.weights, targets[record.name].element_size())
         for record in document.changes
         if record.zeros is not None and record.kind == "keep_mask"
     )
+    return Reserve(masks, holds_places=holds_places, spare=spare)
 
 
 def _require_not_parametrised(model: nn.Module) -> None:

@@ -47,12 +47,16 @@ class StoredChanges(Mapping[str, Change]):
         self._records = {record.name: record for record in document.changes}
         self._payloads = payloads
         self._base = base
+        self._head = frozenset(document.head)
         self._decode = _decode_1 if document.version == 1 else _decode_2
 
     def __getitem__(self, name: str) -> Change:
-        record = self._records[name]
+        record, base = self._records[name], self._base.get(name)
         try:
-            return self._decode(record, self._payloads, self._base.get(name))
+            # What is decoded is never larger than what is there. A head may have another size: it is not of the base.
+            if base is not None and name not in self._head and tuple(base.shape) != record.shape:
+                raise BaseMismatchError(f"the change has shape {record.shape}, the base's tensor {tuple(base.shape)}")
+            return self._decode(record, self._payloads, base)
         except (BaseMismatchError, DeltaFormatError, DeltaStateError) as error:
             raise type(error)(f"{name}: {error}") from None
 
@@ -209,8 +213,11 @@ def _needed(record: ChangeRecord, base: Tensor | None) -> Tensor | None:
     """The base's tensor, if values were coded against it and it is at hand."""
     if base is None or record.values is None or not needs_reference(str(record.values.coding)):
         return None
-    if tuple(base.shape) != record.shape:
-        raise BaseMismatchError(f"the values are coded against shape {record.shape}, received {tuple(base.shape)}")
+    if tuple(base.shape) != record.shape or dtype_name(base.dtype) != record.dtype:
+        raise BaseMismatchError(
+            f"the values are coded against {record.dtype} of shape {record.shape}, "
+            f"received {dtype_name(base.dtype)} of {tuple(base.shape)}"
+        )
     return base.detach().cpu().contiguous()
 
 

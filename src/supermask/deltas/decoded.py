@@ -27,7 +27,8 @@ class DecodedDelta:
     """A delta in the memory of its decoded changes, to put on a model again and again without decoding it again.
 
     A mask takes 4 bytes for each dropped weight or one bit for each weight, whichever is less; values take what they
-    take. `TaskDelta.decode` makes one. To a model it is the same delta as the one that it comes from: either takes off
+    take. What is overwritten while it is applied comes on top, and its memory stays with the model for the next one.
+    `TaskDelta.decode` makes one. To a model it is the same delta as the one that it comes from: either takes off
     what the other has put on.
 
     Args:

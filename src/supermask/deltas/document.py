@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, final
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from supermask.deltas.codec import is_storable_shape
 from supermask.deltas.fingerprint import Fingerprint
@@ -203,6 +203,13 @@ class DeltaDocument(_Record):
         return json.dumps(
             content, indent=indent, separators=separators, sort_keys=True, ensure_ascii=False, allow_nan=False
         )
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _whole_number(cls, value: object) -> object:
+        if type(value) is not int:  # 2.0 and True are equal to what is allowed
+            raise ValueError(f"{value!r} is no whole number")
+        return value
 
     @model_validator(mode="after")
     def _of_its_version(self) -> DeltaDocument:

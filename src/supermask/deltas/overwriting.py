@@ -87,20 +87,31 @@ Overwritten: TypeAlias = LiftedWeights | OldTensor
 class Reserve:
     """One stretch of memory for what masks of many tensors overwrite.
 
-    Records live on while memory for decoding comes and goes. Were they allocated between, the holes would add up.
+    Records live on while memory for decoding comes and goes. Were they allocated between, the holes would add up. And
+    memory that is used again has not to be asked from the system page by page, which takes as long as a mask does.
 
     Args:
         masks: the dropped and all weights of each mask, and the bytes of an element.
+        holds_places: whether records keep the places of their weights here too, and not share them with the change.
+        spare: one that is in use no more, for its memory.
     """
 
-    def __init__(self, masks: Iterable[tuple[int, int, int]]) -> None:
+    def __init__(
+        self, masks: Iterable[tuple[int, int, int]], *, holds_places: bool, spare: Reserve | None = None
+    ) -> None:
         nbytes = 0
         for zeros, weights, itemsize in masks:
             if 2 * zeros <= weights:
-                nbytes += _aligned(zeros * itemsize) + _aligned(places_nbytes(zeros, weights))
-        self._memory = np.empty(nbytes, dtype=np.uint8)  # takes no memory before it is written to
+                places = places_nbytes(zeros, weights) if holds_places else 0
+                nbytes += _aligned(zeros * itemsize) + _aligned(places)
+        fits = spare is not None and nbytes <= spare._memory.size
+        # What is new takes no memory before it is written to.
+        self._memory: npt.NDArray[np.uint8] = (
+            spare._memory if spare is not None and fits else np.empty(nbytes, dtype=np.uint8)
+        )
         self._used = 0
         self._lock = threading.Lock()
+        self.holds_places = holds_places
 
     def take(self, count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """An array of `count` elements that nobody else has; from elsewhere if the reserve is too small after all."""
@@ -123,8 +134,7 @@ def overwrite_(
         change: what is to become of it.
         keep_record: takes what is overwritten, before the first bit of the tensor moves: whatever interrupts this
             function, undoing the record gives the tensor back.
-        reserve: where the record of a mask gets its memory; without it, it is allocated, and shares the mask's places
-            with the change.
+        reserve: where the record of a mask gets its memory.
 
     Raises:
         ConfigurationError: if the change is for another shape or dtype; nothing is on record then.
@@ -142,7 +152,7 @@ def overwrite_(
     if isinstance(change, KeepMask) and places.dropped:
         values = None
         if reserve is not None:
-            places = places_in(places, reserve.take)
+            places = places_in(places, reserve.take) if reserve.holds_places else places
             if bits.device.type == "cpu":
                 values = torch.from_numpy(reserve.take(places.count, f"i{bits.element_size()}"))
         lifted = LiftedWeights(places, _empty(places, bits) if values is None else values)

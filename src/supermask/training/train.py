@@ -101,6 +101,7 @@ def train(
     given = given_model(model, tokenizer)
     check_head(given.model, data.task)
     precision = resolve_precision(config.precision, take_device(use_cpu=use_cpu).type)
+    modes = [(module, module.training) for module in given.model.modules()]
     attachment = method.attach_(given.model, seed=config.seed)
     try:
         inputs = _describe_inputs(attachment, given, data, config)
@@ -120,6 +121,8 @@ def train(
         ).run(resume=resume)
     finally:
         attachment.detach_()
+        for module, training in modes:
+            module.training = training
 
 
 @final

@@ -26,21 +26,20 @@ _FEWEST = 8  # weights of the rarer kind, likewise
 _ABOVE_MEDIAN = 20  # of the MAGNITUDES ranges; the others lie at the median and below
 _REACH = 6  # the largest step of a fitted vector over rows or columns
 _TERM_REACH = 3  # and of the two vectors of a term, whose steps multiply
-_NARROWEST = 8  # rows or columns of a matrix that can have terms
+_NARROWEST = 8  # weights in a row or column; a step for fewer does not pay
 _ROUNDS = 2
 _DIRECTIONS = 4  # that the search for a term follows at once
 _TURNS = 3
 _ABOVE_NOISE = 1.2  # how far the strongest direction must stand out of what chance alone gives
 _BLOCK = 1 << 15  # weights: what is computed on the way stays in cache and small beside the mask
-_PRICES = torch.tensor(
+_PRICES = np.array(
     # What a step of size 0, 1, ... costs in bits, by how often it is not 0, and how often one that is grows by 1.
     [
         [-math.log2(1 - filled)]
         + [1 - math.log2(filled) - math.log2(1 - growth) - size * math.log2(growth) for size in range(_REACH)]
         for filled in (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7)
         for growth in (0.08, 0.25, 0.5)
-    ],
-    dtype=torch.float64,
+    ]
 )
 _HEAD = 24  # bits: what a vector's head takes
 
@@ -87,8 +86,9 @@ class _Fit:
         self.zeros = self.places[0].numel()
         self.model = MaskModel()
         share = self.zeros / dropped.numel()
-        self.chance = torch.full(dropped.shape, share)
-        self._log_odds = torch.full(dropped.shape, math.log(share / (1 - share)))
+        # Neither the default dtype nor the default device are to matter, here and below.
+        self.chance = dropped.new_full(dropped.shape, share, dtype=torch.float32)
+        self._log_odds = torch.full_like(self.chance, math.log(share / (1 - share)))
 
     @property
     def says_something(self) -> bool:
@@ -128,13 +128,13 @@ class _Fit:
 
 def _fit_densities(fit: _Fit) -> None:
     """Rows and columns that are denser than the model says, or less dense."""
-    rows, columns = fit.dropped.shape
-    if min(rows, columns) == 1:
-        return
-    for name, along, weights in (("rows", 0, columns), ("columns", 1, rows)):
-        zeros = torch.bincount(fit.places[along], minlength=fit.dropped.shape[along]).double()
+    for name, along in (("rows", 0), ("columns", 1)):
+        lines, length = fit.dropped.shape[along], fit.dropped.shape[1 - along]
+        if lines == 1 or length < _NARROWEST:
+            continue
+        zeros = torch.bincount(fit.places[along], minlength=lines).double()
         expected = fit.chance.sum(1 - along, dtype=torch.float64)
-        steps, saved = _best_steps([_Group(1, zeros, expected, torch.full_like(zeros, weights))], _REACH)
+        steps, saved = _best_steps([_Group(1, zeros, expected, torch.full_like(zeros, length))], _REACH)
         if saved > 0:
             fit.add(steps.unsqueeze(1 - along), **{name: _as_steps(steps)})
 
@@ -169,7 +169,7 @@ def _fit_terms(fit: _Fit, negative: Tensor) -> None:
     """Products of a vector over rows and one over columns that say which sign is dropped."""
     if min(fit.dropped.shape) < _NARROWEST:
         return
-    signs = torch.where(negative, -1.0, 1.0)
+    signs = 1 - 2 * negative.float()
     for _ in range(MAX_TERMS):
         found = _best_term(fit, negative, signs)
         if found is None:
@@ -208,8 +208,8 @@ def _strongest_direction(fit: _Fit, signs: Tensor) -> Tensor | None:
     missed *= signs
     rows, columns = missed.shape
     # From a start of its own: equal masks are to give equal payloads, and nobody else's random numbers are to change.
-    generator = torch.Generator().manual_seed(0)
-    right = torch.randn(columns, min(_DIRECTIONS, *missed.shape), generator=generator)
+    start = np.random.default_rng(0).standard_normal((columns, min(_DIRECTIONS, rows, columns)), dtype=np.float32)
+    right = torch.from_numpy(start)
     for _ in range(_TURNS):
         left, _ = torch.linalg.qr(missed @ right)
         right, _ = torch.linalg.qr(missed.T @ left)
@@ -237,10 +237,10 @@ def _signed_groups(fit: _Fit, negative: Tensor, other: Tensor, *, along: int) ->
     picks = torch.stack([other == sign * size for size in sizes for sign in (1, -1)], dim=1)
     lines, kinds = fit.dropped.shape[along], picks.shape[1]
     # Weights expected to be dropped, those of them that are negative, and all that are negative.
-    sums = torch.zeros(3, lines, kinds, dtype=torch.float64)
     chosen = picks.double()
+    sums = chosen.new_zeros(3, lines, kinds)
     for block in fit.blocks():
-        values = torch.empty(3, *negative[block].shape, dtype=torch.float64)
+        values = chosen.new_empty(3, *negative[block].shape)
         values[0], values[2] = fit.chance[block], negative[block]
         torch.mul(values[0], values[2], out=values[1])
         if along == 0:
@@ -272,14 +272,14 @@ def _best_steps(groups: list[_Group], reach: int) -> tuple[Tensor, float]:
     Returns:
         The steps, and the bits saved in all; they may be negative.
     """
-    steps = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    saved = torch.zeros(groups[0].zeros.numel(), steps.numel(), dtype=torch.float64)
+    sizes = np.arange(-reach, reach + 1)
+    steps, prices = torch.from_numpy(sizes).double(), torch.from_numpy(_PRICES[:, np.abs(sizes)])
+    saved = steps.new_zeros(groups[0].zeros.numel(), steps.numel())
     for group in groups:
         shift = steps * (group.multiple * _STEP)
         chance = (group.expected / group.weights.clamp_min(1)).clamp(1e-9, 1 - 1e-6).unsqueeze(1)
         saved += group.zeros.unsqueeze(1) * shift - group.weights.unsqueeze(1) * (chance * shift.expm1()).log1p()
     saved /= math.log(2)
-    prices = _PRICES[:, steps.abs().long()]
     gains = torch.stack([(saved - price).amax(1).sum() for price in prices])
     best = int(gains.argmax())
     return steps[(saved - prices[best]).argmax(1)], float(gains[best]) - _HEAD
@@ -287,7 +287,7 @@ def _best_steps(groups: list[_Group], reach: int) -> tuple[Tensor, float]:
 
 def _price(steps: Tensor) -> float:
     """What the description of a vector takes, in bits."""
-    counts = torch.bincount(steps.abs().long(), minlength=_REACH + 1).double()
+    counts = np.bincount(np.abs(_as_steps(steps)), minlength=_REACH + 1)
     return float((_PRICES @ counts).min()) + _HEAD
 
 

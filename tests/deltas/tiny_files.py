@@ -1,0 +1,75 @@
+"""The smallest delta that has a mask and values, as files of both versions, and what tests of damaged files share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deltas import reference_version_1, reference_version_2
+from supermask.deltas import Change, DenseValues, KeepMask, TaskDelta, fingerprint
+from supermask.deltas.container import serialize_container
+from supermask.errors import DeltaFormatError
+
+Edit: TypeAlias = Callable[[dict[str, Any]], Any]
+
+
+def smallest_base() -> dict[str, Tensor]:
+    return {"w": torch.arange(6.0)}
+
+
+def smallest_changes() -> dict[str, Change]:
+    keep = torch.tensor([True, False, True, True, False, True])
+    return {"w": KeepMask(keep), "h": DenseValues(torch.tensor([1.0, -2.0]))}
+
+
+def smallest_model() -> nn.Module:
+    model = nn.Module()
+    model.w, model.h = nn.Parameter(torch.arange(6.0)), nn.Parameter(torch.zeros(2))
+    return model
+
+
+def smallest_delta(**described: Any) -> TaskDelta:
+    return TaskDelta.create(smallest_changes(), base=fingerprint(smallest_base()), head=["h"], **described)
+
+
+def smallest_file_1() -> bytes:
+    return reference_version_1.file_bytes(smallest_changes(), base=smallest_base(), head=["h"])
+
+
+def smallest_file_2() -> bytes:
+    return reference_version_2.file_bytes(smallest_changes(), base=smallest_base(), head=["h"])
+
+
+def file_bytes(delta: TaskDelta) -> bytes:
+    return b"".join(serialize_container(delta.document, delta.payloads))
+
+
+def load_bytes(folder: Path, data: bytes) -> TaskDelta:
+    path = folder / "x.safetensors"
+    path.write_bytes(data)
+    return TaskDelta.load(path)
+
+
+def refused(folder: Path, data: bytes) -> str:
+    """The message with which a file is refused: it names the file and can be shown on any terminal."""
+    with pytest.raises(DeltaFormatError) as caught:
+        load_bytes(folder, data)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert "x.safetensors" in message
+    return message
+
+
+def set_first(**fields: Any) -> Edit:
+    """An edit of a document's first change."""
+    return lambda document: document["changes"][0].update(fields)
+
+
+def set_entry(name: str, **fields: Any) -> Edit:
+    """An edit of a tensor's entry in the header."""
+    return lambda header: header[name].update(fields)

@@ -1,0 +1,259 @@
+"""The property: whatever the bytes, a file gives the right delta, a well-formed other one, or a named error.
+
+And nothing else: no other exception, no write, no more than a second, no more memory than the bound.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from fuzz.bases import FuzzBase, base_named, bits_of
+from fuzz.seeds import seeds
+from supermask.deltas import (
+    Change,
+    DeltaDocument,
+    DenseValues,
+    KeepMask,
+    SparseValues,
+    TaskDelta,
+    encode_keep_mask,
+    read_document,
+)
+from supermask.errors import BaseMismatchError, DeltaFormatError, DeltaStateError
+
+__all__ = ["CPU_SECONDS", "NAMED", "Verdict", "Violation", "judge"]
+
+NAMED = (DeltaFormatError, DeltaStateError, BaseMismatchError)
+"""All that may be raised."""
+
+CPU_SECONDS = 1.0
+"""How much processor time a file may take, all told."""
+
+LARGEST_DECODED = 1 << 22  # weights: what is decoded without a base is as large as the file claims, so not beyond this
+
+
+class Violation(AssertionError):
+    """The property does not hold for a file."""
+
+
+@final
+class Verdict(NamedTuple):
+    """What became of a file.
+
+    Args:
+        outcome: `right`: the delta that it was; `other`: a well-formed other one that was applied; or where it was
+            refused: `at load`, `at decoding`, `at applying`.
+        message: with which it was refused.
+        decoded: how many changes were decoded.
+        cpu_seconds: that it took.
+    """
+
+    outcome: str
+    message: str
+    decoded: int
+    cpu_seconds: float
+
+
+def judge(data: bytes, base: str, folder: Path, *, sealed: bool = True, limit_seconds: float = CPU_SECONDS) -> Verdict:
+    """Load, decode and apply a file.
+
+    Args:
+        data: the file.
+        base: the name of the base that it is put on.
+        folder: an empty folder, which is empty again afterwards.
+        sealed: whether hashes were put right; otherwise only intact deltas may load.
+        limit_seconds: of processor time.
+
+    Returns:
+        What became of it.
+
+    Raises:
+        Violation: if anything else did.
+    """
+    file = folder / "delta.safetensors"
+    file.write_bytes(data)
+    start = time.process_time()
+    try:
+        outcome, message, decoded = _judged(file, base_named(base), sealed)
+    finally:
+        seconds = time.process_time() - start
+        left, written = file.read_bytes(), sorted(path.name for path in folder.iterdir())
+        file.unlink()
+    _require(left == data and written == [file.name], f"the file was written to, or others beside it: {written}")
+    _require(seconds <= limit_seconds, f"took {seconds:.2f} s of processor time")
+    return Verdict(outcome, message, decoded, seconds)
+
+
+def _judged(file: Path, base: FuzzBase, sealed: bool) -> tuple[str, str, int]:
+    told = _attempt(lambda: read_document(file))
+    delta = _attempt(lambda: TaskDelta.load(file))
+    if isinstance(delta, Exception):
+        _require(isinstance(delta, DeltaFormatError), f"loading raised {delta!r}")
+        return "refused at load", str(delta), 0
+    _require(isinstance(told, DeltaDocument) and told == delta.document, "read_document and load disagree")
+    known = _known().get(delta.digest)
+    _require(sealed or known is not None, "a file with a wrong hash was loaded")
+    _attempt(lambda: delta.needs_base)
+    changes, fault = _decode_all(delta, base)
+    if known is not None:
+        _require(not fault, f"an intact delta was refused: {fault}")
+        _require(changes == known, "an intact delta decodes to something else")
+    applied = _apply(delta, base)
+    if applied:
+        return ("refused at decoding" if fault else "refused at applying"), fault or applied, len(changes)
+    _require(not fault, f"applied, though {fault}")
+    return ("right" if known is not None else "other"), "", len(changes)
+
+
+def _decode_all(delta: TaskDelta, base: FuzzBase) -> tuple[dict[str, Any], str]:
+    """Every change, with the right base, with none and with a wrong one, and the first refusal with the right one."""
+    found, fault = {}, ""
+    with_base, alone = delta.changes_for(base.model), delta.changes_for({})
+    askew = delta.changes_for({name: _askew(tensor) for name, tensor in base.tensors.items()})
+    for record in delta.document.changes:
+        change = _attempt(lambda: with_base[record.name])  # noqa: B023
+        if isinstance(change, Exception):
+            fault = fault or str(change)
+        else:
+            _check_change(change, record)
+            found[record.name] = _as_bits(change)
+            if record.keep is not None:
+                _check_unique(change, delta, record.name)
+        if record.weights > LARGEST_DECODED:
+            continue
+        other = _attempt(lambda: alone[record.name])  # noqa: B023
+        if not isinstance(other, Exception):
+            _check_change(other, record)
+            same = isinstance(change, BaseMismatchError) or _as_bits(other) == found.get(record.name)
+            _require(same, f"{record.name} decodes to something else without the base")
+        _attempt(lambda: askew[record.name])  # noqa: B023
+    return found, fault
+
+
+def _apply(delta: TaskDelta, base: FuzzBase) -> str:
+    """Put the delta on the model and take it off again; the refusal, if there is one."""
+    model = base.model
+    result = _attempt(lambda: delta.apply_(model))
+    if isinstance(result, BaseMismatchError):
+        # The fingerprint guards what comes after; those who do without it must be as safe.
+        _require(_unchanged(base), "a refused delta left its marks on the model")
+        result = _attempt(lambda: delta.apply_(model, verify=False))
+    if isinstance(result, Exception):
+        _require(_unchanged(base), "a refused delta left its marks on the model")
+        return str(result)
+    try:
+        _check_model(delta, base)
+    finally:
+        delta.remove_(model)
+    _require(_unchanged(base), "the model is another one after removal")
+    return ""
+
+
+def _check_model(delta: TaskDelta, base: FuzzBase) -> None:
+    """Each tensor of a model with the delta on it, against the change that was decoded."""
+    olds = {name: _from_bits(base.bits[name], tensor) for name, tensor in base.tensors.items()}
+    expected = dict(base.bits)
+    for name, change in delta.changes_for(olds).items():
+        expected[name] = bits_of(change.apply(olds[name]))
+    for name, twin in (("embedding.weight", "decoder.weight"), ("decoder.weight", "embedding.weight")):
+        if name in delta.document.base.tensors and expected.get(name) != base.bits.get(name):
+            expected[twin] = expected[name]
+    for name, tensor in base.tensors.items():
+        _require(bits_of(tensor) == expected[name], f"{name} is not what its change makes of it")
+
+
+def _check_change(change: Change, record: Any) -> None:
+    _require(change.shape == record.shape, f"{record.name} has another shape than stated")
+    if isinstance(change, KeepMask | SparseValues):
+        mask = change.positions
+        _require(mask.zeros == change.zeros == record.zeros, f"{record.name} has another number of zeros than stated")
+        _require(mask.shape == record.shape, f"{record.name}: the mask has another shape")
+        if isinstance(change, SparseValues):
+            _require(change.values.shape == (record.weights - record.zeros,), f"{record.name}: wrong number of values")
+    if isinstance(change, DenseValues | SparseValues):
+        _require(str(change.values.dtype) == f"torch.{record.dtype}", f"{record.name} has another dtype than stated")
+    _require(type(change).__name__ == record.kind.title().replace("_", ""), f"{record.name} is of another kind")
+
+
+def _check_unique(change: Change, delta: TaskDelta, name: str) -> None:
+    """There is one payload for each mask in version 1, and in form 0 of version 2."""
+    payload = delta.payloads[f"{name}:keep"]
+    assert isinstance(change, KeepMask | SparseValues)
+    if delta.document.version == 2:
+        if payload[0] != 0:
+            return
+        payload = payload[1:]
+    if change.positions.weights <= 1 << 14:
+        _require(encode_keep_mask(change.keep) == payload, f"{name}: a second payload for one mask")
+
+
+def _as_bits(change: Change) -> tuple[Any, ...]:
+    keep = () if isinstance(change, DenseValues) else (change.positions.positions.tobytes(), change.positions.dropped)
+    values = b"" if isinstance(change, KeepMask) else bits_of(change.values)
+    return (*keep, values)
+
+
+def _known() -> Mapping[str, Mapping[str, Any]]:
+    if not _KNOWN:
+        for seed in seeds():
+            delta = _load(seed.data)
+            _KNOWN[delta.digest] = {
+                name: _as_bits(change) for name, change in delta.changes_for(base_named(seed.base).model).items()
+            }
+    return _KNOWN
+
+
+_KNOWN: dict[str, dict[str, Any]] = {}
+
+
+def _load(data: bytes) -> TaskDelta:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "delta.safetensors"
+        file.write_bytes(data)
+        return TaskDelta.load(file)
+
+
+def _askew(tensor: Tensor) -> Tensor:
+    """A tensor of another base: of another shape, or dtype."""
+    if tensor.dim() == 2:
+        return tensor.detach()[1:]
+    return tensor.detach().reshape(-1).to(torch.float16 if tensor.dtype is torch.float32 else torch.float32)
+
+
+def _from_bits(data: bytes, like: Tensor) -> Tensor:
+    if not data:
+        return torch.empty(like.shape, dtype=like.dtype)
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(like.dtype).reshape(like.shape)
+
+
+def _unchanged(base: FuzzBase) -> bool:
+    return all(bits_of(tensor) == base.bits[name] for name, tensor in base.tensors.items())
+
+
+def _attempt(action: Callable[[], Any]) -> Any:
+    """What an action gives, or the named error that it raises."""
+    try:
+        return action()
+    except NAMED as error:
+        message = str(error)
+        _require(bool(message) and len(message) < 2000, f"a message of {len(message)} characters")
+        return error
+    except Violation:
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise Violation(f"{type(error).__name__}: {error}") from error
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise Violation(what)

@@ -1,0 +1,214 @@
+"""The other files that are read: `delta_config.json`, `store.json`, and a sparse checkpoint with its configuration."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fuzz.anatomy import in_file
+from fuzz.bases import base_named
+from fuzz.byte_edits import edit_bytes
+from fuzz.document_edits import edit_json, odd_text
+from fuzz.judge import Verdict, Violation
+from fuzz.seeds import seeds_of
+from supermask.deltas import TaskDelta
+from supermask.deltas.store import DeltaStore
+from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError, UnknownNameError
+from supermask.interop import load_sparse_checkpoint, read_sparse_document
+
+__all__ = ["OTHER_FILES", "judge_other_file", "read_intact_ones"]
+
+SPARSE = Path(__file__).parent.parent / "interop" / "golden" / "sparse_v1"
+SPARSE_FILE = "sparse_model.safetensors"
+
+
+def judge_other_file(source: random.Random, folder: Path, *, limit_seconds: float = 1.0) -> tuple[str, Verdict]:
+    """Mutate one of the other files and read it.
+
+    Args:
+        source: of all choices.
+        folder: an empty folder, which is empty again afterwards.
+        limit_seconds: of processor time.
+
+    Returns:
+        Which file it was, and what became of it.
+
+    Raises:
+        Violation: if anything but the right thing or a named error came of it.
+    """
+    kind = source.choice(list(OTHER_FILES))
+    place = folder / "judged"
+    place.mkdir()
+    start = time.process_time()
+    try:
+        outcome, message = OTHER_FILES[kind](source, place)
+    finally:
+        shutil.rmtree(place)
+    seconds = time.process_time() - start
+    if seconds > limit_seconds:
+        raise Violation(f"{kind} took {seconds:.2f} s of processor time")
+    return kind, Verdict(outcome, message, 0, seconds)
+
+
+def read_intact_ones() -> None:
+    """Read one of each, so that what is imported once is not the first mutant's."""
+    for seed in seeds_of("every"):
+        delta_and_configuration(seed.name)
+    load_sparse_checkpoint(SPARSE)
+
+
+def mutated_text(source: random.Random, content: Any) -> bytes:
+    """JSON, edited in bytes or as a tree, or hardly JSON."""
+    text = json.dumps(content, ensure_ascii=False).encode()
+    what = source.randrange(4)
+    if what == 0:
+        return edit_bytes(source, text)
+    if what == 1:
+        return odd_text(source, content)
+    tree = json.loads(text)
+    for _ in range(source.choice((1, 1, 3))):
+        edit_json(source, tree)
+    indent = source.choice((None, 1, 4))
+    return json.dumps(tree, indent=indent, ensure_ascii=source.random() < 0.5).encode("utf-8", "surrogatepass")
+
+
+def attempt(action: Callable[[], Any], named: tuple[type[Exception], ...]) -> Any:
+    """What an action gives, or the named error that it raises."""
+    try:
+        return action()
+    except named as error:
+        return error
+    except Violation:
+        raise
+    except Exception as error:
+        raise Violation(f"{type(error).__name__}: {error}") from error
+
+
+def judge_configuration(source: random.Random, folder: Path) -> tuple[str, str]:
+    delta, file, text = delta_and_configuration(source.choice(seeds_of("every")).name)
+    (folder / "delta.safetensors").write_bytes(file)
+    (folder / "delta_config.json").write_bytes(mutated_text(source, json.loads(text)))
+    found = attempt(lambda: TaskDelta.load(folder), (DeltaFormatError,))
+    if isinstance(found, Exception):
+        return "refused", str(found)
+    if found != delta:
+        raise Violation("a delta beside a configuration of another one was loaded")
+    return "right", ""
+
+
+@functools.cache
+def delta_and_configuration(name: str) -> tuple[TaskDelta, bytes, str]:
+    (seed,) = (seed for seed in seeds_of("every") if seed.name == name)
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "delta.safetensors"
+        file.write_bytes(seed.data)
+        delta = TaskDelta.load(file)
+    return delta, seed.data, delta.document.to_json(indent=2)
+
+
+def judge_store(source: random.Random, folder: Path) -> tuple[str, str]:
+    delta, _, _ = delta_and_configuration("one mask")
+    store = DeltaStore(folder / "store")
+    delta.save(store.path / "toy")
+    base = delta.document.base
+    card = {
+        "format": "supermask-store",
+        "version": 1,
+        "base": {"name": base.name, "architecture": base.architecture, "dtype": base.dtype, "digest": base.digest},
+    }
+    (store.path / "store.json").write_bytes(mutated_text(source, card))
+    named = (DeltaFormatError, BaseMismatchError, UnknownNameError)
+    message = ""
+    reads: tuple[Callable[[], Any], ...] = (
+        lambda: store.base,
+        lambda: store.names,
+        lambda: store.list(),
+        lambda: store.verify(base_named("every").model),
+    )
+    for read in reads:
+        found = attempt(read, named)
+        message = message or (str(found) if isinstance(found, Exception) else "")
+    loaded = attempt(lambda: store["toy"], named)
+    if isinstance(loaded, Exception):
+        return "refused", message or str(loaded)
+    if loaded != delta:
+        raise Violation("the store gives another delta")
+    return "right", ""
+
+
+def judge_sparse(source: random.Random, folder: Path) -> tuple[str, str]:
+    configuration, file = (SPARSE / "config.json").read_bytes(), (SPARSE / SPARSE_FILE).read_bytes()
+    what = source.choice(("file", "sealed", "sealed", "sealed", "configuration"))
+    if what == "configuration":
+        configuration = mutated_text(source, json.loads(configuration))
+    else:
+        file = edit_bytes(source, file) if what == "file" else sealed_sparse(source, file)
+    (folder / "config.json").write_bytes(configuration)
+    (folder / SPARSE_FILE).write_bytes(file)
+    attempt(lambda: read_sparse_document(folder), (DeltaFormatError,))
+    model = attempt(lambda: load_sparse_checkpoint(folder), (DeltaFormatError, ConfigurationError))
+    if isinstance(model, Exception):
+        return "refused", str(model)
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    right = digest.hexdigest() == (SPARSE / "sha256").read_text().strip()
+    if not right and what != "sealed":
+        raise Violation("a damaged sparse checkpoint was loaded")
+    return ("right" if right else "other"), ""
+
+
+def sealed_sparse(source: random.Random, data: bytes) -> bytes:
+    """Edits of document and payloads of a sparse checkpoint, every hash put right."""
+    length = int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+    metadata = header.pop("__metadata__")
+    document = json.loads(metadata["document"])
+    payloads = {name: body[slice(*entry["data_offsets"])] for name, entry in header.items()}
+    for _ in range(source.choice((1, 1, 2, 3))):
+        what = source.randrange(4)
+        if what == 0:
+            edit_json(source, document)
+        elif what == 1 and document.get("tensors"):
+            edit_json(source, source.choice(document["tensors"]))
+        else:
+            name = source.choice(list(payloads))
+            payloads[name] = edit_bytes(source, payloads[name] or b"\0")
+    text = json.dumps(sealed_document(document, payloads), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    entries, packed = {}, b""
+    for name, payload in payloads.items():
+        span = [len(packed), len(packed) + len(payload)]
+        entries[name] = {"dtype": "U8", "shape": [len(payload)], "data_offsets": span}
+        packed += payload
+    metadata |= {"document": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    return in_file({"__metadata__": metadata, **entries}, packed)
+
+
+def sealed_document(document: Any, payloads: dict[str, bytes]) -> Any:
+    tensors = document.get("tensors") if isinstance(document, dict) else None
+    for tensor in tensors if isinstance(tensors, list) else []:
+        names = tensor.get("names") if isinstance(tensor, dict) else None
+        for part in ("keep", "values") if isinstance(names, list) else ():
+            payload, record = payloads.get(f"{names[0] if names else ''}:{part}"), tensor.get(part)
+            if payload is not None and isinstance(record, dict):
+                record |= {"nbytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
+    return document
+
+
+OTHER_FILES: dict[str, Callable[[random.Random, Path], tuple[str, str]]] = {
+    "delta_config.json": judge_configuration,
+    "store.json": judge_store,
+    "sparse checkpoint": judge_sparse,
+}

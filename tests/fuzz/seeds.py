@@ -1,0 +1,226 @@
+"""The deltas that mutation starts from: every kind of change, form of mask, coding, dtype, and both versions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from deltas import reference_version_1
+from deltas.tiny_values import forced
+from fuzz.anatomy import put_together, take_apart
+from fuzz.bases import BASES, EIGHT_BITS, FLOATS, HEAD, WHOLE, FuzzBase, base_named
+from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, SparseValues, TaskDelta, fingerprint
+from supermask.deltas.container import serialize_container
+from supermask.deltas.value_codec import VALUE_CODINGS
+
+__all__ = ["Seed", "seeds", "seeds_of"]
+
+GOLDEN = Path(__file__).parent.parent / "deltas" / "golden"
+
+
+@final
+class Seed(NamedTuple):
+    """An intact delta.
+
+    Args:
+        name: what it shows.
+        base: the name of its base.
+        data: its file.
+    """
+
+    name: str
+    base: str
+    data: bytes
+
+
+@functools.cache
+def seeds() -> tuple[Seed, ...]:
+    """All of them; the same ones in every process."""
+    return tuple(seed for name in BASES for seed in seeds_of(name))
+
+
+@functools.cache
+def seeds_of(base: str) -> tuple[Seed, ...]:
+    """Those over one base."""
+    found = every_seeds() if base == "every" else long_seeds()
+    return tuple(Seed(name, base, data) for name, data in found.items())
+
+
+def every_seeds() -> dict[str, bytes]:
+    base = base_named("every")
+    masks: dict[str, Change] = {name: KeepMask(keep) for name, keep in plain_masks(base).items()}
+    structured: dict[str, Change] = {name: KeepMask(keep) for name, keep in structured_masks(base).items()}
+    sparse = sparse_values(base)
+    dense = dense_values(base)
+    found = {
+        "masks, version 1": version_1(base, masks),
+        "masks, alone": version_2(base, masks, coded_against_base=False),
+        "masks, against the base": version_2(base, structured),
+        "masks, by rows and columns": version_2(base, structured, coded_against_base=False),
+        "values, version 1": version_1(base, dense),
+        "values, against the base": version_2(base, dense),
+        "values, alone": version_2(base, dense, coded_against_base=False),
+        "values, rounded": version_2(base, float_values(dense), round_to="bfloat16"),
+        "sparse, version 1": version_1(base, sparse),
+        "sparse, against the base": version_2(base, sparse),
+        "sparse, alone": version_2(base, sparse, coded_against_base=False),
+        "all together": version_2(base, {**structured, **sparse, **dense}),
+        "one mask": version_2(base, {"large": structured["large"]}),
+        "one tensor": version_2(base, {"row": dense["row"]}),
+    }
+    return found | {f"values, {coding}": every_value_coded(base, coding) for coding in VALUE_CODINGS}
+
+
+def long_seeds() -> dict[str, bytes]:
+    base = base_named("long")
+    source = torch.Generator().manual_seed(11)
+    moved = base.tensors["halves"].detach() + (1e-3 * torch.randn(3, (1 << 17) + 1, generator=source)).half()
+    keep = torch.rand(moved.shape, generator=source) > torch.tensor([[0.01], [0.5], [0.001]])
+    whole = (base.tensors["bytes"] // 3).to(torch.uint8)
+    return {
+        "long, values": version_2(base, {"bytes": DenseValues(whole), "halves": DenseValues(moved)}),
+        "long, mask": version_2(base, {"halves": KeepMask(keep)}),
+        "long, sparse": version_2(base, {"halves": SparseValues(keep, moved[keep])}, coded_against_base=False),
+    }
+
+
+def plain_masks(base: FuzzBase) -> dict[str, Tensor]:
+    """Few zeros and many, none and all, far apart and side by side, on tensors of all shapes."""
+    shapes = {name: base.tensors[name].shape for name in base.tensors}
+
+    def every(name: str, step: int, *, kept: bool = False) -> Tensor:
+        return ((torch.arange(shapes[name].numel()) % step == 0) == kept).reshape(shapes[name])
+
+    alone = torch.ones(shapes["large"], dtype=torch.bool)
+    alone.view(-1)[[0, 1, 2900]] = False
+    return {
+        "large": alone,
+        "matrix_float32": every("matrix_float32", 2),
+        "matrix_float16": every("matrix_float16", 7, kept=True),
+        "cube": torch.zeros(shapes["cube"], dtype=torch.bool),
+        "row": torch.ones(shapes["row"], dtype=torch.bool),
+        "scalar": torch.tensor(False),
+        "empty": torch.ones(0, 4, dtype=torch.bool),
+        "across": every("across", 5),
+        "embedding.weight": every("embedding.weight", 3, kept=True),
+        "int16": every("int16", 4),
+    }
+
+
+def structured_masks(base: FuzzBase) -> dict[str, Tensor]:
+    """Masks that follow rows, columns, magnitudes and signs, so that every part of a model is worth its while."""
+    source = torch.Generator().manual_seed(3)
+    found = {}
+    for name, parts in (
+        ("large", "rcmt"),
+        ("matrix_float64", "m"),
+        ("matrix_float32", "rm"),
+        ("matrix_float16", "c"),
+        ("matrix_bfloat16", "mr"),
+        ("across", "r"),
+    ):
+        weights = base.tensors[name].detach().double()
+        rows, columns = weights.shape
+        noise = torch.rand(rows, columns, generator=source)
+        dropped = torch.zeros(rows, columns, dtype=torch.bool)
+        if "r" in parts:
+            dropped |= (torch.rand(rows, generator=source) > 0.85)[:, None]
+        if "c" in parts:
+            dropped |= (torch.rand(columns, generator=source) > 0.85)[None, :]
+        if "m" in parts:
+            dropped |= weights.abs() < 0.02
+        if "t" in parts:
+            left, right = torch.randn(rows, 1, generator=source), torch.randn(1, columns, generator=source)
+            dropped |= weights * left * right > 0.05
+        found[name] = ~(dropped & (noise < 0.95))
+    return found
+
+
+def dense_values(base: FuzzBase) -> dict[str, Change]:
+    source = torch.Generator().manual_seed(4)
+    found: dict[str, Change] = {}
+    for name in ("row", "scalar", "empty", "cube", *(f"matrix_{str(dtype)[6:]}" for dtype in FLOATS)):
+        old = base.tensors[name].detach()
+        found[name] = DenseValues((old.double() + 1e-3 * torch.randn(old.shape, generator=source)).to(old.dtype))
+    found["odd"] = DenseValues(base.tensors["odd"].detach().flip(0))
+    for dtype in (*EIGHT_BITS, *WHOLE):
+        old = base.tensors[str(dtype)[6:]].detach()
+        found[str(dtype)[6:]] = DenseValues(old.flip(0))
+    return found
+
+
+def float_values(changes: Mapping[str, Change]) -> dict[str, Change]:
+    return {name: change for name, change in changes.items() if name not in {"odd", *(str(d)[6:] for d in WHOLE)}}
+
+
+def sparse_values(base: FuzzBase) -> dict[str, Change]:
+    source = torch.Generator().manual_seed(8)
+    found: dict[str, Change] = {}
+    for name, share in (("large", 0.1), ("matrix_bfloat16", 0.9), ("cube", 0.5), ("across", 0.02), ("odd", 0.3)):
+        old = base.tensors[name].detach()
+        keep = torch.rand(old.shape, generator=source) >= share
+        kept = old[keep]
+        found[name] = SparseValues(keep, (kept + 1e-3 * torch.randn(kept.shape, generator=source)).to(old.dtype))
+    return found
+
+
+def described() -> dict[str, object]:
+    return {
+        "method": {"kind": "fuzzed", "eps": 1e-6, "seed": None},
+        "task": {"name": "toy", "label_names": ["größer", "kleiner"]},
+        "training": {"steps": 12345678901234567890, "scores": {"dev": {"accuracy": 0.5}}},
+    }
+
+
+def head_changes() -> dict[str, Change]:
+    return {
+        "head.weight": DenseValues(torch.linspace(-1, 1, 24).reshape(3, 8)),
+        "head.bias": DenseValues(torch.ones(3)),
+    }
+
+
+def version_1(base: FuzzBase, changes: Mapping[str, Change]) -> bytes:
+    return reference_version_1.file_bytes(
+        {**changes, **head_changes()}, base=base.learnt_on, head=HEAD, base_name=base.name, **described()
+    )
+
+
+def version_2(
+    base: FuzzBase, changes: Mapping[str, Change], *, coded_against_base: bool = True, round_to: str | None = None
+) -> bytes:
+    delta = TaskDelta.create(
+        {**changes, **head_changes()},
+        base=fingerprint(base.learnt_on),
+        base_tensors=base.tensors if coded_against_base else None,
+        head=HEAD,
+        places={"large": ChangePlace("query", 0)},
+        base_name=base.name,
+        round_values=round_to,  # type: ignore[arg-type]
+        **described(),  # type: ignore[arg-type]
+    )
+    return b"".join(serialize_container(delta.document, delta.payloads))
+
+
+def every_value_coded(base: FuzzBase, coding: str) -> bytes:
+    """All dense values in one coding, whether it pays or not, as far as the document allows that."""
+    changes = dense_values(base)
+    anatomy = take_apart(version_2(base, changes))
+    for record in anatomy.document["changes"]:
+        change = changes.get(record["name"])
+        if not isinstance(change, DenseValues):
+            continue
+        values = change.values.reshape(-1)
+        data = reference_version_1.raw(values) if values.numel() else b""
+        if coding != "raw":
+            coded = forced(coding, values, base.tensors[record["name"]].detach().contiguous().reshape(-1)).data
+            if len(coded) >= len(data):
+                continue
+            data = coded
+        anatomy.payloads[f"{record['name']}:values"] = data
+        record["values"]["coding"] = coding
+    return put_together(anatomy)

@@ -1,0 +1,94 @@
+"""Each forward pass in training has its own draw, and each backward pass repeats the draw of its forward pass."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from interop.peft.tiny_adapters import tiny_adapter
+from supermask.core import DrawKey, sample_keep_mask
+from supermask.interop.peft.clock import DrawClock
+from tiny_models import tiny_batch
+
+
+def test_passes_are_numbered_within_a_step() -> None:
+    clock, module = DrawClock(), torch.nn.Linear(1, 1)
+    keys = []
+    for step in (None, None, 3, None):
+        if step is not None:
+            clock.begin_step(step, micro_batch=1)
+        clock.before_forward(module, ())
+        keys.append(clock.key)
+    assert keys == [
+        DrawKey(),
+        DrawKey(stream="training/1"),
+        DrawKey(step=3, micro_batch=1),
+        DrawKey(step=3, micro_batch=1, stream="training/1"),
+    ]
+    clock.before_forward(module.eval(), ())
+    assert clock.key == keys[-1]
+
+
+def _drawn(model: Any) -> Tensor:
+    """The mask of one layer in the forward pass that was last, found from the outside: by which weights matter."""
+    layer = model.base_model.model.bert.encoder.layer[0].attention.self.query
+    mask = layer.mask("default")
+    return sample_keep_mask(mask.mask_logits, DrawKey(**{**vars(mask.clock.key), "seed": mask.config.seed}), mask.name)
+
+
+def test_forward_passes_differ_and_steps_repeat() -> None:
+    model = tiny_adapter(init_logit=0.1)
+    for module in model.modules():  # so that nothing but masks is drawn
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model.train()
+    batch = tiny_batch(model)
+    first, second = (model(**batch).logits for _ in range(2))
+    model.base_model.begin_step(0)
+    third = model(**batch).logits
+    model.base_model.begin_step(1)
+    fourth = model(**batch).logits
+    assert torch.equal(first, third)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, fourth)
+    model.eval()
+    assert torch.equal(model(**batch).logits, model(**batch).logits)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointed_passes_repeat_their_own_draw(reentrant: bool) -> None:
+    """Two forward passes before the backward pass, so that the last draw is the wrong one for the first."""
+    gradients = []
+    for checkpointed in (False, True):
+        model = tiny_adapter(init_logit=0.1, gradient="stop")
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        if checkpointed:
+            # The name that transformers 5.0 has, or the one that it was given later.
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": reentrant})
+            model.enable_input_require_grads()
+        model.train()
+        losses = [model(**tiny_batch(model, seed=seed)).loss for seed in (0, 1)]
+        (losses[0] + losses[1]).backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.requires_grad})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert gradient is not None and gradient.abs().sum() > 0, name
+        assert torch.equal(gradient, gradients[1][name]), name
+
+
+def test_a_copy_has_its_own_clock() -> None:
+    model = tiny_adapter(init_logit=0.1).train()
+    other = copy.deepcopy(model)
+    batch = tiny_batch(model)
+    before = _drawn(model)
+    other(**batch)
+    other(**batch)
+    assert torch.equal(_drawn(model), before)
+    assert not torch.equal(_drawn(other), before)

@@ -1,0 +1,90 @@
+"""Mask logits stay float32; a fixed mask has to be loaded; masks and logits of a file must agree."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from supermask.core import masked_weight
+from supermask.errors import DeltaFormatError, DeltaStateError
+from supermask.interop.peft import SupermaskConfig
+from supermask.interop.peft.clock import DrawClock
+from supermask.interop.peft.mask import AdapterMask
+from supermask.interop.peft.packing import pack_keep_mask
+
+WEIGHT = torch.linspace(-1, 1, 24).reshape(4, 6)
+KEEP = torch.arange(24).reshape(4, 6) % 4 > 0
+
+
+def mask_of(**settings: object) -> AdapterMask:
+    return AdapterMask(WEIGHT, name="weight", config=SupermaskConfig(**settings), clock=DrawClock())
+
+
+def test_logits_start_as_the_method_says() -> None:
+    mask = mask_of(initial_sparsity=0.25, init_logit=3.0)
+    assert mask.mask_logits is not None
+    smallest = WEIGHT.abs().flatten().sort().values[5]
+    assert torch.equal(mask.mask_logits, torch.where(WEIGHT.abs() > smallest, 3.0, -3.0))
+    assert int((~mask.keep_mask()).sum()) == 6
+
+
+def test_logits_stay_float32_and_fixed_masks_boolean() -> None:
+    mask = mask_of()
+    assert mask.mask_logits is not None
+    mask.mask_logits.grad = torch.ones(4, 6)
+    for converted in (mask.half(), mask.to(torch.bfloat16), mask.double()):
+        assert converted.mask_logits is not None and converted.mask_logits.grad is not None
+        assert converted.mask_logits.dtype == converted.mask_logits.grad.dtype == torch.float32
+    fixed = mask_of(inference_mode=True)
+    fixed.fix(KEEP, device=torch.device("cpu"))
+    assert torch.equal(fixed.half().keep_mask(), KEEP)
+
+
+@pytest.mark.parametrize("gradient", ["stop", "through"])
+def test_values_and_gradients_are_the_methods(gradient: str) -> None:
+    mask = mask_of(gradient=gradient, init_logit=0.5, seed=4)
+    assert mask.mask_logits is not None
+    weight = mask.masked(WEIGHT, sampled=True)
+    keep = weight != 0
+    assert 0 < int(keep.sum()) < 24
+    (weight * 3).sum().backward()
+    slope = 1.0 if gradient == "stop" else 0.6224593312018546 * (1 - 0.6224593312018546)  # σ(0.5) (1 - σ(0.5))
+    torch.testing.assert_close(mask.mask_logits.grad, 3 * WEIGHT * slope)
+    assert torch.equal(weight, masked_weight(WEIGHT, mask.mask_logits, keep))
+
+
+def test_a_fixed_mask_must_be_loaded() -> None:
+    mask = mask_of(inference_mode=True)
+    assert not mask.is_loaded
+    assert list(mask.parameters()) == []
+    with pytest.raises(DeltaStateError, match="the mask of weight was not in the adapter's file"):
+        mask.masked(WEIGHT, sampled=False)
+    mask.load(WEIGHT, packed=pack_keep_mask(KEEP), logits=None)
+    assert torch.equal(mask.masked(WEIGHT, sampled=True), WEIGHT * KEEP)
+
+
+def test_training_goes_on_from_the_stored_mask() -> None:
+    mask = mask_of(init_logit=2.0)
+    parameter = mask.mask_logits
+    mask.load(WEIGHT, packed=pack_keep_mask(KEEP), logits=None)
+    assert mask.mask_logits is parameter  # an optimizer may hold it
+    assert torch.equal(parameter, torch.where(KEEP, 2.0, -2.0))
+    exact = torch.where(KEEP, 0.25, -7.5)
+    mask.load(WEIGHT, packed=pack_keep_mask(KEEP), logits=exact)
+    assert torch.equal(parameter, exact)
+
+
+@pytest.mark.parametrize("logits", [torch.ones(4, 6), torch.ones(6, 4)])
+def test_logits_that_contradict_the_mask_are_refused(logits: torch.Tensor) -> None:
+    with pytest.raises(DeltaFormatError, match="contradict"):
+        mask_of().load(WEIGHT, packed=pack_keep_mask(KEEP), logits=logits)
+
+
+def test_a_damaged_mask_is_named() -> None:
+    with pytest.raises(DeltaFormatError, match=r"the mask of weight: the mask is for .* \(6, 4\)"):
+        mask_of().load(WEIGHT, packed=pack_keep_mask(KEEP.t().contiguous()), logits=None)
+
+
+def test_offloaded_weights_are_refused() -> None:
+    with pytest.raises(DeltaStateError, match="meta device"):
+        mask_of().masked(WEIGHT.to("meta"), sampled=False)
