@@ -8,6 +8,7 @@ from __future__ import annotations
 from supermask.deltas.change_coding import StoredChanges
 from supermask.deltas.changes import Change, DenseValues, KeepMask, SparseValues
 from supermask.deltas.codec import decode_keep_mask, encode_keep_mask
+from supermask.deltas.decoded import DecodedDelta
 from supermask.deltas.delta import TaskDelta
 from supermask.deltas.document import BaseRecord, ChangePlace, ChangeRecord, DeltaDocument
 from supermask.deltas.files import read_document
@@ -19,6 +20,7 @@ __all__ = [
     "Change",
     "ChangePlace",
     "ChangeRecord",
+    "DecodedDelta",
     "DeltaDocument",
     "DeltaStore",
     "DenseValues",

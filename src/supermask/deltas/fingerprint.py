@@ -9,12 +9,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import final
 
 from torch import Tensor, nn
 
 from supermask.deltas.tensor_bytes import as_bytes, dtype_name
+from supermask.deltas.workers import Step, run_steps
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaStateError
 
 __all__ = [
@@ -72,20 +74,26 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> Fingerprint:
         >>> one == fingerprint({"a": torch.tensor([[1.0, 2.0], [3.0, -4.0]])})
         False
     """
-    root = hashlib.sha256(_ROOT)
-    hashes: dict[int, bytes] = {}
-    shortened: dict[str, str] = {}
-    weights: Counter[str] = Counter()
     for name in sorted(tensors):
-        tensor = tensors[name]
-        if tensor.is_meta:
+        if tensors[name].is_meta:
             raise DeltaStateError(f"{name} is on the meta device and has no values; load the model's weights first")
-        if id(tensor) not in hashes:
-            hashes[id(tensor)] = _tensor_hash(tensor)
-            weights[dtype_name(tensor.dtype)] += tensor.numel()
-        encoded = name.encode("utf-8")
-        root.update(len(encoded).to_bytes(4, "little") + encoded + hashes[id(tensor)])
-        shortened[name] = hashes[id(tensor)].hex()[:SHORT_HASH]
+    distinct = {id(tensor): tensor for tensor in tensors.values()}
+    hashes: dict[int, bytes] = {}
+
+    def hash_one(key: int) -> None:
+        hashes[key] = _tensor_hash(distinct[key])
+
+    # Hashing is most of the time that applying a delta takes, and lets other threads run meanwhile.
+    run_steps([Step(partial(hash_one, key), weights=tensor.numel()) for key, tensor in distinct.items()])
+    root = hashlib.sha256(_ROOT)
+    shortened: dict[str, str] = {}
+    for name in sorted(tensors):
+        encoded, found = name.encode("utf-8"), hashes[id(tensors[name])]
+        root.update(len(encoded).to_bytes(4, "little") + encoded + found)
+        shortened[name] = found.hex()[:SHORT_HASH]
+    weights: Counter[str] = Counter()
+    for tensor in distinct.values():
+        weights[dtype_name(tensor.dtype)] += tensor.numel()
     dtype = max(weights, key=lambda name: (weights[name], name)) if weights else "none"
     return Fingerprint(digest=root.hexdigest(), tensors=shortened, dtype=dtype)
 
