@@ -3,10 +3,11 @@
     python benchmarks/deltas.py sizes results/minilm-l6 --output benchmarks/results/delta-sizes.json
     python benchmarks/deltas.py speed --output benchmarks/results/delta-speed.json
 
-`sizes` recodes the learnt masks under a folder of records. `speed` needs the extra `peft` and takes some minutes: random
-masks on a model of BERT-base's size with the paper's sparsities, beside a LoRA and a SHiRA of the same model. Every time
-is the median of several runs in this one process and is also given as a multiple of the time that copying the masked
-weights once takes. Both print a Markdown table and write what it is made of as JSON.
+`sizes` recodes the learnt masks under a folder of records. `speed` needs the extra `peft` and takes some minutes: on a
+model of BERT-base's size it puts random masks with the paper's sparsities, made-up structured ones, and a learnt one if
+there is one, beside a LoRA and a SHiRA. Every time is the median of several runs in this one process and is also given
+as a multiple of the time that copying the masked weights once takes. Both print a Markdown table and write what it is
+made of as JSON.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -150,6 +152,9 @@ def measure_speed(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for sparsity in arguments.sparsities:
         delta = random_delta(weights, fingerprint, sparsity)
         yield shown(timed_row(model, delta, copy, f"random mask, {100 * sparsity:.1f}% zeros"))
+    for sparsity in (0.01, 0.13):
+        delta = structured_delta(weights, fingerprint, sparsity)
+        yield shown(timed_row(model, delta, copy, f"made-up structured mask, {100 * delta.sparsity:.1f}% zeros"))
     for kind in ("LoRA r=8", "SHiRA r=8"):
         yield shown(adapter_row(kind, copy))
     for path in arguments.delta:
@@ -177,6 +182,20 @@ def random_delta(weights: Mapping[str, Tensor], fingerprint: Any, sparsity: floa
     masks = {
         name: KeepMask(torch.rand(tensor.shape, generator=generator) >= sparsity) for name, tensor in weights.items()
     }
+    return TaskDelta.create(masks, base=fingerprint, base_tensors=weights)
+
+
+def structured_delta(weights: Mapping[str, Tensor], fingerprint: Any, sparsity: float) -> TaskDelta:
+    """Zeros that follow rows, columns and one signed product, so that the model of a learnt mask has work to do."""
+    generator = torch.Generator().manual_seed(3)
+    masks = {}
+    for name, tensor in weights.items():
+        row, left = torch.randn(2, tensor.shape[0], 1, generator=generator)
+        column, right = torch.randn(2, 1, tensor.shape[1], generator=generator)
+        log_odds = (
+            math.log(0.55 * sparsity / (1 - sparsity)) + 0.6 * (row + column) + tensor.sign() * left * right * 0.6
+        )
+        masks[name] = KeepMask(torch.rand(tensor.shape, generator=generator) >= torch.sigmoid(log_odds))
     return TaskDelta.create(masks, base=fingerprint, base_tensors=weights)
 
 

@@ -1,14 +1,13 @@
 """A coverage-guided run: `PYTHONPATH=tests python -m fuzz.coverage_guided -max_total_time=300`, from the root.
 
-Needs atheris (the extra `fuzz`). libFuzzer keeps the files that reach new code and mutates them on; half of the time the
-mutation is one of `mutants`, which puts hashes right again, so that decoders are reached at all. Arguments are
-libFuzzer's own; a folder among them is the corpus, to which the seeds are added first.
+Needs atheris (the extra `fuzz`). libFuzzer keeps the files that reach new code and mutates them on; mostly by edits of
+`mutants`, which put hashes right again, since decoders are not reached otherwise. Arguments are libFuzzer's own; a
+folder among them is the corpus, to which the seeds are added first.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import sys
 import tempfile
@@ -23,7 +22,7 @@ SLOWEST_SECONDS = 5.0  # instrumented code takes several times as long
 
 
 def main() -> None:
-    import atheris
+    import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     with atheris.instrument_imports(include=["supermask"], exclude=COMPILED):
         from fuzz.judge import Verdict, judge
@@ -71,7 +70,7 @@ def main() -> None:
         atheris.Fuzz()
     finally:
         report()
-        os.rmdir(folder)
+        folder.rmdir()
 
 
 if __name__ == "__main__":

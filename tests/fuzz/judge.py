@@ -27,7 +27,7 @@ from supermask.deltas import (
 )
 from supermask.errors import BaseMismatchError, DeltaFormatError, DeltaStateError
 
-__all__ = ["CPU_SECONDS", "NAMED", "Verdict", "Violation", "judge"]
+__all__ = ["CPU_SECONDS", "NAMED", "Refusal", "Verdict", "Violation", "attempt", "judge"]
 
 NAMED = (DeltaFormatError, DeltaStateError, BaseMismatchError)
 """All that may be raised."""
@@ -35,11 +35,20 @@ NAMED = (DeltaFormatError, DeltaStateError, BaseMismatchError)
 CPU_SECONDS = 1.0
 """How much processor time a file may take, all told."""
 
+LONGEST_MESSAGE = 3000  # characters
 LARGEST_DECODED = 1 << 22  # weights: what is decoded without a base is as large as the file claims, so not beyond this
 
 
 class Violation(AssertionError):
     """The property does not hold for a file."""
+
+
+@final
+class Refusal(NamedTuple):
+    """A named error, without its traceback: kept together with what it refers to, that is never set free."""
+
+    error: type[Exception]
+    message: str
 
 
 @final
@@ -91,15 +100,15 @@ def judge(data: bytes, base: str, folder: Path, *, sealed: bool = True, limit_se
 
 
 def _judged(file: Path, base: FuzzBase, sealed: bool) -> tuple[str, str, int]:
-    told = _attempt(lambda: read_document(file))
-    delta = _attempt(lambda: TaskDelta.load(file))
-    if isinstance(delta, Exception):
-        _require(isinstance(delta, DeltaFormatError), f"loading raised {delta!r}")
-        return "refused at load", str(delta), 0
+    told = attempt(lambda: read_document(file))
+    delta = attempt(lambda: TaskDelta.load(file))
+    if isinstance(delta, Refusal):
+        _require(delta.error is DeltaFormatError, f"loading raised {delta}")
+        return "refused at load", delta.message, 0
     _require(isinstance(told, DeltaDocument) and told == delta.document, "read_document and load disagree")
     known = _known().get(delta.digest)
     _require(sealed or known is not None, "a file with a wrong hash was loaded")
-    _attempt(lambda: delta.needs_base)
+    attempt(lambda: delta.needs_base)
     changes, fault = _decode_all(delta, base)
     if known is not None:
         _require(not fault, f"an intact delta was refused: {fault}")
@@ -117,9 +126,9 @@ def _decode_all(delta: TaskDelta, base: FuzzBase) -> tuple[dict[str, Any], str]:
     with_base, alone = delta.changes_for(base.model), delta.changes_for({})
     askew = delta.changes_for({name: _askew(tensor) for name, tensor in base.tensors.items()})
     for record in delta.document.changes:
-        change = _attempt(lambda: with_base[record.name])  # noqa: B023
-        if isinstance(change, Exception):
-            fault = fault or str(change)
+        change = attempt(lambda: with_base[record.name])  # noqa: B023
+        if isinstance(change, Refusal):
+            fault = fault or change.message
         else:
             _check_change(change, record)
             found[record.name] = _as_bits(change)
@@ -127,26 +136,27 @@ def _decode_all(delta: TaskDelta, base: FuzzBase) -> tuple[dict[str, Any], str]:
                 _check_unique(change, delta, record.name)
         if record.weights > LARGEST_DECODED:
             continue
-        other = _attempt(lambda: alone[record.name])  # noqa: B023
-        if not isinstance(other, Exception):
+        other = attempt(lambda: alone[record.name])  # noqa: B023
+        if not isinstance(other, Refusal):
             _check_change(other, record)
-            same = isinstance(change, BaseMismatchError) or _as_bits(other) == found.get(record.name)
+            misfits = isinstance(change, Refusal) and change.error is BaseMismatchError
+            same = misfits or _as_bits(other) == found.get(record.name)
             _require(same, f"{record.name} decodes to something else without the base")
-        _attempt(lambda: askew[record.name])  # noqa: B023
+        attempt(lambda: askew[record.name])  # noqa: B023
     return found, fault
 
 
 def _apply(delta: TaskDelta, base: FuzzBase) -> str:
     """Put the delta on the model and take it off again; the refusal, if there is one."""
     model = base.model
-    result = _attempt(lambda: delta.apply_(model))
-    if isinstance(result, BaseMismatchError):
+    result = attempt(lambda: delta.apply_(model))
+    if isinstance(result, Refusal) and result.error is BaseMismatchError:
         # The fingerprint guards what comes after; those who do without it must be as safe.
         _require(_unchanged(base), "a refused delta left its marks on the model")
-        result = _attempt(lambda: delta.apply_(model, verify=False))
-    if isinstance(result, Exception):
+        result = attempt(lambda: delta.apply_(model, verify=False))
+    if isinstance(result, Refusal):
         _require(_unchanged(base), "a refused delta left its marks on the model")
-        return str(result)
+        return result.message
     try:
         _check_model(delta, base)
     finally:
@@ -238,19 +248,18 @@ def _unchanged(base: FuzzBase) -> bool:
     return all(bits_of(tensor) == base.bits[name] for name, tensor in base.tensors.items())
 
 
-def _attempt(action: Callable[[], Any]) -> Any:
-    """What an action gives, or the named error that it raises."""
+def attempt(action: Callable[[], Any], named: tuple[type[Exception], ...] = NAMED) -> Any:
+    """What an action gives, or how it was refused."""
     try:
         return action()
-    except NAMED as error:
+    except named as error:
         message = str(error)
-        _require(bool(message) and len(message) < 2000, f"a message of {len(message)} characters")
-        return error
-    except Violation:
+        _require(bool(message) and len(message) < LONGEST_MESSAGE, f"a message of {len(message)} characters")
+        _require(message.isprintable(), f"a message that a terminal may take for a command: {message!r}")
+        return Refusal(type(error), message)
+    except (Violation, KeyboardInterrupt):
         raise
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
         raise Violation(f"{type(error).__name__}: {error}") from error
 
 

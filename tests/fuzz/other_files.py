@@ -18,7 +18,7 @@ from fuzz.anatomy import in_file
 from fuzz.bases import base_named
 from fuzz.byte_edits import edit_bytes
 from fuzz.document_edits import edit_json, odd_text
-from fuzz.judge import Verdict, Violation
+from fuzz.judge import Refusal, Verdict, Violation, attempt
 from fuzz.seeds import seeds_of
 from supermask.deltas import TaskDelta
 from supermask.deltas.store import DeltaStore
@@ -81,25 +81,13 @@ def mutated_text(source: random.Random, content: Any) -> bytes:
     return json.dumps(tree, indent=indent, ensure_ascii=source.random() < 0.5).encode("utf-8", "surrogatepass")
 
 
-def attempt(action: Callable[[], Any], named: tuple[type[Exception], ...]) -> Any:
-    """What an action gives, or the named error that it raises."""
-    try:
-        return action()
-    except named as error:
-        return error
-    except Violation:
-        raise
-    except Exception as error:
-        raise Violation(f"{type(error).__name__}: {error}") from error
-
-
 def judge_configuration(source: random.Random, folder: Path) -> tuple[str, str]:
     delta, file, text = delta_and_configuration(source.choice(seeds_of("every")).name)
     (folder / "delta.safetensors").write_bytes(file)
     (folder / "delta_config.json").write_bytes(mutated_text(source, json.loads(text)))
     found = attempt(lambda: TaskDelta.load(folder), (DeltaFormatError,))
-    if isinstance(found, Exception):
-        return "refused", str(found)
+    if isinstance(found, Refusal):
+        return "refused", found.message
     if found != delta:
         raise Violation("a delta beside a configuration of another one was loaded")
     return "right", ""
@@ -138,10 +126,10 @@ def judge_store(source: random.Random, folder: Path) -> tuple[str, str]:
     )
     for read in reads:
         found = attempt(read, named)
-        message = message or (str(found) if isinstance(found, Exception) else "")
+        message = message or (found.message if isinstance(found, Refusal) else "")
     loaded = attempt(lambda: store["toy"], named)
-    if isinstance(loaded, Exception):
-        return "refused", message or str(loaded)
+    if isinstance(loaded, Refusal):
+        return "refused", message or loaded.message
     if loaded != delta:
         raise Violation("the store gives another delta")
     return "right", ""
@@ -158,8 +146,8 @@ def judge_sparse(source: random.Random, folder: Path) -> tuple[str, str]:
     (folder / SPARSE_FILE).write_bytes(file)
     attempt(lambda: read_sparse_document(folder), (DeltaFormatError,))
     model = attempt(lambda: load_sparse_checkpoint(folder), (DeltaFormatError, ConfigurationError))
-    if isinstance(model, Exception):
-        return "refused", str(model)
+    if isinstance(model, Refusal):
+        return "refused", model.message
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

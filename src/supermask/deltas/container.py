@@ -2,8 +2,7 @@
 
 Files are written and checked here and not by the safetensors library, for two reasons: its header lists metadata in
 random order, so equal deltas would give unequal files, and a delta's header must hold exactly what its document says,
-which the library cannot know. Any safetensors reader opens the files. docs/FORMAT.md, section "The file", specifies
-them.
+which the library cannot know. Any safetensors reader opens the files. docs/FORMAT.md specifies them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The layout of format version 2: two tensors of bytes, the compressed document and all payloads end to end.
 
-A hundred small tensors with their names and hashes would take more room than a sparse mask does.
+A hundred small tensors with their names and hashes would take more room than a sparse mask does. docs/FORMAT.md,
+section "The file", specifies it.
 """
 
 from __future__ import annotations

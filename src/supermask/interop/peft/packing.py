@@ -3,7 +3,7 @@
 8 bytes    rows of the weight, a little-endian whole number
 8 bytes    columns
 8 bytes    zeros: how many weights the mask drops
-the rest   the mask, entropy-coded as docs/FORMAT.md, section "Keep masks", specifies
+the rest   the mask, entropy-coded as docs/FORMAT.md, section "Version 1", specifies
 """
 
 from __future__ import annotations
