@@ -221,6 +221,12 @@ def grow(header: dict[str, Any]) -> None:
         (set_entry("payloads", shape=[2**62], data_offsets=[0, 2**62]), "tensor payloads does not start at"),
         (
             lambda header: header["payloads"].update(
+                shape=[-1], data_offsets=[header["payloads"]["data_offsets"][0] - step for step in (0, 1)]
+            ),
+            "tensor payloads does not start at",
+        ),
+        (
+            lambda header: header["payloads"].update(
                 shape=[2**62], data_offsets=[header["document"]["data_offsets"][1]] * 2
             ),
             "tensor payloads is not a row of 0 bytes",

@@ -16,6 +16,7 @@ from deltas import reference_version_1
 from deltas.any_changes import bits, same, tensors_and_changes
 from deltas.tiny_deltas import HEAD, snapshot, tiny_changes, tiny_delta, tiny_model, unchanged
 from deltas.tiny_files import file_bytes, load_bytes
+from supermask import load_base
 from supermask.deltas import (
     Change,
     DenseValues,
@@ -27,6 +28,9 @@ from supermask.deltas import (
     named_tensors,
 )
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaStateError
+
+
+REAL = sorted(Path(__file__).parents[2].glob("results/minilm-l6/*/supermask-seed0.delta.safetensors"))
 
 
 def require_same_changes(delta: TaskDelta, base: Any, changes: dict[str, Change]) -> None:
@@ -130,6 +134,21 @@ def test_a_structured_delta_is_smaller_against_its_base() -> None:
     assert smaller_values["head:values"] == values["head:values"]
     assert against.needs_base and not alone.needs_base
     assert against.recode(base, self_contained=True) == alone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.parent.name)
+def test_learnt_deltas_are_smaller_in_version_2_and_the_same(path: Path, tmp_path: Path) -> None:
+    base = named_tensors(load_base("minilm-l6", num_labels=2 if path.parent.name != "stsb" else 1).model)
+    old = TaskDelta.load(path)
+    if old.document.version != 1:
+        pytest.skip("learnt in version 2")
+    new = load_bytes(tmp_path, file_bytes(old.recode(base)))
+    assert new.needs_base
+    assert new.nbytes_on_disk() < 0.9 * old.nbytes_on_disk()
+    assert old.changes_for({}).keys() == new.changes_for(base).keys()
+    assert all(same(new.changes_for(base)[name], change) for name, change in old.changes_for({}).items())
+    assert new.recode(base, self_contained=True) == old.recode({}, self_contained=True)
 
 
 def test_without_the_base_only_what_was_coded_without_is_decoded() -> None:

@@ -41,7 +41,8 @@ _Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Crc32 = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
 _ShortHash = Annotated[str, Field(pattern=r"^([0-9a-f]{8}){1,2}$")]
-_Name = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]  # messages can show it as it is
+_STEERING = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"  # what a terminal takes for more than text
+_Name = Annotated[str, Field(max_length=1000, pattern=rf"^[^{_STEERING}]+$")]  # messages can show it as it is
 _Settings = dict[str, JsonValue]
 
 _KINDS: dict[str, tuple[bool, bool]] = {  # kind: has a keep mask, has values

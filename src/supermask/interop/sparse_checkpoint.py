@@ -174,11 +174,12 @@ def _decode(record: StoredTensor, file: SparseFile) -> Tensor:
 
 
 def _config(folder: Path) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise ConfigurationError(
             f"{folder}: its config.json cannot be used: {str(error).splitlines()[0][:300]}; export the model again"
         ) from error
