@@ -120,6 +120,7 @@ def environment(hub: TinyHub, cache: Path) -> dict[str, str]:
         "HF_HOME": str(cache),
         "HF_TOKEN": WRITER,
         "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "NO_PROXY": "127.0.0.1",
     }
