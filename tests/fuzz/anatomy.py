@@ -13,7 +13,7 @@ from typing import Any
 
 import zstandard
 
-__all__ = ["Anatomy", "in_file", "pack", "put_together", "take_apart"]
+__all__ = ["Anatomy", "frame_of_zeros", "in_file", "pack", "put_together", "take_apart"]
 
 SHORT_HASH = {1: 16, 2: 8}
 TAGS = {
@@ -114,6 +114,23 @@ def pack(text: bytes, *, level: int = 3, write_content_size: bool = True, write_
         level=level, write_content_size=write_content_size, write_checksum=write_checksum
     )
     return compressor.compress(text)
+
+
+def frame_of_zeros(nbytes: int, *, claimed: int | None = None) -> bytes:
+    """A zstd frame in blocks of one repeated byte, written by hand: 4 bytes for each 128 KiB.
+
+    Args:
+        nbytes: that it expands to.
+        claimed: what it states; by default the truth.
+    """
+    single_segment, size_of_8_bytes = 1 << 5, 3 << 6
+    blocks, left = [b"\x28\xb5\x2f\xfd", bytes([single_segment | size_of_8_bytes])], nbytes
+    blocks.append((nbytes if claimed is None else claimed).to_bytes(8, "little"))
+    while left:
+        size = min(left, 1 << 17)
+        left -= size
+        blocks.append((size << 3 | 0b010 | (left == 0)).to_bytes(3, "little") + b"\0")
+    return b"".join(blocks)
 
 
 def names_of(document: Any) -> list[str]:

@@ -5,6 +5,7 @@ And nothing else: no other exception, no write, no more than a second, no more m
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,7 +36,8 @@ NAMED = (DeltaFormatError, DeltaStateError, BaseMismatchError)
 CPU_SECONDS = 1.0
 """How much processor time a file may take, all told."""
 
-LONGEST_MESSAGE = 3000  # characters
+LONGEST_MESSAGE = 10_000  # characters; names have up to 1000, and a few may be told
+STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 LARGEST_DECODED = 1 << 22  # weights: what is decoded without a base is as large as the file claims, so not beyond this
 
 
@@ -255,7 +257,7 @@ def attempt(action: Callable[[], Any], named: tuple[type[Exception], ...] = NAME
     except named as error:
         message = str(error)
         _require(bool(message) and len(message) < LONGEST_MESSAGE, f"a message of {len(message)} characters")
-        _require(message.isprintable(), f"a message that a terminal may take for a command: {message!r}")
+        _require(not STEERING.search(message), f"a message that a terminal may take for more than text: {message!r}")
         return Refusal(type(error), message)
     except (Violation, KeyboardInterrupt):
         raise

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from fuzz.anatomy import TAGS, Anatomy
+from fuzz.anatomy import TAGS, Anatomy, frame_of_zeros
 from fuzz.byte_edits import edit_bytes
 from supermask.deltas.mask_coding.model import MAGNITUDES, MAX_TERMS, OFFSETS, MaskModel, write_model
 from supermask.deltas.mask_coding.rates import RATES
@@ -216,15 +216,8 @@ def edit_frames(source: random.Random, anatomy: Anatomy) -> None:
 
 
 def bomb(source: random.Random, nbytes: int) -> bytes:
-    """A frame of so many zeros in blocks of one repeated byte, written by hand; it may claim another size."""
-    claimed = source.choice((nbytes, nbytes, nbytes - 1, 1 << 20, (1 << 63) - 1))
-    head = b"\x28\xb5\x2f\xfd" + bytes([0xC0 | 0x20]) + claimed.to_bytes(8, "little")
-    blocks, left = [], nbytes
-    while left:
-        size = min(left, 1 << 17)
-        left -= size
-        blocks.append(((size << 3) | 0b010 | (left == 0)).to_bytes(3, "little") + b"\0")
-    return head + b"".join(blocks)
+    """A frame of so many zeros, which may claim another size."""
+    return frame_of_zeros(nbytes, claimed=source.choice((nbytes, nbytes, nbytes - 1, 1 << 20, (1 << 63) - 1)))
 
 
 def other_values(source: random.Random, anatomy: Anatomy) -> None:

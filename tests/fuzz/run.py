@@ -78,6 +78,7 @@ def normal(message: str) -> str:
 def judge_files(numbers: Sequence[int], seed: int, current: Path, bound_mib: int) -> Iterator[Report]:
     """Judge files in this process, a report now and then."""
     from fuzz.judge import Violation, judge
+    from fuzz.memory import current_kib, peak_kib, reset_peak
     from fuzz.mutants import mutant
     from fuzz.other_files import judge_other_file, read_intact_ones
     from fuzz.seeds import seeds
@@ -101,7 +102,8 @@ def judge_files(numbers: Sequence[int], seed: int, current: Path, bound_mib: int
             if number % 50 == 0:
                 faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True)
             source = random.Random(f"{seed}:{number}")
-            before, resident = peak_kib(), resident_kib()
+            reset_peak()
+            before = current_kib()
             signal.setitimer(signal.ITIMER_PROF, HANG_SECONDS)
             how, nbytes = "", 0
             try:
@@ -127,7 +129,7 @@ def judge_files(numbers: Sequence[int], seed: int, current: Path, bound_mib: int
                 shutil.rmtree(folder)
                 folder.mkdir()
             signal.setitimer(signal.ITIMER_PROF, 0)
-            grown = (peak_kib() - resident) / 1024 if peak_kib() > before else 0.0
+            grown = (peak_kib() - before) / 1024
             report.largest_mib = max(report.largest_mib, (grown, number, how))
             if grown > bound_mib + nbytes / MIB:
                 report.violations.append((number, how, f"took {grown:.0f} MiB"))
@@ -138,17 +140,6 @@ def judge_files(numbers: Sequence[int], seed: int, current: Path, bound_mib: int
     faulthandler.cancel_dump_traceback_later()
     shutil.rmtree(folder)
     yield report
-
-
-def peak_kib() -> int:
-    """The most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def resident_kib() -> int:
-    """The memory that this process has."""
-    pages = int(Path("/proc/self/statm").read_bytes().split()[1])
-    return pages * resource.getpagesize() // 1024
 
 
 def limit_memory(mib: int) -> None:

@@ -70,6 +70,7 @@ def every_seeds() -> dict[str, bytes]:
         "sparse, against the base": version_2(base, sparse),
         "sparse, alone": version_2(base, sparse, coded_against_base=False),
         "all together": version_2(base, {**structured, **sparse, **dense}),
+        "mask by signs": version_2(base, {"large": KeepMask(structured_mask(base.tensors["large"], "t"))}),
         "one mask": version_2(base, {"large": structured["large"]}),
         "one tensor": version_2(base, {"row": dense["row"]}),
     }
@@ -114,31 +115,34 @@ def plain_masks(base: FuzzBase) -> dict[str, Tensor]:
 
 def structured_masks(base: FuzzBase) -> dict[str, Tensor]:
     """Masks that follow rows, columns, magnitudes and signs, so that every part of a model is worth its while."""
+    parts = {
+        "large": "rcmt",
+        "matrix_float64": "m",
+        "matrix_float32": "rm",
+        "matrix_float16": "c",
+        "matrix_bfloat16": "mr",
+        "across": "r",
+    }
+    return {name: structured_mask(base.tensors[name], what) for name, what in parts.items()}
+
+
+def structured_mask(tensor: Tensor, parts: str) -> Tensor:
+    """Zeros by rows (r), columns (c), magnitudes (m) and a term of the signs (t)."""
     source = torch.Generator().manual_seed(3)
-    found = {}
-    for name, parts in (
-        ("large", "rcmt"),
-        ("matrix_float64", "m"),
-        ("matrix_float32", "rm"),
-        ("matrix_float16", "c"),
-        ("matrix_bfloat16", "mr"),
-        ("across", "r"),
-    ):
-        weights = base.tensors[name].detach().double()
-        rows, columns = weights.shape
-        noise = torch.rand(rows, columns, generator=source)
-        dropped = torch.zeros(rows, columns, dtype=torch.bool)
-        if "r" in parts:
-            dropped |= (torch.rand(rows, generator=source) > 0.85)[:, None]
-        if "c" in parts:
-            dropped |= (torch.rand(columns, generator=source) > 0.85)[None, :]
-        if "m" in parts:
-            dropped |= weights.abs() < 0.02
-        if "t" in parts:
-            left, right = torch.randn(rows, 1, generator=source), torch.randn(1, columns, generator=source)
-            dropped |= weights * left * right > 0.05
-        found[name] = ~(dropped & (noise < 0.95))
-    return found
+    weights = tensor.detach().double()
+    rows, columns = weights.shape
+    noise = torch.rand(rows, columns, generator=source)
+    dropped = torch.zeros(rows, columns, dtype=torch.bool)
+    if "r" in parts:
+        dropped |= (torch.rand(rows, generator=source) > 0.85)[:, None]
+    if "c" in parts:
+        dropped |= (torch.rand(columns, generator=source) > 0.85)[None, :]
+    if "m" in parts:
+        dropped |= weights.abs() < 0.02
+    if "t" in parts:
+        left, right = torch.randn(rows, 1, generator=source), torch.randn(1, columns, generator=source)
+        dropped |= weights * left * right > 0.05
+    return ~(dropped & (noise < 0.95))
 
 
 def dense_values(base: FuzzBase) -> dict[str, Change]:
