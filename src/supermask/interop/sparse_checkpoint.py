@@ -179,8 +179,9 @@ def _config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers' own code, on whatever the file says
+        reason = " ".join(str(error).split())[:300]
         raise ConfigurationError(
-            f"{folder}: its config.json cannot be used: {type(error).__name__}: {' '.join(str(error).split())[:300]}; export the model again"
+            f"{folder}: its config.json cannot be used: {type(error).__name__}: {reason}; export the model again"
         ) from error
 
 
