@@ -44,6 +44,14 @@ def test_importing_the_package_loads_no_heavy_library() -> None:
     assert heavy_after("import supermask", heavy=(*HEAVY, "torch", "numpy", "pydantic")) == []
 
 
+def test_importing_the_package_loads_few_modules() -> None:
+    loaded = in_a_fresh_process(
+        "before = set(sys.modules)\nimport supermask\nresult['modules'] = sorted(set(sys.modules) - before)"
+    )["modules"]
+    assert [name for name in loaded if name.startswith("supermask")] == ["supermask"]  # type: ignore[attr-defined]
+    assert len(loaded) < 60  # type: ignore[arg-type]
+
+
 def test_using_a_stored_delta_needs_neither_transformers_nor_the_training_stack() -> None:
     assert heavy_after("import supermask.core, supermask.deltas\nfrom supermask import TaskDelta") == []
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from reference_bits import reference_bits16
 from supermask.core import DrawKey, counter_random, keep_probability, sample_keep_mask, threshold_keep_mask
-from supermask.core.bernoulli import _logit_levels
 from supermask.core.counter_random import key_words
+from supermask.core.kernels.reference import logit_levels
 
 KEY = DrawKey(seed=1, step=2, micro_batch=3, rank=0)
 NAME = "encoder.layer.0.attention.self.query.weight"
@@ -63,7 +63,7 @@ def test_an_untouched_logit_has_the_noise_floor() -> None:
 
 def test_every_probability_is_met_to_one_level() -> None:
     # A logit is kept by as many of the 65536 equally likely numbers as there are levels below it.
-    levels = _logit_levels(torch.device("cpu")).numpy()
+    levels = logit_levels(torch.device("cpu")).numpy()
     assert np.all(np.diff(levels) > 0)
     for mask_logit in np.linspace(-11.7, 11.7, 101).astype(np.float32):
         implied = np.searchsorted(levels, mask_logit, side="left") / 65536
@@ -73,13 +73,13 @@ def test_every_probability_is_met_to_one_level() -> None:
 def test_levels_are_rounded_once() -> None:
     share = (np.arange(65536, dtype=np.longdouble) + 0.5) / 65536
     exact = np.log(share) - np.log1p(-share)
-    levels = _logit_levels(torch.device("cpu")).numpy()
+    levels = logit_levels(torch.device("cpu")).numpy()
     assert np.all(np.abs(levels - exact) <= np.spacing(np.abs(levels)) * 0.5000001)
 
 
 def test_a_logit_right_at_its_level_is_dropped_and_the_next_number_kept() -> None:
     words = key_words(KEY.seed, KEY.step, KEY.micro_batch, KEY.rank, KEY.stream, NAME)
-    levels = _logit_levels(torch.device("cpu"))
+    levels = logit_levels(torch.device("cpu"))
     own = levels[torch.tensor([reference_bits16(index, words) for index in range(500)])]
     assert not bool(sample_keep_mask(own, KEY, NAME).any())
     assert bool(sample_keep_mask(own.nextafter(torch.tensor(INFINITY)), KEY, NAME).all())
@@ -183,7 +183,7 @@ def test_other_dtypes_are_taken_in_float32(dtype: torch.dtype) -> None:
 
 
 def test_first_draw_in_inference_mode_serves_later_training() -> None:
-    _logit_levels.cache_clear()
+    logit_levels.cache_clear()
     counter_random._indices.cache_clear()
     logits = spread_logits(1000).requires_grad_()
     with torch.inference_mode():
@@ -198,7 +198,7 @@ def test_first_draw_in_inference_mode_serves_later_training() -> None:
 def test_default_device_and_dtype_make_no_difference() -> None:
     logits = spread_logits(1000)
     expected = sample_keep_mask(logits, KEY, NAME)
-    _logit_levels.cache_clear()
+    logit_levels.cache_clear()
     counter_random._indices.cache_clear()
     torch.set_default_dtype(torch.float16)
     try:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -109,3 +110,87 @@ def test_a_zero_vector_has_no_direction() -> None:
 
 def test_empty_tensors_are_no_distance_apart() -> None:
     assert (l0_distance(torch.ones(0), torch.ones(0)), l1_distance(torch.ones(0), torch.ones(0))) == (0, 0.0)
+
+
+# Large tensors are read by compiled loops.
+
+LARGE = 3 * 65536 + 77
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def two_large(seed: int, first: torch.dtype, second: torch.dtype, *, size: int = LARGE) -> tuple[Tensor, Tensor]:
+    random = np.random.default_rng(seed)
+    a = 0.05 * random.normal(size=size)
+    b = a + 0.001 * random.normal(size=size) * (random.random(size) < 0.4)
+    return torch.from_numpy(a).to(first), torch.from_numpy(b).to(second)
+
+
+def long_doubles(*tensors: Tensor) -> list[np.ndarray]:
+    return [tensor.double().numpy().astype(np.longdouble) for tensor in tensors]
+
+
+@pytest.mark.parametrize("second_dtype", DTYPES)
+@pytest.mark.parametrize("first_dtype", DTYPES)
+def test_large_tensors_in_every_dtype(first_dtype: torch.dtype, second_dtype: torch.dtype) -> None:
+    first, second = two_large(1, first_dtype, second_dtype)
+    a, b = long_doubles(first, second)
+    assert l0_distance(first, second) == int((a != b).sum())
+    assert l1_distance(first, second) == pytest.approx(float(abs(a - b).sum() / np.sqrt(LARGE)), rel=5e-13)
+    assert angular_distance(first, second) == pytest.approx(angle_in_long_doubles(a, b), rel=1e-10)
+    for distance in DISTANCES:
+        assert distance(first, second) == distance(second, first)
+
+
+def angle_in_long_doubles(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a / np.sqrt((a * a).sum()), b / np.sqrt((b * b).sum())
+    return float(2 * np.arctan2(np.sqrt(((a - b) ** 2).sum()), np.sqrt(((a + b) ** 2).sum())) / np.pi)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.0001, -0.3, 40.0])
+@pytest.mark.parametrize("noise", [1e-9, 1e-4, 1e-2, 0.5])
+@pytest.mark.parametrize("size", [50, LARGE])
+def test_angles_to_about_a_multiple_keep_their_digits(size: int, noise: float, scale: float) -> None:
+    random = np.random.default_rng(5)
+    a = random.normal(size=size)
+    b = scale * a * (1 + noise * random.normal(size=size))
+    expected = angle_in_long_doubles(a.astype(np.longdouble), b.astype(np.longdouble))
+    assert angular_distance(torch.from_numpy(a), torch.from_numpy(b)) == pytest.approx(expected, rel=1e-10, abs=1e-15)
+
+
+def test_large_tensors_at_the_ends() -> None:
+    vector = two_large(3, torch.float32, torch.float32)[0]
+    assert (l0_distance(vector, vector), l1_distance(vector, vector), angular_distance(vector, vector)) == (0, 0, 0)
+    assert angular_distance(vector, 2 * vector) == 0.0
+    assert angular_distance(vector, -vector) == 1.0
+
+
+def test_large_integers_are_compared_as_they_are() -> None:
+    first = torch.full((LARGE,), 2**53, dtype=torch.int64)
+    assert l0_distance(first, first + 1) == LARGE
+    small = torch.arange(LARGE)
+    assert l1_distance(small, small + 3) == pytest.approx(3 * math.sqrt(LARGE), rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [100, LARGE])
+@pytest.mark.parametrize("odd", [math.inf, math.nan])
+def test_what_is_not_finite_stays_so(odd: float, size: int) -> None:
+    first = torch.ones(size)
+    second = first.clone()
+    second[7] = odd
+    assert not math.isfinite(l1_distance(first, second))
+    assert math.isnan(angular_distance(first, second))
+    assert l0_distance(first, second) == 1
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_nothing_of_the_tensors_size_is_allocated(distance: Callable[[Tensor, Tensor], float]) -> None:
+    first, second = two_large(4, torch.float32, torch.float32, size=1 << 20)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        distance(first, second)
+    tracemalloc.start()
+    distance(first, second)
+    numpys = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
+    torchs = sum(max(event.nbytes(), 0) for event in events if event.name() == "[memory]")
+    assert numpys + torchs < first.nbytes / 16

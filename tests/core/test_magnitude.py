@@ -184,3 +184,24 @@ def test_global_masks_of_one_tensor_and_of_none() -> None:
     masks = global_magnitude_keep_masks({"only": weight}, sparsity=0.3)
     assert torch.equal(masks["only"], magnitude_keep_mask(weight, sparsity=0.3))
     assert global_magnitude_keep_masks({}, sparsity=0.3) == {}
+
+
+@pytest.mark.parametrize("kind", ["normal", "few values", "one value", "wide", "with infinities", "transposed"])
+def test_large_tensors_are_ranked_as_sorting_ranks_them(kind: str) -> None:
+    weight = torch.randn(400, 200, generator=torch.Generator().manual_seed(0))
+    if kind == "few values":
+        weight = (weight * 3).round()
+    elif kind == "one value":
+        weight = torch.full_like(weight, -0.5)
+    elif kind == "wide":
+        weight = weight.sign() * torch.exp(30 * weight)
+    elif kind == "with infinities":
+        weight[::7] = float("-inf")
+        weight[::11] = 0.0
+    elif kind == "transposed":
+        weight = weight.t()
+    order = weight.abs().reshape(-1).argsort(stable=True)
+    for zeros in (1, 2, 777, 40_000, 79_999, 80_000):
+        wanted = torch.ones(80_000, dtype=torch.bool)
+        wanted[order[:zeros]] = False
+        assert torch.equal(magnitude_keep_mask(weight, sparsity=zeros / 80_000).reshape(-1), wanted)

@@ -55,3 +55,17 @@ def test_masks_with_all_and_without_any_zeros() -> None:
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"received \(2, 3\) and \(3,\)"):
         zero_overlap(torch.ones(2, 3, dtype=torch.bool), torch.ones(3, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("size", [1000, 1 << 17])
+def test_large_masks_and_any_layout(size: int) -> None:
+    random = np.random.default_rng(3)
+    first, second = random.random((2, size // 8, 8)) >= 0.3
+    expected = ZeroOverlap(
+        shared=int((~first & ~second).sum()),
+        fraction=int((~first & ~second).sum()) / int((~first).sum()),
+        chance=int((~second).sum()) / size,
+    )
+    a, b = torch.from_numpy(first), torch.from_numpy(second)
+    assert zero_overlap(a, b) == expected
+    assert zero_overlap(a.t().contiguous().t(), b) == expected

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+import sys
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -7,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supermask.core import entropy_bits, sparsity, zero_count
+from supermask.core import entropy_bits, sparsity, threshold_keep_mask, zero_count
+from supermask.core.sparsity import zeros_of_logits
 from supermask.errors import ConfigurationError
 
 
@@ -50,3 +54,25 @@ def test_what_the_papers_masks_cost_to_store(share: float, megabytes: float) -> 
 def test_the_entropy_of_no_fraction_is_refused(share: float) -> None:
     with pytest.raises(ConfigurationError, match=rf"\[0, 1\], received {share}"):
         entropy_bits(share)
+
+
+@pytest.mark.parametrize("chunk", [7, 1 << 20])
+def test_zeros_of_logits_are_those_of_the_mask_and_of_its_draws(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[zeros_of_logits.__module__], "_CHUNK", chunk)
+    generator = torch.Generator().manual_seed(0)
+    tensors = [4 * torch.randn(shape, generator=generator) for shape in ((3, 5), (40,), (2, 3, 4))]
+    tensors += [torch.tensor([0.0, 30.0, -30.0]), torch.zeros(0), torch.randn(4, 6, generator=generator).t()]
+    zeros, expected = zeros_of_logits(tensors)
+    assert zeros == sum(zero_count(threshold_keep_mask(tensor)) for tensor in tensors)
+    exact = sum(1.0 / (1.0 + math.exp(value)) for tensor in tensors for value in tensor.reshape(-1).tolist())
+    assert expected == pytest.approx(exact, rel=1e-6)
+
+
+def test_many_small_chances_are_not_lost_in_rounding() -> None:
+    """1 - σ(ν) rounds to a multiple of 6e-8 in float32; σ(-ν) keeps its digits."""
+    _, expected = zeros_of_logits([torch.full((1000,), 20.0)])
+    assert expected == pytest.approx(1000 * math.exp(-20.0), rel=1e-5)
+
+
+def test_a_logit_that_is_not_a_number_is_a_zero_of_the_mask() -> None:
+    assert zeros_of_logits([torch.tensor([float("nan"), 1.0])])[0] == 1

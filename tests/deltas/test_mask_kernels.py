@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -36,17 +35,3 @@ def test_weights_are_lifted_and_put_back(dtype: Any, index: Any, chosen: list[in
         assert done.tolist() == [True]
         put(flat, places, values)
         assert flat.tolist() == weights.tolist()
-
-
-def test_compiling_goes_on_without_a_place_for_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    options: list[dict[str, Any]] = []
-
-    def njit(**given: Any) -> Callable[[Any], Any]:
-        options.append(given)
-        if given.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        return lambda function: function
-
-    monkeypatch.setattr(numba, "njit", njit)
-    assert mask_kernels.compiled(len) is len
-    assert options == [{"nogil": True, "cache": True}, {"nogil": True}]

@@ -40,4 +40,5 @@ def test_the_demo_proves_what_it_says(base: str, tmp_path: Path, capsys: pytest.
 
 
 def test_every_example_is_run_here() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"demo", "own_loop", "own_trainer"}
+    # fsdp_loop needs two processes: see test_distributed_page.
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"demo", "fsdp_loop", "own_loop", "own_trainer"}

@@ -78,6 +78,8 @@ def train(
     max_length: given.MaxLength = None,
     precision: given.Precision = None,
     gradient_checkpointing: given.GradientCheckpointing = False,
+    mask_optimizer_state: given.MaskOptimizerState = None,
+    mask_draws: given.MaskDraws = None,
     seed: given.Seed = None,
     eval_batch_size: given.EvalBatchSize = None,
     logging_steps: given.LoggingSteps = None,
@@ -100,6 +102,7 @@ def train(
     import supermask
     from supermask.cli.settings import make_settings
     from supermask.cli.train_report import draw_zeros, report
+    from supermask.training.processes import leave_processes
 
     chosen, config = make_settings(
         method,
@@ -133,6 +136,8 @@ def train(
             "max_length": max_length,
             "precision": precision,
             "gradient_checkpointing": gradient_checkpointing,
+            "mask_optimizer_state": mask_optimizer_state,
+            "mask_draws": mask_draws,
             "seed": seed,
             "eval_batch_size": eval_batch_size,
             "logging_steps": logging_steps,
@@ -168,7 +173,9 @@ def train(
             )
     except KeyboardInterrupt:
         raise Interruption(_how_to_go_on(output)) from None
-    report(run, data, method=method, figure=draw_zeros(run), data_dir=data_dir, as_json=as_json)
+    if run.first:
+        report(run, data, method=method, figure=draw_zeros(run), data_dir=data_dir, as_json=as_json)
+    leave_processes()
 
 
 def _load_data(

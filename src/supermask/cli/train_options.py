@@ -107,7 +107,7 @@ PruningPeriod = Annotated[int | None, _method("--pruning-period", "Steps between
 
 Epochs = Annotated[int | None, _training("--epochs", "Passes over the training examples.", "3")]
 MaxSteps = Annotated[int | None, _training("--max-steps", "Stop after so many optimizer steps.")]
-BatchSize = Annotated[int | None, _training("--batch-size", "Examples an optimizer step.", "32")]
+BatchSize = Annotated[int | None, _training("--batch-size", "Examples an optimizer step, of all processes.", "32")]
 GradientAccumulation = Annotated[
     int | None, _training("--gradient-accumulation", "Micro-batches that a batch is split into.", "1")
 ]
@@ -127,6 +127,21 @@ MaxLength = Annotated[int | None, _training("--max-length", "Longest input in to
 Precision = Annotated[str | None, _training("--precision", "Arithmetic: auto, fp32, bf16 or fp16.", "fp32", "WORD")]
 GradientCheckpointing = Annotated[
     bool, _training("--gradient-checkpointing", "Recompute activations to save memory.", metavar="")
+]
+MaskOptimizerState = Annotated[
+    str | None,
+    _training(
+        "--mask-optimizer-state",
+        "Adam's moments of mask logits in float32 or 8bit; supermask.",
+        "float32",
+        "WORD",
+    ),
+]
+MaskDraws = Annotated[
+    str | None,
+    _training(
+        "--mask-draws", "Masks of several processes: shared, or per_rank to draw each its own.", "shared", "WORD"
+    ),
 ]
 Seed = Annotated[int | None, _training("--seed", "Of data order, dropout, mask draws and a new head.", "0")]
 EvalBatchSize = Annotated[int | None, _training("--eval-batch-size", "Examples a batch in evaluation.", "64")]

@@ -6,18 +6,16 @@ keeps ν > 0.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
 from typing import final
 
 import torch
 from torch import Tensor
 
-from supermask.core.counter_random import key_words, random_bits16
+from supermask.core.counter_random import KeyWords, key_words
+from supermask.core.kernels import kernels_for
 
 __all__ = ["DrawKey", "keep_probability", "sample_keep_mask", "threshold_keep_mask"]
-
-_LEVELS = 1 << 16
 
 
 @final
@@ -42,6 +40,10 @@ class DrawKey:
     def at(self, *, step: int, micro_batch: int = 0) -> DrawKey:
         """The same run's key at another step."""
         return replace(self, step=step, micro_batch=micro_batch)
+
+    def words(self, tensor_name: str) -> KeyWords:
+        """The two words that key the random bits of one tensor, as `supermask.core.kernels` take them."""
+        return key_words(self.seed, self.step, self.micro_batch, self.rank, self.stream, tensor_name)
 
 
 def keep_probability(mask_logits: Tensor) -> Tensor:
@@ -68,7 +70,8 @@ def sample_keep_mask(mask_logits: Tensor, key: DrawKey, tensor_name: str) -> Ten
 
     With 16 random bits u per weight, the mask keeps where ν > logit((u + 1/2) / 65536). Comparing on the side of the
     logits needs no exponential, so nothing depends on whose exponential it is. Probabilities come out to within 1/65536
-    of σ(ν), and |ν| > 11.8 is never drawn against.
+    of σ(ν), and |ν| > 11.8 is never drawn against. The work is done by `supermask.core.kernels`, in whichever form is
+    the fastest on the device.
 
     Args:
         mask_logits: ν, any shape, floating point; taken in float32.
@@ -86,14 +89,7 @@ def sample_keep_mask(mask_logits: Tensor, key: DrawKey, tensor_name: str) -> Ten
 
     Source: equation 4 of the paper; the counter-based draw is ours.
     """
-    flat = mask_logits.detach().reshape(-1).float()
-    keep_mask = torch.empty(flat.shape, dtype=torch.bool, device=flat.device)
-    levels = _logit_levels(flat.device)
-    words = key_words(key.seed, key.step, key.micro_batch, key.rank, key.stream, tensor_name)
-    for start, bits in random_bits16(flat.numel(), words, flat.device):
-        stop = start + bits.numel()
-        torch.gt(flat[start:stop], levels.index_select(0, bits), out=keep_mask[start:stop])
-    return keep_mask.reshape(mask_logits.shape)
+    return kernels_for(mask_logits.device).draw_keep_mask(mask_logits.detach(), key.words(tensor_name))
 
 
 def threshold_keep_mask(mask_logits: Tensor) -> Tensor:
@@ -110,12 +106,3 @@ def threshold_keep_mask(mask_logits: Tensor) -> Tensor:
         tensor([False, False,  True])
     """
     return mask_logits.detach() > 0
-
-
-@functools.lru_cache(maxsize=8)
-def _logit_levels(device: torch.device) -> Tensor:
-    """logit((u + 1/2) / 65536) for every 16-bit u, computed in float64 on the CPU and rounded once to float32."""
-    # The CPU by name: under `torch.set_default_device` another device would round its own way, and devices would
-    # disagree.
-    share = (torch.arange(_LEVELS, dtype=torch.float64, device="cpu") + 0.5) / _LEVELS
-    return torch.logit(share).float().to(device)

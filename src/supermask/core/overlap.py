@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from torch import Tensor
 
-from supermask.core.sparsity import sparsity, zero_count
+from supermask.core.sparsity import zero_count
 from supermask.errors import ConfigurationError
 
 __all__ = ["ZeroOverlap", "zero_overlap"]
+
+# Below, loading the compiled loop takes longer than torch's temporary masks.
+_WORTH_COMPILING = 1 << 16
 
 
 @final
@@ -43,7 +47,6 @@ def zero_overlap(first_keep_mask: Tensor, second_keep_mask: Tensor) -> ZeroOverl
         ConfigurationError: if the shapes differ.
 
     Example:
-        >>> import torch
         >>> zero_overlap(torch.tensor([False, False, True, True]), torch.tensor([False, True, True, True]))
         ZeroOverlap(shared=1, fraction=0.5, chance=0.25)
 
@@ -54,6 +57,22 @@ def zero_overlap(first_keep_mask: Tensor, second_keep_mask: Tensor) -> ZeroOverl
             "overlap needs masks of one shape, received "
             f"{tuple(first_keep_mask.shape)} and {tuple(second_keep_mask.shape)}"
         )
-    shared = int((~first_keep_mask & ~second_keep_mask).count_nonzero())
-    zeros = zero_count(first_keep_mask)
-    return ZeroOverlap(shared=shared, fraction=shared / zeros if zeros else 0.0, chance=sparsity(second_keep_mask))
+    first_zeros, second_zeros, shared = _count(first_keep_mask, second_keep_mask)
+    return ZeroOverlap(
+        shared=shared,
+        fraction=shared / first_zeros if first_zeros else 0.0,
+        chance=second_zeros / first_keep_mask.numel() if first_keep_mask.numel() else 0.0,
+    )
+
+
+def _count(first_keep_mask: Tensor, second_keep_mask: Tensor) -> tuple[int, int, int]:
+    """Zeros of the first mask, of the second, and of both."""
+    masks = [mask.detach().reshape(-1) for mask in (first_keep_mask, second_keep_mask)]
+    compilable = all(mask.device.type == "cpu" and mask.dtype == torch.bool for mask in masks)
+    if compilable and masks[0].numel() >= _WORTH_COMPILING:
+        from supermask.core.distance_kernels import shared_zeros
+
+        counts: tuple[int, int, int] = shared_zeros(*(mask.view(torch.uint8).numpy() for mask in masks))
+        return counts
+    kept = masks[0].logical_or(masks[1])
+    return zero_count(masks[0]), zero_count(masks[1]), zero_count(kept)

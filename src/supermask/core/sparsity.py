@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from supermask.errors import ConfigurationError
 
-__all__ = ["entropy_bits", "sparsity", "zero_count"]
+__all__ = ["entropy_bits", "sparsity", "zero_count", "zeros_of_logits"]
+
+# 4 MiB of float32: as fast as one piece a tensor, and a large embedding needs no second tensor of its size.
+_CHUNK = 1 << 20
 
 
 def zero_count(keep_mask: Tensor) -> int:
@@ -50,3 +55,29 @@ def entropy_bits(sparsity: float) -> float:
     if not 0.0 <= sparsity <= 1.0:
         raise ConfigurationError(f"sparsity is a fraction of zeros in [0, 1], received {sparsity}")
     return -sum(share * math.log2(share) for share in (sparsity, 1.0 - sparsity) if share > 0.0) + 0.0
+
+
+@torch.no_grad()
+def zeros_of_logits(mask_logits: Iterable[Tensor]) -> tuple[int, float]:
+    """How many weights the thresholded mask drops, and how many a draw drops in expectation, Σ (1 - σ(ν)).
+
+    Args:
+        mask_logits: ν of each tensor, any shapes and devices.
+
+    Returns:
+        Zeros of the thresholded mask, ν > 0, over all tensors, and the expected zeros of a draw.
+
+    Example:
+        >>> zeros_of_logits([torch.tensor([0.0, 2.0]), torch.zeros(1, 2)])
+        (3, 1.6192029...)
+    """
+    sums: dict[torch.device, tuple[Tensor, Tensor]] = {}  # on the devices, so that each is waited for once
+    weights = 0
+    for tensor in mask_logits:
+        weights += tensor.numel()
+        for piece in torch.split(tensor.detach().reshape(-1), _CHUNK):
+            kept, expected = piece.gt(0).count_nonzero(), piece.neg().sigmoid_().sum(dtype=torch.float64)
+            before = sums.get(piece.device)
+            sums[piece.device] = (kept, expected) if before is None else (before[0] + kept, before[1] + expected)
+    kept_weights = sum(int(kept) for kept, _ in sums.values())
+    return weights - kept_weights, sum((float(expected) for _, expected in sums.values()), 0.0)

@@ -7,6 +7,7 @@ from typing import Any, Literal, final, get_args
 import torch
 from torch import Tensor
 
+from supermask.core.kernels.reference import select_kept, straight_through_gradient
 from supermask.errors import ConfigurationError
 
 __all__ = ["GradientConvention", "masked_weight"]
@@ -68,14 +69,10 @@ class _MaskedWeight(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, mask_logits: Tensor, keep_mask: Tensor, through_sigmoid: bool) -> Tensor:
         ctx.save_for_backward(weight, mask_logits)
         ctx.through_sigmoid = through_sigmoid
-        return torch.where(keep_mask, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
+        return select_kept(weight, keep_mask)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         weight, mask_logits = ctx.saved_tensors
-        gradient = grad_outputs[0].to(mask_logits.dtype) * weight
-        if ctx.through_sigmoid:
-            # σ' = σ - σ², which is even in ν; at -|ν| it does not cancel, so a large ν keeps its small gradient.
-            probability = torch.sigmoid(mask_logits.abs().neg_())
-            gradient.mul_(probability.sub_(probability.square()))
+        gradient = straight_through_gradient(grad_outputs[0], weight, mask_logits, through=ctx.through_sigmoid)
         return None, gradient, None, None

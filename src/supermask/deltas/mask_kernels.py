@@ -6,35 +6,20 @@ lock and trust their arguments: positions and bits within `flat`, and as many va
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 from numba.extending import intrinsic
 
-__all__ = ["compiled", "lift_bits", "lift_positions", "pack", "put_bits", "put_positions", "unpack"]
+from supermask.core.kernels.compiled import compiled
+
+__all__ = ["lift_bits", "lift_positions", "pack", "put_bits", "put_positions", "unpack"]
 
 _ONE = np.uint64(1)
 _WORD = np.uint64(64)
 _IN_WORD = np.uint64(63)
 _TO_WORD = np.uint64(6)
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function compiled to machine code on its first call, and kept on disk for the next process where possible.
-
-    Args:
-        function: in the part of Python that numba knows.
-
-    Returns:
-        The compiled function; it does not hold the interpreter's lock while it runs.
-    """
-    try:
-        dispatcher: Callable[..., Any] = numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # nowhere to write a cache, as in a container that is read-only and has no home
-        dispatcher = numba.njit(nogil=True)(function)
-    return dispatcher
 
 
 def _trailing_zeros(typing_context: Any, word: Any) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from supermask.deltas import Change, ChangePlace, DenseValues, TaskDelta, base_fingerprint
 from supermask.deltas.application import applied_digest
 from supermask.errors import DeltaStateError
+from supermask.methods.sharding import is_sharded, whole_tensor
 from supermask.models import ParameterMap, Role
 
 __all__ = ["Attachment"]
@@ -49,8 +50,6 @@ class Attachment(ABC):
         self.step = 0
         self.total_steps: int | None = None
         self.base = base_fingerprint(model, head=parameters.head)
-        named = dict(model.named_parameters())
-        self._live = {name: named[name] for name in (*self.trained, *parameters.head)}
         self._requires_grad = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         # What trains by value is overwritten in place, so its pretrained values wait on the CPU for detach_().
         self._pretrained = {name: parameter.detach().to("cpu", copy=True) for name, parameter in self._live.items()}
@@ -59,6 +58,11 @@ class Attachment(ABC):
         for parameter in self._live.values():
             parameter.requires_grad_(True)
         _attached.add(model)
+
+    @property
+    def _live(self) -> dict[str, nn.Parameter]:
+        """What trains by value, by name. Looked up each time, because FSDP puts other parameters in their places."""
+        return {name: self.model.get_parameter(name) for name in (*self.trained, *self.parameters.head)}
 
     # What a training loop calls.
 
@@ -113,6 +117,18 @@ class Attachment(ABC):
     def samples(self) -> bool:
         """Whether evaluation can draw masks at random."""
         return False
+
+    @property
+    def rank(self) -> int:
+        """Which process this is, if processes are to draw different masks; 0, at the start, where they are to agree."""
+        return 0
+
+    @rank.setter
+    def rank(self, rank: int) -> None:
+        if rank != 0:
+            raise DeltaStateError(
+                f"{self.method['kind']} does not sample masks, so processes cannot draw different ones"
+            )
 
     @contextlib.contextmanager
     def evaluating(self, draw: int | None = None) -> Iterator[None]:
@@ -169,14 +185,16 @@ class Attachment(ABC):
         Returns:
             All that turns the base into the task model, head included; weights that did not move are left out.
         """
-        constrained = self.constrained_changes(draw)
+        constrained, live = self.constrained_changes(draw), self._live
         head = set(self.parameters.head)
         changes: dict[str, Change] = {}
         for info in self.parameters.infos:
             if info.name in constrained:
                 changes[info.name] = constrained[info.name]
-            elif info.name in self._live and (info.name in head or self._moved(info.name)):
-                changes[info.name] = DenseValues(self._live[info.name].detach().to("cpu", copy=True))
+            elif info.name in live:
+                values = whole_tensor(live[info.name].detach()).to("cpu", copy=True)
+                if info.name in head or not _same_bits(values, self._pretrained[info.name]):
+                    changes[info.name] = DenseValues(values)
         places = {
             info.name: ChangePlace(role=info.role.value if info.role else None, block=info.block)
             for info in self.parameters.infos
@@ -206,6 +224,11 @@ class Attachment(ABC):
         """
         if self.model not in _attached:
             raise DeltaStateError("this method is not attached any more")
+        if any(is_sharded(parameter) for parameter in self.model.parameters()):
+            raise DeltaStateError(
+                "the model has been sharded, which cannot be undone, so the method stays on it; extract the delta and "
+                "apply it to a model that you load anew"
+            )
         self._detach_constraint_()
         with torch.no_grad():
             for name, parameter in self._live.items():
@@ -218,9 +241,6 @@ class Attachment(ABC):
 
     def _detach_constraint_(self) -> None:
         """Remove what the constraint put on the model's modules."""
-
-    def _moved(self, name: str) -> bool:
-        return not _same_bits(self._live[name].detach().cpu(), self._pretrained[name])
 
 
 def _same_bits(first: Tensor, second: Tensor) -> bool:

@@ -15,6 +15,7 @@ from supermask.errors import DeltaStateError
 from supermask.methods.attachment import Attachment
 from supermask.methods.method import Method
 from supermask.methods.selecting import constrained_matrices, left_as_they_are
+from supermask.methods.sharding import local_part, part_of_whole, whole_tensor
 from supermask.models import MATRICES, ParameterInfo, ParameterMap, map_parameters
 
 __all__ = ["Pruning"]
@@ -90,7 +91,7 @@ class PruningAttachment(Attachment):
         self.settings = settings
         self._places = {info.name: (model.get_submodule(info.module), f"{info.attribute}_keep_mask") for info in pruned}
         for name, (module, buffer) in self._places.items():
-            module.register_buffer(buffer, torch.ones_like(self._live[name], dtype=torch.bool))
+            module.register_buffer(buffer, torch.ones_like(model.get_parameter(name), dtype=torch.bool))
 
     def keep_masks(self) -> dict[str, Tensor]:
         """The keep mask in force, by parameter name."""
@@ -111,9 +112,10 @@ class PruningAttachment(Attachment):
         done = self.step + 1
         if done == end or (begin <= done < end and (done - begin) % self.settings.period == 0):
             self._rank_(cubic_sparsity(done, begin_step=begin, end_step=end, final_sparsity=self.settings.sparsity))
+        live = self._live
         with torch.no_grad():
             for name, keep_mask in self.keep_masks().items():
-                self._live[name].masked_fill_(~keep_mask, 0.0)
+                local_part(live[name]).masked_fill_(~part_of_whole(keep_mask, live[name]), 0.0)
 
     def statistics(self) -> dict[str, float]:
         """The fraction of zeros among the selected weights."""
@@ -124,13 +126,15 @@ class PruningAttachment(Attachment):
     def constrained_changes(self, draw: int | None = None) -> dict[str, Change]:
         """The surviving values and where they stand."""
         changes: dict[str, Change] = {}
+        live = self._live
         for name, keep_mask in self.keep_masks().items():
             kept = keep_mask.detach().to("cpu", copy=True)
-            changes[name] = SparseValues(keep=kept, values=self._live[name].detach().cpu()[kept])
+            changes[name] = SparseValues(keep=kept, values=whole_tensor(live[name].detach()).cpu()[kept])
         return changes
 
     def _rank_(self, sparsity: float) -> None:
-        weights = {name: self._live[name].detach() for name in self._places}
+        live = self._live
+        weights = {name: whole_tensor(live[name].detach()) for name in self._places}
         if self.settings.scope == "global":
             masks = global_magnitude_keep_masks(weights, sparsity=sparsity)
         else:

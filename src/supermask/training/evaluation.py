@@ -15,8 +15,8 @@ from supermask.errors import ConfigurationError
 from supermask.models import Base
 from supermask.training.config import Precision, TrainingConfig, resolve_precision
 from supermask.training.encoding import encode
-from supermask.training.given import given_model, take_device
-from supermask.training.predicting import predict_logits, predictions_from_logits
+from supermask.training.given import GivenModel, given_model, take_device
+from supermask.training.predicting import padded_batches, predict_logits, predictions_from_logits
 
 if TYPE_CHECKING:
     from supermask.tasks import Examples, Task, TaskData
@@ -101,18 +101,9 @@ def evaluate(
     for split in chosen:
         if data[split].labels is None:
             raise ConfigurationError(f"split {split!r} of {data.task.name!r} has no labels to score; use predict")
-    predictions = {
-        split: predict(
-            model,
-            data[split],
-            task=data.task,
-            delta=delta,
-            tokenizer=tokenizer,
-            config=config,
-            use_cpu=use_cpu,
-        )
-        for split in chosen
-    }
+    given = given_model(model, tokenizer)
+    examples = {split: data[split] for split in chosen}
+    predictions = _predict(given, examples, task=data.task, delta=delta, config=config, use_cpu=use_cpu)
     scores = {split: dict(score(data.task, made.values, data[split].labels)) for split, made in predictions.items()}
     return Evaluation(scores=scores, predictions=predictions, notes=data.notes)
 
@@ -142,21 +133,39 @@ def predict(
         SupermaskError: of the kind that fits.
     """
     given = given_model(model, tokenizer)
+    return _predict(given, {"": examples}, task=task, delta=delta, config=config, use_cpu=use_cpu)[""]
+
+
+def _predict(
+    given: GivenModel,
+    splits: Mapping[str, Examples],
+    *,
+    task: Task,
+    delta: TaskDelta | None,
+    config: TrainingConfig | None,
+    use_cpu: bool,
+) -> dict[str, Predictions]:
+    """Predictions of every split, the delta applied once for all of them."""
     _check_task(delta, task)
     check_head(given.model, task)
     config = config or _config_of(delta)
     device = take_device(use_cpu=use_cpu)
-    encoded = encode(examples, task, given.tokenizer, max_length=config.max_length)
-    given.model.to(device)
-    with delta.applied(given.model) if delta is not None else contextlib.nullcontext():
-        logits = predict_logits(
-            given.model,
-            encoded,
+    precision = _precision_of(delta, config, device.type)
+    batches = {
+        split: padded_batches(
+            encode(examples, task, given.tokenizer, max_length=config.max_length),
             given.tokenizer,
             batch_size=config.eval_batch_size,
-            precision=_precision_of(delta, config, device.type),
         )
-    return Predictions(predictions_from_logits(logits, task), logits, task.label_names)
+        for split, examples in splits.items()
+    }
+    given.model.to(device)
+    predictions = {}
+    with delta.applied(given.model) if delta is not None else contextlib.nullcontext():
+        for split, padded in batches.items():
+            logits = predict_logits(given.model, padded, precision=precision)
+            predictions[split] = Predictions(predictions_from_logits(logits, task), logits, task.label_names)
+    return predictions
 
 
 def check_head(model: nn.Module, task: Task) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor, nn
@@ -15,43 +16,68 @@ from supermask.training.encoding import EncodedExamples, pad
 if TYPE_CHECKING:
     from supermask.tasks import Task
 
-__all__ = ["predict_logits", "predictions_from_logits"]
+__all__ = ["PaddedBatches", "padded_batches", "predict_logits", "predictions_from_logits"]
 
 
-def predict_logits(
-    model: nn.Module, examples: EncodedExamples, tokenizer: Any, *, batch_size: int = 64, precision: Precision = "fp32"
-) -> Tensor:
-    """The model's outputs for every example, in the order of the examples.
-
-    Batches run from long to short inputs, so that little is padded and a shortage of memory shows at once. The same
-    weights, batch size and precision give the same bits.
+@final
+@dataclass(frozen=True)
+class PaddedBatches:
+    """Examples padded into batches once, for as many passes over them as there are masks to try.
 
     Args:
-        model: a task model; put into evaluation mode for the while.
+        batches: what the model reads, on the CPU, from long to short inputs.
+        order: the example in each row of the batches, one after another; int64 of shape (examples,).
+    """
+
+    batches: tuple[Mapping[str, Tensor], ...]
+    order: Tensor
+
+
+def padded_batches(examples: EncodedExamples, tokenizer: Any, *, batch_size: int = 64) -> PaddedBatches:
+    """Pad examples into batches of about one length, so that little is padded.
+
+    Batches run from long to short inputs, so that a shortage of memory shows at once.
+
+    Args:
         examples: encoded examples; labels are not looked at.
         tokenizer: pads the batches.
         batch_size: examples a batch.
+    """
+    order = sorted(range(len(examples)), key=lambda index: -examples.lengths[index])
+    batches = []
+    for start in range(0, len(order), batch_size):
+        batch = pad(tokenizer, [examples[index] for index in order[start : start + batch_size]])
+        batches.append({name: value for name, value in batch.items() if name != "labels"})
+    return PaddedBatches(tuple(batches), torch.tensor(order))
+
+
+def predict_logits(model: nn.Module, examples: PaddedBatches, *, precision: Precision = "fp32") -> Tensor:
+    """The model's outputs for every example, in the order of the examples.
+
+    The same weights, batches and precision give the same bits.
+
+    Args:
+        model: a task model; put into evaluation mode for the while.
+        examples: as `padded_batches` gives them.
         precision: arithmetic of the forward pass.
 
     Returns:
         float32 tensor on the CPU, of shape (examples, outputs of the head).
     """
     device = next(model.parameters()).device
-    order = sorted(range(len(examples)), key=lambda index: -examples.lengths[index])
     was_training = model.training
     model.eval()
     pieces = []
     try:
         with torch.no_grad(), _autocast(device, precision):
-            for start in range(0, len(order), batch_size):
-                items = [examples[index] for index in order[start : start + batch_size]]
-                batch = {name: value.to(device) for name, value in pad(tokenizer, items).items() if name != "labels"}
-                pieces.append(model(**batch).logits.float().cpu())
+            for batch in examples.batches:
+                # Stays on the device: to fetch every batch's outputs would wait for each before the next is sent.
+                pieces.append(model(**{name: value.to(device) for name, value in batch.items()}).logits.float())
     finally:
         model.train(was_training)
-    logits = torch.cat(pieces)
+    logits = torch.cat(pieces).cpu()
     restored = torch.empty_like(logits)
-    restored[torch.tensor(order)] = logits
+    restored[examples.order] = logits
     return restored
 
 

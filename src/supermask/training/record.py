@@ -87,6 +87,7 @@ class RunRecord(Configuration):
         inputs: what was trained on what, how.
         environment: code and machine.
         precision: arithmetic that was used, `auto` resolved.
+        processes: that shared the work; the environment is the first one's.
         started: UTC time, ISO 8601.
         steps: optimizer steps.
         train_seconds: wall-clock time of training; of a resumed run, since it was resumed.
@@ -106,6 +107,7 @@ class RunRecord(Configuration):
     inputs: RunInputs
     environment: Environment
     precision: str
+    processes: int = 1
     started: str
     steps: int
     train_seconds: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import importlib.util
 import tempfile
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+import torch
 from torch import nn
 
 from supermask.deltas import TaskDelta
@@ -24,12 +26,13 @@ from supermask.training.evaluation import check_head
 from supermask.training.given import GivenModel, given_model, take_device
 from supermask.training.head_bias import start_head_at_base_rate_
 from supermask.training.output import RunFolder
-from supermask.training.predicting import predict_logits, predictions_from_logits
+from supermask.training.predicting import PaddedBatches, padded_batches, predict_logits, predictions_from_logits
+from supermask.training.processes import Processes, current_processes
 from supermask.training.provenance import current_environment
 from supermask.training.record import BaseInfo, DataInfo, DeltaInfo, RunInputs, RunRecord, Spread, spread
 
 if TYPE_CHECKING:
-    from supermask.tasks import TaskData
+    from supermask.tasks import Examples, TaskData
 
 __all__ = ["Run", "train"]
 
@@ -37,11 +40,19 @@ __all__ = ["Run", "train"]
 @final
 @dataclass(frozen=True)
 class Run:
-    """What a training gives: the delta, the record, and the folder they are in, if there is one."""
+    """What a training gives, the same in every process that took part.
+
+    Args:
+        delta: what was learnt.
+        record: how.
+        folder: where both are, if there is one.
+        first: whether this is the process that reports; of one process, it.
+    """
 
     delta: TaskDelta
     record: RunRecord
     folder: Path | None = None
+    first: bool = True
 
 
 def train(
@@ -62,6 +73,9 @@ def train(
     """Learn a task by a method, and give back the task delta.
 
     The model comes back as it was given, bit for bit; `run.delta.apply_(model)` makes it the task model.
+
+    Started in several processes by `accelerate launch` or `torchrun`, all of which must make this call, it divides each
+    batch among them; the first one scores, writes and prints. See docs/distributed.md.
 
     Args:
         model: a base with a task head of the right size: what `load_base` gives, or
@@ -100,24 +114,22 @@ def train(
     data = load_task(task, data_dir=data_dir) if isinstance(task, str) else task
     given = given_model(model, tokenizer)
     check_head(given.model, data.task)
+    processes = current_processes(use_cpu=use_cpu)
     precision = resolve_precision(config.precision, take_device(use_cpu=use_cpu).type)
     modes = [(module, module.training) for module in given.model.modules()]
     attachment = method.attach_(given.model, seed=config.seed)
     try:
+        _let_draw(attachment, config, processes)
         inputs = _describe_inputs(attachment, given, data, config)
         if folder is not None:
-            checkpointed = config.checkpoint_steps > 0 or config.tensorboard
-            folder.open(
-                inputs,
-                resume=resume,
-                overwrite=overwrite,
-                bytes_needed=_bytes_needed(given.model, checkpointed=checkpointed),
+            bytes_needed = _bytes_needed(given.model, checkpointed=config.checkpoint_steps > 0 or config.tensorboard)
+            finished = processes.on_first(
+                lambda: _open(folder, inputs, resume=resume, overwrite=overwrite, bytes_needed=bytes_needed)
             )
-            finished = folder.completed() if resume else None
             if finished is not None:
-                return Run(TaskDelta.load(folder.delta), finished, folder.path)
+                return Run(TaskDelta.load(folder.delta), finished, folder.path, processes.first)
         return _Training(
-            attachment, data, inputs, config, given.tokenizer, precision, folder, draws, quiet, use_cpu
+            attachment, data, inputs, config, given.tokenizer, precision, folder, draws, quiet, use_cpu, processes
         ).run(resume=resume)
     finally:
         attachment.detach_()
@@ -140,37 +152,49 @@ class _Training:
     draws: int
     quiet: bool
     use_cpu: bool
+    processes: Processes
 
     def run(self, *, resume: bool) -> Run:
         started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         progress: dict[str, Any] = {"steps": 0, "train_seconds": 0.0}
         try:
             progress |= self._learn(resume=resume)
+            self.processes.must_agree(_digest(self.attachment), what="the trained parameters")
             clock = time.perf_counter()
-            scores, sampled = self._evaluate()
+            scores, sampled = self.processes.on_first(self._evaluate)
             progress["evaluation_seconds"] = time.perf_counter() - clock
-            statistics = self.attachment.statistics()
             delta = self._extract(progress, scores)
-            if self.folder is not None:
-                delta.save(self.folder.delta, overwrite=True)
-            record = self._record(
-                "completed",
-                started,
-                progress,
-                scores=scores,
-                sampled_scores=sampled,
-                sampled_sparsity=statistics.get("sampled_sparsity"),
-                delta=_delta_info(delta),
-            )
+            record = self.processes.on_first(lambda: self._write(delta, started, progress, scores, sampled))
         except Exception as error:
-            if self.folder is not None:
+            if self.folder is not None and self.processes.first:
                 self._note_failure(error, started, progress)
             raise
+        return Run(delta, record, self.folder.path if self.folder is not None else None, self.processes.first)
+
+    def _write(
+        self,
+        delta: TaskDelta,
+        started: str,
+        progress: dict[str, Any],
+        scores: dict[str, dict[str, float]],
+        sampled: dict[str, dict[str, Spread]],
+    ) -> RunRecord:
+        if self.folder is not None:
+            delta.save(self.folder.delta, overwrite=True)
+        record = self._record(
+            "completed",
+            started,
+            progress,
+            scores=scores,
+            sampled_scores=sampled,
+            sampled_sparsity=self.attachment.statistics().get("sampled_sparsity"),
+            delta=_delta_info(delta),
+        )
         if self.folder is not None:
             record.save(self.folder.record_path)
             if not self.config.tensorboard:
                 self.folder.drop_checkpoints()
-        return Run(delta, record, self.folder.path if self.folder is not None else None)
+        return record
 
     def _learn(self, *, resume: bool) -> dict[str, Any]:
         from transformers import set_seed
@@ -196,8 +220,10 @@ class _Training:
                 folder=checkpoints,
                 use_cpu=take_device(use_cpu=self.use_cpu).type == "cpu",
                 quiet=self.quiet,
+                processes=self.processes,
             )
-            last = self.folder.last_checkpoint() if self.folder is not None and resume else None
+            folder = self.folder
+            last = self.processes.on_first(folder.last_checkpoint) if folder is not None and resume else None
             with _gradient_checkpointing(model) if self.config.gradient_checkpointing else contextlib.nullcontext():
                 trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
         log = [
@@ -214,25 +240,19 @@ class _Training:
         scores: dict[str, dict[str, float]] = {}
         sampled: dict[str, dict[str, Spread]] = {}
         for split, examples in self.data.report.items():
-            encoded = self._encode(examples)
-            scores[split] = self._score(encoded, draw=None)
+            batches = padded_batches(self._encode(examples), self.tokenizer, batch_size=self.config.eval_batch_size)
+            scores[split] = self._score(batches, examples, draw=None)
             if self.attachment.samples and self.draws:
-                sampled[split] = spread([self._score(encoded, draw=draw) for draw in range(self.draws)])
+                sampled[split] = spread([self._score(batches, examples, draw=draw) for draw in range(self.draws)])
         return scores, sampled
 
-    def _score(self, encoded: EncodedExamples, *, draw: int | None) -> dict[str, float]:
+    def _score(self, batches: PaddedBatches, examples: Examples, *, draw: int | None) -> dict[str, float]:
         from supermask.tasks import score
 
         with self.attachment.evaluating(draw):
-            logits = predict_logits(
-                self.attachment.model,
-                encoded,
-                self.tokenizer,
-                batch_size=self.config.eval_batch_size,
-                precision=self.precision,
-            )
+            logits = predict_logits(self.attachment.model, batches, precision=self.precision)
         predictions = predictions_from_logits(logits, self.data.task)
-        return dict(score(self.data.task, predictions, encoded.labels or ()))
+        return dict(score(self.data.task, predictions, examples.labels or ()))
 
     def _encode(self, examples: Any) -> EncodedExamples:
         return encode(examples, self.data.task, self.tokenizer, max_length=self.config.max_length)
@@ -267,6 +287,7 @@ class _Training:
             inputs=self.inputs,
             environment=self._environment(),
             precision=self.precision,
+            processes=self.processes.count,
             started=started,
             **progress,
             **results,
@@ -297,6 +318,34 @@ def _gradient_checkpointing(model: Any) -> Iterator[None]:
         yield
     finally:
         getattr(model, f"{kind}_checkpointing_disable")()
+
+
+def _open(
+    folder: RunFolder, inputs: RunInputs, *, resume: bool, overwrite: bool, bytes_needed: int
+) -> RunRecord | None:
+    """Make the folder ready; the record of the run to resume, if it is complete already."""
+    folder.open(inputs, resume=resume, overwrite=overwrite, bytes_needed=bytes_needed)
+    return folder.completed() if resume else None
+
+
+def _let_draw(attachment: Attachment, config: TrainingConfig, processes: Processes) -> None:
+    if config.mask_draws == "per_rank":
+        if not attachment.samples:
+            raise ConfigurationError(
+                f"mask_draws='per_rank' is for methods that draw masks, and {attachment.method['kind']} does not; "
+                "leave it at 'shared'"
+            )
+        attachment.rank = processes.rank
+
+
+def _digest(attachment: Attachment) -> str:
+    """A digest of what was trained, as it is now."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, parameter in attachment.model.named_parameters():
+        if parameter.requires_grad:
+            digest.update(name.encode())
+            digest.update(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _describe_inputs(attachment: Attachment, given: GivenModel, data: TaskData, config: TrainingConfig) -> RunInputs:

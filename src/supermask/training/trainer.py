@@ -6,41 +6,73 @@ import functools
 from pathlib import Path
 from typing import Any, final
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
+from supermask.core.counter_random import key_words
 from supermask.errors import ConfigurationError
 from supermask.methods import Attachment, make_optimizer
+from supermask.methods.method_optimizer import MethodOptimizer
 from supermask.models.loading import quiet_transformers
 from supermask.training.callback import MethodCallback
 from supermask.training.config import Precision, TrainingConfig
-from supermask.training.encoding import EncodedExamples, LengthGroupedSampler, pad
+from supermask.training.encoding import EncodedExamples, LengthGroupedSampler
+from supermask.training.micro_batches import SHARE, DealtExamples, MicroBatchSampler, collate_dealt
+from supermask.training.processes import Processes
 
 __all__ = ["MethodTrainer", "make_trainer"]
 
 
 @final
 class MethodTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
-    """A Trainer whose data order is a pure function of seed and epoch, and whose log shows the method's statistics."""
+    """A Trainer whose data order is a pure function of seed and epoch, and whose log shows the method's statistics.
 
-    def __init__(self, *, attachment: Attachment, sampler: LengthGroupedSampler, **settings: Any) -> None:
-        super().__init__(**settings)
+    A step's loss is the mean over its whole batch, over however many micro-batches and processes it is spread.
+    """
+
+    def __init__(
+        self, *, attachment: Attachment, optimizer: MethodOptimizer, batches: MicroBatchSampler, **settings: Any
+    ) -> None:
         self.attachment = attachment
-        self.sampler = sampler
+        self.method_optimizer = optimizer
+        self.batches = batches
+        super().__init__(optimizers=(optimizer, None), **settings)
+        # Whether a classifier heeds the Trainer's count of items varies from model to model; here the mean is taken
+        # over each micro-batch, and `compute_loss` weighs it.
+        self.model_accepts_loss_kwargs = False
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Have the accelerator ask the optimizer for the gradients' norm, which measures it anyway.
+
+        The Trainer wants it in every step, for its log; measured by itself it costs three more passes over memory.
+        """
+        super().create_accelerator_and_postprocess()
+        self.accelerator.clip_grad_norm_ = self._measure_gradient_norm
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The training loader, batches grouped by length."""
-        loader = DataLoader(
+        """The training loader: this process's micro-batches, grouped by length.
+
+        They are dealt out already, so the loader is not handed to accelerate, which would deal once more.
+        """
+        return DataLoader(
             self.train_dataset,
-            batch_size=self.args.per_device_train_batch_size,
-            sampler=self.sampler,
+            batch_sampler=self.batches,
             collate_fn=self.data_collator,
             pin_memory=self.args.device.type == "cuda",
         )
-        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
-        return prepared
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **options: Any
+    ) -> Any:
+        """The mean loss of a micro-batch, times its weight in the step's batch."""
+        inputs = dict(inputs)
+        weight = inputs.pop(SHARE, 1.0)
+        result = super().compute_loss(model, inputs, return_outputs, **options)
+        if weight == 1.0:
+            return result
+        return (weight * result[0], result[1]) if return_outputs else weight * result
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save a checkpoint's weights, without a progress bar of its own for each."""
@@ -49,9 +81,13 @@ class MethodTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the loss, and beside it what the method says of itself."""
-        if "loss" in logs:
+        if "loss" in logs and self.is_world_process_zero():
             logs.update(self.attachment.statistics())
         super().log(logs, start_time)
+
+    def _measure_gradient_norm(self, *_: Any, **__: Any) -> Tensor:
+        self.accelerator.unscale_gradients()
+        return self.method_optimizer.measure_gradient_norm()
 
 
 def make_trainer(
@@ -65,6 +101,7 @@ def make_trainer(
     folder: Path,
     use_cpu: bool = False,
     quiet: bool = False,
+    processes: Processes = Processes(),  # noqa: B008  # frozen
 ) -> MethodTrainer:
     """A Trainer that learns a task by an attached method.
 
@@ -78,11 +115,21 @@ def make_trainer(
         folder: where checkpoints and TensorBoard logs go.
         use_cpu: stay on the CPU even where there is an accelerator.
         quiet: show neither progress bar nor log lines.
+        processes: that share the work.
+
+    Raises:
+        ConfigurationError: if the batch cannot be divided among them, or if one process sees several GPUs.
     """
-    micro_batch = config.batch_size // config.gradient_accumulation
+    parts = config.gradient_accumulation * processes.count
+    if config.batch_size % parts:
+        raise ConfigurationError(
+            f"batch_size {config.batch_size} is the batch of all processes together and cannot be divided into "
+            f"{processes.count} processes times {config.gradient_accumulation} micro-batches; take a multiple of "
+            f"{parts}"
+        )
     arguments = TrainingArguments(
         output_dir=str(folder),
-        per_device_train_batch_size=micro_batch,
+        per_device_train_batch_size=config.batch_size // parts,
         gradient_accumulation_steps=config.gradient_accumulation,
         num_train_epochs=config.epochs,
         max_steps=config.max_steps if config.max_steps is not None else -1,
@@ -97,15 +144,15 @@ def make_trainer(
         save_total_limit=1,
         report_to=["tensorboard"] if config.tensorboard else [],
         remove_unused_columns=False,
+        ddp_find_unused_parameters=False,  # whatever trains takes part in every forward pass
         seed=config.seed,
         use_cpu=use_cpu,
         disable_tqdm=quiet,
     )
-    if arguments.n_gpu > 1 or arguments.world_size > 1:
+    if arguments.n_gpu > 1:
         raise ConfigurationError(
-            "training runs on one device in one process, and here are "
-            f"{max(arguments.n_gpu, arguments.world_size)}: each would add a batch of its own; set "
-            "CUDA_VISIBLE_DEVICES to one of them"
+            f"one process sees {arguments.n_gpu} GPUs and would copy the model to each in every step; start a process "
+            "for each with `accelerate launch --multi_gpu -m supermask train ...`, or set CUDA_VISIBLE_DEVICES to one"
         )
     optimizer = make_optimizer(
         attachment,
@@ -114,19 +161,29 @@ def make_trainer(
         weight_decay=config.weight_decay,
         eps=config.adam_epsilon,
         max_grad_norm=config.max_grad_norm,
-        fused=False if precision == "fp16" else None,
+        mask_state=config.mask_optimizer_state,
     )
-    sampler = LengthGroupedSampler(examples.lengths, config.batch_size, seed=config.seed)
+    order = LengthGroupedSampler(examples.lengths, config.batch_size, seed=config.seed)
     trainer = MethodTrainer(
         attachment=attachment,
-        sampler=sampler,
+        optimizer=optimizer,
+        batches=MicroBatchSampler(
+            order, accumulation=config.gradient_accumulation, processes=processes.count, rank=processes.rank
+        ),
         model=model,
         args=arguments,
-        data_collator=functools.partial(pad, tokenizer),
-        train_dataset=examples,
-        callbacks=[MethodCallback(attachment, sampler)],
-        optimizers=(optimizer, None),
+        data_collator=functools.partial(collate_dealt, tokenizer),
+        train_dataset=DealtExamples(examples),
+        callbacks=[MethodCallback(attachment, order)],
     )
+    if not processes.first:
+        # Dropout and the like: each process draws its own. The Trainer has just seeded all alike.
+        set_seed(_seed_of(config.seed, processes.rank))
     if quiet:
         trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _seed_of(seed: int, rank: int) -> int:
+    """A seed of a process's own, far from the neighbours' of other runs."""
+    return key_words("process", seed, rank)[0]

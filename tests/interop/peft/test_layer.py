@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -174,3 +175,89 @@ def test_a_model_that_peft_works_on_already_is_refused() -> None:
     model = model_with("one")
     with pytest.raises(DeltaStateError, match="carries PEFT layers already"):
         SupermaskModel(model.base_model.model, {"b": SupermaskConfig(target_modules=["linear"])}, "b")
+
+
+# Where the masked weight is computed, and what is kept of it.
+
+
+def saved_matrices(model: Any, **autocast: Any) -> list[torch.dtype]:
+    """The dtypes of what a forward pass keeps in the shape of a masked matrix and is no parameter."""
+    known = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    shapes = {(8, 6), (6, 8), (6, 4), (4, 6)}
+    found: list[torch.dtype] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tuple(tensor.shape) in shapes and tensor.untyped_storage().data_ptr() not in known:
+            found.append(tensor.dtype)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept), torch.autocast("cpu", **autocast):
+        loss = model(IDS).float().square().sum()
+    loss.backward()
+    return found
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_linear_layers_draw_again_instead_of_keeping(autocast: bool) -> None:
+    model = model_with("one").train()
+    dtype = torch.bfloat16 if autocast else torch.float32
+    assert model.base_model.recompute
+    gradients = []
+    for recompute, kept in ((True, []), (False, [dtype, dtype])):
+        model.base_model.recompute = recompute
+        assert model.base_model.recompute is recompute
+        model.base_model.begin_step(3)
+        assert saved_matrices(model, enabled=autocast, dtype=torch.bfloat16) == kept
+        gradients.append([mask.mask_logits.grad for mask in model.base_model.masks("one").values()])
+        model.zero_grad()
+    assert all(torch.equal(first, second) for first, second in zip(*gradients, strict=True))
+
+
+def test_a_base_layer_with_hooks_is_called_and_computes_the_same() -> None:
+    gradients = []
+    for hooked in (False, True):
+        model, seen = model_with("one").train(), []
+        if hooked:
+            for name in ("linear", "conv", "embedding"):
+                layer = getattr(model.base_model.model, name).base_layer
+                layer.register_forward_hook(lambda module, args, output, seen=seen: seen.append(type(module)))
+        model(IDS).square().sum().backward()
+        assert len(seen) == (3 if hooked else 0)
+        gradients.append([mask.mask_logits.grad for mask in model.base_model.masks("one").values()])
+    assert all(torch.equal(first, second) for first, second in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_masked_weight_is_in_autocasts_dtype_where_it_is_multiplied(training: bool) -> None:
+    model = model_with("one").train(training)
+    seen: dict[str, torch.dtype] = {}
+    for name in ("linear", "conv", "embedding"):
+        layer = getattr(model.base_model.model, name).base_layer
+        layer.register_forward_pre_hook(
+            lambda module, args, name=name: seen.update({name: module.weight.dtype})  # with hooks it is handed over
+        )
+    with torch.autocast("cpu", torch.bfloat16):
+        model(IDS)
+    assert seen == {"embedding": torch.float32, "conv": torch.bfloat16, "linear": torch.bfloat16}
+
+
+# The compiler makes an object that torch would rather it did not.
+@pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
+def test_one_graph_serves_all_steps() -> None:
+    model = model_with("one").train()
+    model.base_model.set_adapter(["one"])
+    torch._dynamo.reset()
+    run = torch.compile(model, fullgraph=True, backend="aot_eager")
+    gradients = []
+    for step in range(4):
+        for forward in (model, run):
+            model.base_model.begin_step(step)
+            no_more = forward is run and step and hasattr(torch.compiler, "set_stance")  # torch 2.6 on
+            with torch.compiler.set_stance("fail_on_recompile") if no_more else contextlib.nullcontext():
+                output = forward(IDS)
+            output.square().sum().backward()
+            gradients.append([mask.mask_logits.grad for mask in model.base_model.masks("one").values()])
+            model.zero_grad()
+        for first, second in zip(*gradients[-2:], strict=True):
+            torch.testing.assert_close(first, second)
+    assert not torch.equal(gradients[0][0], gradients[2][0])

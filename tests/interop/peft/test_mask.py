@@ -8,9 +8,9 @@ import torch
 from supermask.core import masked_weight
 from supermask.errors import DeltaFormatError, DeltaStateError
 from supermask.interop.peft import SupermaskConfig
-from supermask.interop.peft.clock import DrawClock
 from supermask.interop.peft.mask import AdapterMask
 from supermask.interop.peft.packing import pack_keep_mask
+from supermask.methods.draw_clock import DrawClock
 
 WEIGHT = torch.linspace(-1, 1, 24).reshape(4, 6)
 KEEP = torch.arange(24).reshape(4, 6) % 4 > 0

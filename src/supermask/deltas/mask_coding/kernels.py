@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from supermask.deltas.mask_kernels import compiled
+from supermask.core.kernels.compiled import compiled
 
 __all__ = ["point_at", "sort_weights", "take_runs"]
 

@@ -46,7 +46,7 @@ class SupermaskCallback(TrainerCallback):  # type: ignore[misc]  # transformers 
             ConfigurationError: if weight decay is on them, or they are not in the optimizer.
         """
         tuner = supermask_tuner(kwargs.get("model"))
-        tuner.clock.saves_logits = True
+        tuner.save_logits_(True)
         if kwargs.get("optimizer") is not None:
             _check_optimizer(tuner, kwargs["optimizer"], state.max_steps)
 
@@ -62,7 +62,7 @@ class SupermaskCallback(TrainerCallback):  # type: ignore[misc]  # transformers 
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """From here on adapters are saved without logits again."""
-        supermask_tuner(kwargs.get("model")).clock.saves_logits = False
+        supermask_tuner(kwargs.get("model")).save_logits_(False)
 
 
 def _check_optimizer(tuner: SupermaskModel, optimizer: Any, steps: int) -> None:

@@ -10,8 +10,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from supermask.core.kernels.ops import compute_dtype
 from supermask.errors import DeltaFormatError, DeltaStateError
 from supermask.interop.peft.mask import AdapterMask
+from supermask.methods.mask_parametrization import multiplies_transposed
 
 __all__ = ["KEEP_KEY", "LOGITS_KEY", "SupermaskLayer"]
 
@@ -68,14 +70,20 @@ class SupermaskLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # peft i
                 f"{len(training)} active adapters would train over {training[0].name} at once, each through the "
                 "other's zeros; make one of them active, or freeze the others with set_requires_grad"
             )
+        if not masks:
+            return self.base_layer(*args, **kwargs)
+        *others, last = sorted(masks, key=lambda mask: mask in training)  # a gradient reaches the last one alone
         weight = self.base_weight
-        for mask in sorted(masks, key=lambda mask: mask in training):  # a gradient reaches the last one alone
-            weight = mask.masked(weight, sampled=mask in training)
-        return (
-            functional_call(self.base_layer, {"weight": weight}, args, kwargs)
-            if masks
-            else self.base_layer(*args, **kwargs)
-        )
+        for mask in others:
+            weight = mask.masked(weight, sampled=False)
+        transposed = multiplies_transposed(self.base_layer)
+        alone = len(args) == 1 and not kwargs and not _has_hooks(self.base_layer)
+        if training and torch.is_grad_enabled() and transposed is not None and alone:
+            bias = cast("Tensor | None", self.base_layer.bias)
+            return last.linear(args[0], weight, bias, transposed=transposed)
+        dtype = weight.dtype if transposed is None else compute_dtype(weight)
+        weight = last.masked(weight, sampled=bool(training), dtype=dtype)
+        return functional_call(self.base_layer, {"weight": weight}, args, kwargs)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Zero in the base what the masks drop; see `SupermaskModel.merge_adapter`."""
@@ -112,7 +120,7 @@ class SupermaskLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # peft i
             mask = self.mask(name)
             if mask.is_loaded and not (mask.mask_logits is not None and mask.mask_logits.is_meta):
                 destination[f"{prefix}{KEEP_KEY}.{name}"] = mask.packed()
-                if mask.mask_logits is not None and (mask.config.save_logits or mask.clock.saves_logits):
+                if mask.mask_logits is not None and (mask.config.save_logits or mask.saves_logits):
                     destination[f"{prefix}{LOGITS_KEY}.{name}"] = mask.mask_logits.detach()
 
     def _load_from_state_dict(
@@ -146,6 +154,12 @@ class SupermaskLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # peft i
         # PEFT's own would cast the logits to the base's dtype as well.
         if adapter_name in self.masks and not any(p.is_meta for p in self.mask(adapter_name).parameters()):
             self.mask(adapter_name).to(device or self.base_weight.device)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether calling a module does more than its `forward`."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks) or nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
 
 
 def _taken(state_dict: dict[str, Any], start: str) -> dict[str, Tensor]:

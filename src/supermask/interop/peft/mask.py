@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor, nn
 
-from supermask.core import masked_weight, sample_keep_mask, threshold_keep_mask
+from supermask.core import threshold_keep_mask
+from supermask.core.kernels.masked_linear import masked_linear
+from supermask.core.kernels.ops import MaskKey, masked_by_logits
 from supermask.errors import DeltaFormatError, DeltaStateError
-from supermask.interop.peft.clock import DrawClock
 from supermask.interop.peft.merging import DroppedWeights, drop_
 from supermask.interop.peft.packing import pack_keep_mask, unpack_keep_mask
-from supermask.methods.supermask import initial_mask_logits
+from supermask.methods.draw_clock import DrawClock
+from supermask.methods.initial_logits import initial_mask_logits
+from supermask.methods.mask_parametrization import keeps_logits_in_float32
 
 if TYPE_CHECKING:
     from supermask.interop.peft.config import SupermaskConfig
@@ -42,6 +44,8 @@ class AdapterMask(nn.Module):
         self.config = config
         self.clock = clock
         self.shape = tuple(weight.shape)
+        self.saves_logits = False
+        self.recompute = True
         self._merges = 0
         self._dropped: DroppedWeights | None = None
         logits = None
@@ -79,25 +83,35 @@ class AdapterMask(nn.Module):
             )
         return self.keep
 
-    def masked(self, weight: Tensor, *, sampled: bool) -> Tensor:
+    def masked(self, weight: Tensor, *, sampled: bool, dtype: torch.dtype | None = None) -> Tensor:
         """The masked weight.
 
         Args:
             weight: the base's, or what another mask has left of it.
             sampled: draw the mask that is due, if there are logits to draw from.
+            dtype: of the result, if there are logits; the weight's by default.
         """
-        if weight.is_meta:
-            raise DeltaStateError(
-                f"{self.name} is on the meta device, offloaded to the CPU or the disk; load the base without offloading"
-            )
+        self._check(weight)
         if self.mask_logits is None:
             zero = torch.zeros((), dtype=weight.dtype, device=weight.device)
             return torch.where(self.keep_mask(), weight, zero)
-        logits = self._logits()
-        keep_mask = self.keep_mask()
-        if sampled:
-            keep_mask = sample_keep_mask(logits, replace(self.clock.key, seed=self.config.seed), self.name)
-        return masked_weight(weight, logits, keep_mask, gradient=self.config.gradient)
+        key = self._due() if sampled else None
+        through = self.config.gradient == "through"
+        return masked_by_logits(weight, self._logits(), key, dtype=dtype or weight.dtype, through=through)
+
+    def linear(self, inputs: Tensor, weight: Tensor, bias: Tensor | None, *, transposed: bool) -> Tensor:
+        """The output of a linear layer over the weight under the mask that is due; see `core.kernels.masked_linear`."""
+        self._check(weight)
+        return masked_linear(
+            inputs,
+            weight,
+            self._logits(),
+            bias,
+            self._due(),
+            through=self.config.gradient == "through",
+            transposed=transposed,
+            recompute=self.recompute,
+        )
 
     # Merging.
 
@@ -153,6 +167,15 @@ class AdapterMask(nn.Module):
         """Set a fixed mask: boolean, the weight's shape."""
         self.keep = keep.to(device)
 
+    def _due(self) -> MaskKey:
+        return self.clock.mask_key(self.name, training=True, seed=self.config.seed)
+
+    def _check(self, weight: Tensor) -> None:
+        if weight.is_meta:
+            raise DeltaStateError(
+                f"{self.name} is on the meta device, offloaded to the CPU or the disk; load the base without offloading"
+            )
+
     def _logits(self) -> Tensor:
         logits = self.mask_logits
         if logits is None or logits.is_meta:
@@ -160,13 +183,7 @@ class AdapterMask(nn.Module):
         return logits
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> AdapterMask:
-        # `model.half()` and `model.to(dtype=...)` go through here. Near ν = 5 bfloat16 steps by 0.031, so that smaller
-        # updates would vanish: logits, and their gradients, move between devices and stay float32.
-        def kept_in_float32(tensor: Tensor) -> Tensor:
-            moved: Tensor = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
-
-        super()._apply(kept_in_float32, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(keeps_logits_in_float32(fn), recurse)  # type: ignore[no-untyped-call]
         return self
 
     def extra_repr(self) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, cast, final
 
-import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
-from supermask.core import keep_probability
+from supermask.core.sparsity import zero_count, zeros_of_logits
 from supermask.deltas import Fingerprint, fingerprint
 from supermask.deltas.application import applied_digest
 from supermask.errors import (
@@ -21,13 +21,13 @@ from supermask.errors import (
     DeltaStateError,
     UnknownNameError,
 )
-from supermask.interop.peft.clock import DrawClock
 from supermask.interop.peft.config import SupermaskConfig
 from supermask.interop.peft.entries import adapter_entries, check_loaded, named_entries
 from supermask.interop.peft.layer import SupermaskLayer
 from supermask.interop.peft.mask import AdapterMask
 from supermask.interop.peft.mixed import BASE_ROWS, rows_by_adapter
 from supermask.interop.peft.targets import base_modules, base_tensors, check_targets, complete_, covers
+from supermask.methods.draw_clock import DrawClock
 from supermask.models import map_parameters
 
 __all__ = ["PREFIX", "SupermaskModel"]
@@ -69,12 +69,11 @@ class SupermaskModel(BaseTuner):  # type: ignore[misc]  # peft is not typed
                 "unload takes them off"
             )
         # The parent's constructor adds the first adapter, which needs both of these.
-        self.clock = DrawClock()
+        self.clock = DrawClock(numbers_passes=True)
         self.parameter_map = map_parameters(model)
         super().__init__(model, peft_config, adapter_name, low_cpu_mem_usage, state_dict)
         self._hooks = [
-            model.register_forward_pre_hook(self.clock.before_forward),
-            model.register_forward_hook(self.clock.after_forward),
+            *self.clock.watch_(model),
             model.register_load_state_dict_post_hook(check_loaded),  # type: ignore[no-untyped-call]
         ]
 
@@ -87,27 +86,43 @@ class SupermaskModel(BaseTuner):  # type: ignore[misc]  # peft is not typed
     def begin_step(self, step: int, micro_batch: int = 0) -> None:
         """Say which optimizer step, counted from 0, and which of its micro-batches comes next; it keys the draws.
 
-        Without it, forward passes are numbered from the beginning, so that every one of them has a fresh draw.
+        Without it, forward passes are numbered from the beginning, so that every one of them has a fresh draw. Compiled
+        graphs cannot number them: call this before each.
         """
         self.clock.begin_step(step, micro_batch)
 
-    @torch.no_grad()
     def statistics(self, adapter_name: str = "default") -> dict[str, float]:
         """Fractions of zeros among the masked weights: of the thresholded mask, and of a draw in expectation.
 
         Raises:
             UnknownNameError: if there is no such adapter.
         """
-        zeros = expected = weights = 0.0
-        for mask in self.masks(adapter_name).values():
-            keep_mask = mask.keep_mask()
-            dropped = float(keep_mask.logical_not().count_nonzero())
-            zeros += dropped
-            if mask.mask_logits is not None:
-                dropped = float((1.0 - keep_probability(mask.mask_logits)).sum(dtype=torch.float64))
-            expected += dropped
-            weights += keep_mask.numel()
-        return {"sparsity": zeros / weights, "sampled_sparsity": expected / weights}
+        masks = self.masks(adapter_name).values()
+        logits = [mask.mask_logits for mask in masks if mask.mask_logits is not None]
+        fixed = sum(zero_count(mask.keep_mask()) for mask in masks if mask.mask_logits is None)
+        zeros, expected = zeros_of_logits(logits)
+        weights = sum(math.prod(mask.shape) for mask in masks)
+        return {"sparsity": (zeros + fixed) / weights, "sampled_sparsity": (expected + fixed) / weights}
+
+    @property
+    def recompute(self) -> bool:
+        """Whether linear layers draw their masked weight again in the backward pass, instead of keeping it until then.
+
+        The numbers are the same; see `supermask.core.kernels.masked_linear`. Adapters added later start with True.
+        """
+        return all(mask.recompute for name in self.peft_config for mask in self.masks(name).values())
+
+    @recompute.setter
+    def recompute(self, recompute: bool) -> None:
+        for name in self.peft_config:
+            for mask in self.masks(name).values():
+                mask.recompute = recompute
+
+    def save_logits_(self, on: bool) -> None:
+        """Have state dictionaries hold the logits of all adapters, or only of those whose settings say so."""
+        for name in self.peft_config:
+            for mask in self.masks(name).values():
+                mask.saves_logits = on
 
     # What is there.
 

@@ -11,26 +11,7 @@ from torch import Tensor
 
 from interop.peft.tiny_adapters import tiny_adapter
 from supermask.core import DrawKey, sample_keep_mask
-from supermask.interop.peft.clock import DrawClock
 from tiny_models import tiny_batch
-
-
-def test_passes_are_numbered_within_a_step() -> None:
-    clock, module = DrawClock(), torch.nn.Linear(1, 1)
-    keys = []
-    for step in (None, None, 3, None):
-        if step is not None:
-            clock.begin_step(step, micro_batch=1)
-        clock.before_forward(module, ())
-        keys.append(clock.key)
-    assert keys == [
-        DrawKey(),
-        DrawKey(stream="training/1"),
-        DrawKey(step=3, micro_batch=1),
-        DrawKey(step=3, micro_batch=1, stream="training/1"),
-    ]
-    clock.before_forward(module.eval(), ())
-    assert clock.key == keys[-1]
 
 
 def _drawn(model: Any) -> Tensor:

@@ -1,0 +1,157 @@
+"""The tables of docs/performance.md, written from the records under benchmarks/results.
+
+    python benchmarks/page.py            # fill them in
+    python benchmarks/page.py --check    # say whether they are what the records say
+
+A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`; what lies between is overwritten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import startup
+from training_rows import FULL, SAME
+from training_tables import markdown, memory_table, phase_table, ratio, time_table
+
+import analysis
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "performance.md"
+RESULTS = ROOT / "benchmarks" / "results"
+BLOCK = re.compile(r"(<!-- table: (?P<name>[^>]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; the exit code is 1 if a table is stale")
+    given = parser.parse_args(arguments)
+    before = PAGE.read_text(encoding="utf-8")
+    after = filled(before)
+    if given.check:
+        return int(before != after)
+    PAGE.write_text(after, encoding="utf-8")
+    return 0
+
+
+def filled(page: str) -> str:
+    """The page with every table as the records have it."""
+    return BLOCK.sub(lambda found: f"{found[1]}\n{table(found['name'])}\n\n{found[3]}", page)
+
+
+def table(name: str) -> str:
+    what, *key = name.split()
+    return TABLES[what](*key)
+
+
+def record(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def section(what: str, model: str, device: str, precision: str, length: str) -> dict[str, Any]:
+    """One section of the training record."""
+    key = {"what": what, "model": model, "device": device, "precision": precision, "length": int(length)}
+    found = [one for one in record("training")["sections"] if all(one[name] == key[name] for name in key)]
+    if not found:
+        sys.exit(f"no section {key} in benchmarks/results/training.json")
+    return dict(found[0])
+
+
+# Goals: what is compared, the largest value that meets the goal, and where it comes from.
+
+
+def goals() -> str:
+    lines = [line for length in ("64", "128") for line in step_goals(length)]
+    memory = section("memory", "minilm-l6", "cpu", "fp32", "128")["runs"][-1]["rows"]
+    peak = memory["supermask, fused"]["peak"] / memory[FULL]["peak"]
+    saved = (memory["supermask, fused"]["saved_for_backward"] - memory[SAME]["saved_for_backward"]) / (
+        section("memory", "minilm-l6", "cpu", "fp32", "128")["runs"][-1]["masked_weights"]
+    )
+    lines.append(("peak memory / full fine-tuning", 1.00, peak))
+    lines.append(("bytes a masked weight saved for backward beyond plain fine-tuning", 0.0, saved))
+    for model in ("minilm-l6", "bert-base"):
+        share = record("kernels-cpu")["models"][model]["rows"]["draw"]["/ copy"]
+        lines.append((f"the mask operation / copying the weights, {model}", 3.0, share))
+    seconds = record("startup")["seconds"]
+    lines.append(("`supermask --help` beyond Python, s", 0.5, seconds["supermask --help"] - seconds["python"]))
+    return markdown(
+        ["goal", "at most", "measured", "met"],
+        [
+            [name, f"{bound:.2f}", f"{value:.2f}", "yes" if round(value, 2) <= bound else "**no**"]
+            for name, bound, value in lines
+        ],
+    )
+
+
+def step_goals(length: str) -> list[tuple[str, float, float]]:
+    found = section("time", "minilm-l6", "cpu", "fp32", length)
+
+    def share(row: str, other: str) -> float:
+        value = ratio(found, row, other)
+        assert value is not None
+        return value
+
+    return [
+        (f"length {length}: supermask / full fine-tuning", 0.92, share("supermask, fused", FULL)),
+        (f"length {length}: supermask / fine-tuning the same matrices", 1.02, share("supermask, fused", SAME)),
+        (f"length {length}: supermask / LoRA r=8", 1.00, share("supermask, fused", "LoRA r=8")),
+        (f"length {length}: pruning / full fine-tuning", 1.02, share("pruning", FULL)),
+        (f"length {length}: freezing / full fine-tuning", 1.02, share("freezing", FULL)),
+    ]
+
+
+KERNEL_ROWS = (
+    "copy",
+    "draw",
+    "draw, bfloat16",
+    "threshold",
+    "gradient, stop",
+    "gradient, through",
+    "Adam",
+    "gradient and Adam in one",
+    "draw, eager",
+    "gradient, through, eager",
+    "Adam, eager",
+    "Adam, fused of torch",
+)
+
+
+def kernels() -> str:
+    """The mask's operations over copying: measured, and the bytes that they must move."""
+    models = record("kernels-cpu")["models"]
+    lines = []
+    for row in KERNEL_ROWS:
+        cells = [row]
+        for model in models.values():
+            found = model["rows"][row]
+            cells += [f"{found['ms']:.1f}", f"{found['/ copy']:.2f}"]
+        lines.append([*cells, f"{found['floor']:.2f}"])
+    header = [f"{name}, {what}" for name in models for what in ("ms", "/ copy")]
+    return markdown(["operation", *header, "bytes / copy's"], lines)
+
+
+def startup_part(part: int) -> Callable[[], str]:
+    return lambda: startup.table(record("startup")).split("\n\n")[part]
+
+
+TABLES: dict[str, Callable[..., str]] = {
+    "goals": goals,
+    "time": lambda *key: time_table(section("time", *key)),
+    "phases": lambda *key: phase_table(section("time", *key)),
+    "memory": lambda *key: memory_table(section("memory", *key)),
+    "kernels": kernels,
+    "analysis": lambda: analysis.table(record("analysis")),
+    "commands": startup_part(0),
+    "first-step": startup_part(1),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Compiled sums over two arrays, each read once: torch would write temporary tensors of twice their size.
+
+numba takes a while to load, so this module is imported where it is first used. All loops run without the interpreter's
+lock and trust their arguments: flat arrays of one length, and a row of `sums` for every block of `BLOCK` numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+from supermask.core.kernels.compiled import compiled
+
+__all__ = ["BLOCK", "absolute_differences", "shared_zeros", "square_sums", "unequal"]
+
+BLOCK = 4096
+"""Numbers that are summed before a sum is rounded into its own place."""
+
+_BLOCK = np.uint64(BLOCK)  # unsigned, or numba looks for negative indices each time
+
+
+def _absolute_differences(first: Any, second: Any, sums: Any) -> None:
+    size = np.uint64(first.size)
+    for block in range(sums.shape[0]):
+        start = np.uint64(block) * _BLOCK
+        total = 0.0
+        for index in range(start, min(start + _BLOCK, size)):
+            total += abs(np.float64(first[index]) - np.float64(second[index]))
+        sums[block, 0] = total
+
+
+def _square_sums(first: Any, second: Any, sums: Any) -> None:
+    size = np.uint64(first.size)
+    for block in range(sums.shape[0]):
+        start = np.uint64(block) * _BLOCK
+        one = two = difference = total = product = 0.0
+        for index in range(start, min(start + _BLOCK, size)):
+            a, b = np.float64(first[index]), np.float64(second[index])
+            minus, plus = a - b, a + b
+            one += a * a
+            two += b * b
+            difference += minus * minus
+            total += plus * plus
+            product += minus * plus
+        sums[block, 0], sums[block, 1] = one, two
+        sums[block, 2], sums[block, 3], sums[block, 4] = difference, total, product
+
+
+def _unequal(first: Any, second: Any) -> int:
+    count = 0
+    for index in range(np.uint64(first.size)):
+        count += first[index] != second[index]
+    return count
+
+
+def _shared_zeros(first: Any, second: Any) -> tuple[int, int, int]:
+    one = two = both = 0
+    for index in range(np.uint64(first.size)):
+        first_zero, second_zero = first[index] == 0, second[index] == 0
+        one += first_zero
+        two += second_zero
+        both += first_zero & second_zero
+    return one, two, both
+
+
+def _summing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `compiled`; sums may be taken in another order, which is what makes a long sum fast."""
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc"}}
+    try:
+        dispatcher: Callable[..., Any] = numba.njit(**options, cache=True)(function)
+    except RuntimeError:  # as in `compiled`
+        dispatcher = numba.njit(**options)(function)
+    return dispatcher
+
+
+absolute_differences = _summing(_absolute_differences)
+"""(first, second, sums): Σ|a - b| of every block into `sums`, of shape (blocks, 1)."""
+
+square_sums = _summing(_square_sums)
+"""(first, second, sums): Σa², Σb², Σ(a - b)², Σ(a + b)² and Σ(a - b)(a + b) of every block, shape (blocks, 5)."""
+
+unequal = compiled(_unequal)
+"""(first, second) -> how many numbers differ."""
+
+shared_zeros = compiled(_shared_zeros)
+"""(first, second), bytes -> zeros of the first, of the second, and of both."""

@@ -1,0 +1,105 @@
+"""What the operations refuse, said the same way by every backend: they work on raw memory and must not trust it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from supermask.errors import ConfigurationError
+
+__all__ = ["FLOATS", "check_compute_dtype", "check_in_place", "check_logits", "check_together", "result_like"]
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""The dtypes that weights, masked weights and their gradients may have."""
+
+_KNOWN = "float32, bfloat16, float16 or float64"
+
+
+def check_logits(mask_logits: Tensor) -> None:
+    """Mask logits are float32.
+
+    Raises:
+        ConfigurationError: naming the dtype received.
+    """
+    if mask_logits.dtype != torch.float32:
+        raise ConfigurationError(
+            f"mask logits are float32, received {mask_logits.dtype}; in fewer bits small steps near ν = 5 vanish: "
+            "keep the logits' dtype when you convert a model"
+        )
+
+
+def check_together(mask_logits: Tensor, **others: Tensor) -> None:
+    """All tensors have the mask logits' shape and device, and are of a dtype that kernels know.
+
+    Args:
+        mask_logits: ν, float32.
+        others: by name.
+
+    Raises:
+        ConfigurationError: naming the tensor that does not fit.
+    """
+    check_logits(mask_logits)
+    for name, tensor in others.items():
+        name = name.replace("_", " ")
+        if tensor.shape != mask_logits.shape:
+            raise ConfigurationError(
+                f"{name} and mask logits need one shape, received {tuple(tensor.shape)} and {tuple(mask_logits.shape)}"
+            )
+        if tensor.device != mask_logits.device:
+            raise ConfigurationError(
+                f"{name} and mask logits need one device, received {tensor.device} and {mask_logits.device}"
+            )
+        if tensor.dtype not in FLOATS:
+            raise ConfigurationError(
+                f"{name} is {_KNOWN}, received {tensor.dtype}; convert it, as model.to(torch.bfloat16) does for a model"
+            )
+
+
+def check_compute_dtype(dtype: torch.dtype) -> None:
+    """A masked weight is of a dtype that weights may have.
+
+    Raises:
+        ConfigurationError: naming the dtype received.
+    """
+    if dtype not in FLOATS:
+        raise ConfigurationError(f"a masked weight is {_KNOWN}, received {dtype}")
+
+
+def check_in_place(**tensors: Tensor) -> None:
+    """What is updated in place is float32 and contiguous: a copy would take the update and be lost.
+
+    Raises:
+        ConfigurationError: naming the tensor.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32 or not tensor.is_contiguous():
+            layout = "contiguous" if tensor.is_contiguous() else "non-contiguous"
+            raise ConfigurationError(
+                f"{name.replace('_', ' ')} is updated in place and needs to be float32 and contiguous, received "
+                f"{layout} {tensor.dtype}; call .contiguous() when it is made"
+            )
+
+
+def result_like(tensor: Tensor, *, dtype: torch.dtype, out: Tensor | None) -> Tensor:
+    """Where to write a result: the tensor given for it, or a new one.
+
+    Args:
+        tensor: whose shape and device the result has.
+        dtype: of the result.
+        out: given for it; None for a new one.
+
+    Returns:
+        Contiguous.
+
+    Raises:
+        ConfigurationError: if the tensor given does not fit.
+    """
+    if out is None:
+        return torch.empty(tensor.shape, dtype=dtype, device=tensor.device)
+    if out.shape != tensor.shape or out.dtype != dtype or out.device != tensor.device or not out.is_contiguous():
+        layout = "contiguous" if out.is_contiguous() else "non-contiguous"
+        raise ConfigurationError(
+            f"out is to be contiguous {dtype} of shape {tuple(tensor.shape)} on {tensor.device}, received {layout} "
+            f"{out.dtype} of shape {tuple(out.shape)} on {out.device}"
+        )
+    return out

@@ -1,0 +1,190 @@
+"""The operations compiled for the CPU by numba, in the threads of torch; `reference` says what each of them means.
+
+What is not contiguous is made so first; what is updated in place must be.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from supermask.core.counter_random import KeyWords
+from supermask.core.kernels import cpu_draw, cpu_learn
+from supermask.core.kernels.arguments import check_compute_dtype, check_in_place, check_together, result_like
+from supermask.core.kernels.cpu_formats import FORMATS
+from supermask.core.kernels.reference import logit_levels
+from supermask.core.kernels.team import do_job
+from supermask.errors import ConfigurationError
+
+__all__ = [
+    "adam_step_",
+    "draw_keep_mask",
+    "draw_masked_weight",
+    "gradient_adam_step_",
+    "mask_logit_gradient",
+    "threshold_masked_weight",
+]
+
+_CPU = torch.device("cpu")
+
+
+def draw_keep_mask(mask_logits: Tensor, key: KeyWords) -> Tensor:
+    """As `reference.draw_keep_mask`."""
+    logits = _lying(mask_logits.detach().to(torch.float32))
+    keep_mask = torch.empty(mask_logits.shape, dtype=torch.bool, device=_CPU)
+    do_job(
+        cpu_draw.draw_keep_mask,
+        logits.numel(),
+        cpu_draw.DRAWN,
+        *key,
+        logit_levels(_CPU).data_ptr(),
+        logits.data_ptr(),
+        keep_mask.data_ptr(),
+    )
+    return keep_mask
+
+
+def draw_masked_weight(
+    weight: Tensor, mask_logits: Tensor, key: KeyWords, *, dtype: torch.dtype, out: Tensor | None = None
+) -> Tensor:
+    """As `reference.draw_masked_weight`."""
+    return _masked_weight(weight, mask_logits, cpu_draw.DRAWN, key, dtype, out)
+
+
+def threshold_masked_weight(
+    weight: Tensor, mask_logits: Tensor, *, dtype: torch.dtype, out: Tensor | None = None
+) -> Tensor:
+    """As `reference.threshold_masked_weight`."""
+    return _masked_weight(weight, mask_logits, cpu_draw.THRESHOLDED, (0, 0), dtype, out)
+
+
+def _masked_weight(
+    weight: Tensor, mask_logits: Tensor, mode: int, key: KeyWords, dtype: torch.dtype, out: Tensor | None
+) -> Tensor:
+    check_together(mask_logits, weight=weight)
+    check_compute_dtype(dtype)
+    weight, mask_logits = _lying(weight), _lying(mask_logits)
+    masked = result_like(weight, dtype=dtype, out=out)
+    do_job(
+        cpu_draw.draw_masked_weight,
+        weight.numel(),
+        mode,
+        *key,
+        logit_levels(_CPU).data_ptr(),
+        mask_logits.data_ptr(),
+        weight.data_ptr(),
+        FORMATS[weight.dtype],
+        masked.data_ptr(),
+        FORMATS[dtype],
+    )
+    return masked
+
+
+def mask_logit_gradient(
+    weight_gradient: Tensor, weight: Tensor, mask_logits: Tensor, *, through: bool, out: Tensor | None = None
+) -> Tensor:
+    """As `reference.mask_logit_gradient`; `through` to within 1e-6 of it, relative to each entry, for |ν| ≤ 80."""
+    check_together(mask_logits, weight=weight, weight_gradient=weight_gradient)
+    weight_gradient, weight, mask_logits = _lying(weight_gradient), _lying(weight), _lying(mask_logits)
+    gradient = result_like(weight, dtype=torch.float32, out=out)
+    do_job(
+        cpu_learn.mask_logit_gradient,
+        weight.numel(),
+        through,
+        weight_gradient.data_ptr(),
+        FORMATS[weight_gradient.dtype],
+        weight.data_ptr(),
+        FORMATS[weight.dtype],
+        mask_logits.data_ptr(),
+        gradient.data_ptr(),
+    )
+    return gradient
+
+
+def adam_step_(
+    mask_logits: Tensor,
+    gradient: Tensor,
+    first: Tensor,
+    second: Tensor,
+    *,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+    gradient_scale: float | Tensor = 1.0,
+) -> None:
+    """As `reference.adam_step_`, to within a few units in the last place."""
+    check_together(mask_logits, gradient=gradient, first=first, second=second)
+    check_in_place(mask_logits=mask_logits, first=first, second=second)
+    gradient = _lying(gradient)
+    do_job(
+        cpu_learn.adam_step,
+        gradient.numel(),
+        False,
+        gradient.data_ptr(),
+        FORMATS[gradient.dtype],
+        0,
+        0,
+        mask_logits.data_ptr(),
+        first.data_ptr(),
+        second.data_ptr(),
+        numbers=_adam_numbers(learning_rate, beta1, beta2, eps, step, gradient_scale),
+    )
+
+
+def gradient_adam_step_(
+    weight_gradient: Tensor,
+    weight: Tensor,
+    mask_logits: Tensor,
+    first: Tensor,
+    second: Tensor,
+    *,
+    through: bool,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+    gradient_scale: float | Tensor = 1.0,
+) -> None:
+    """As `reference.gradient_adam_step_`, in one pass: ∂L/∂ν is never written to memory."""
+    check_together(mask_logits, weight=weight, weight_gradient=weight_gradient, first=first, second=second)
+    check_in_place(mask_logits=mask_logits, first=first, second=second)
+    weight_gradient, weight = _lying(weight_gradient), _lying(weight)
+    do_job(
+        cpu_learn.adam_step,
+        weight.numel(),
+        through,
+        weight_gradient.data_ptr(),
+        FORMATS[weight_gradient.dtype],
+        weight.data_ptr(),
+        FORMATS[weight.dtype],
+        mask_logits.data_ptr(),
+        first.data_ptr(),
+        second.data_ptr(),
+        numbers=_adam_numbers(learning_rate, beta1, beta2, eps, step, gradient_scale),
+    )
+
+
+def _adam_numbers(
+    learning_rate: float, beta1: float, beta2: float, eps: float, step: int, gradient_scale: float | Tensor
+) -> tuple[float, ...]:
+    return (
+        float(gradient_scale),
+        1.0 - beta1,
+        beta2,
+        1.0 - beta2,
+        math.sqrt(1.0 - beta2**step),
+        eps,
+        -learning_rate / (1.0 - beta1**step),
+    )
+
+
+def _lying(tensor: Tensor) -> Tensor:
+    """The tensor in row-major order in the memory of the CPU."""
+    if tensor.device.type != "cpu":
+        raise ConfigurationError(f"the compiled operations work on CPU tensors, received one on {tensor.device}")
+    return tensor.contiguous()

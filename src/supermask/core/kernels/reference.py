@@ -1,0 +1,251 @@
+"""The operations in eager torch, on any device: what they mean. All other backends are held to this one.
+
+Plain tensors in, plain tensors out, no autograd. Temporary tensors of the weights' size come and go here; the fused
+forms have none.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+from supermask.core.counter_random import KeyWords, random_bits16
+from supermask.core.kernels.arguments import check_compute_dtype, check_in_place, check_together, result_like
+
+__all__ = [
+    "adam_step_",
+    "draw_keep_mask",
+    "draw_masked_weight",
+    "gradient_adam_step_",
+    "logit_levels",
+    "mask_logit_gradient",
+    "select_kept",
+    "straight_through_gradient",
+    "threshold_masked_weight",
+]
+
+_LEVELS = 1 << 16
+
+
+@functools.lru_cache(maxsize=8)
+def logit_levels(device: torch.device) -> Tensor:
+    """logit((u + 1/2) / 65536) for every 16-bit u, computed in float64 on the CPU and rounded once to float32.
+
+    Args:
+        device: where the table is wanted; it is made once for each.
+
+    Returns:
+        float32 of shape (65536,), strictly ascending from -11.78 to 11.78. Shared: not to be written.
+    """
+    # The CPU by name: under `torch.set_default_device` another device would round its own way, and devices would
+    # disagree.
+    share = (torch.arange(_LEVELS, dtype=torch.float64, device="cpu") + 0.5) / _LEVELS
+    return torch.logit(share).float().to(device)
+
+
+@torch.no_grad()
+def draw_keep_mask(mask_logits: Tensor, key: KeyWords) -> Tensor:
+    """Keep where ν > logit((u + 1/2) / 65536), with the 16 random bits u of (key, index).
+
+    Args:
+        mask_logits: ν, any shape and layout, floating point; taken in float32. The index counts in row-major order.
+        key: the two words of `key_words`.
+
+    Returns:
+        Boolean, same shape, contiguous, True = survives; False where ν is not a number.
+    """
+    flat = mask_logits.reshape(-1).float()
+    keep_mask = torch.empty(flat.shape, dtype=torch.bool, device=flat.device)
+    levels = logit_levels(flat.device)
+    for start, bits in random_bits16(flat.numel(), key, flat.device):
+        stop = start + bits.numel()
+        torch.gt(flat[start:stop], levels.index_select(0, bits), out=keep_mask[start:stop])
+    return keep_mask.reshape(mask_logits.shape)
+
+
+def select_kept(weight: Tensor, keep_mask: Tensor) -> Tensor:
+    """The weight where it is kept, its bits unchanged, and +0 elsewhere."""
+    return torch.where(keep_mask, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
+
+
+@torch.no_grad()
+def draw_masked_weight(
+    weight: Tensor, mask_logits: Tensor, key: KeyWords, *, dtype: torch.dtype, out: Tensor | None = None
+) -> Tensor:
+    """The weight under a drawn mask, θ = θ̃ ⊙ μ with μ ~ Bern(σ(ν)), in the dtype of the computation.
+
+    Args:
+        weight: θ̃; float32, bfloat16, float16 or float64, any layout.
+        mask_logits: ν, same shape and device, float32.
+        key: the two words of `key_words`.
+        dtype: of the result; rounded to nearest even from the weight's, as `Tensor.to` does.
+        out: where to write the result, contiguous; fresh memory costs a CPU several times what the draw does.
+
+    Returns:
+        θ, same shape, contiguous: kept entries have the (converted) weight's bits, dropped ones are +0.
+
+    Raises:
+        ConfigurationError: if shapes, devices or dtypes do not fit.
+    """
+    check_together(mask_logits, weight=weight)
+    check_compute_dtype(dtype)
+    result = result_like(weight, dtype=dtype, out=out)
+    return result.copy_(select_kept(weight.to(dtype), draw_keep_mask(mask_logits, key)))
+
+
+@torch.no_grad()
+def threshold_masked_weight(
+    weight: Tensor, mask_logits: Tensor, *, dtype: torch.dtype, out: Tensor | None = None
+) -> Tensor:
+    """The weight under the thresholded mask, kept where ν > 0.
+
+    Args:
+        weight: as `draw_masked_weight`.
+        mask_logits: as `draw_masked_weight`.
+        dtype: as `draw_masked_weight`.
+        out: as `draw_masked_weight`.
+
+    Returns:
+        As `draw_masked_weight`.
+
+    Raises:
+        ConfigurationError: as `draw_masked_weight`.
+    """
+    check_together(mask_logits, weight=weight)
+    check_compute_dtype(dtype)
+    result = result_like(weight, dtype=dtype, out=out)
+    return result.copy_(select_kept(weight.to(dtype), mask_logits > 0))
+
+
+def straight_through_gradient(weight_gradient: Tensor, weight: Tensor, mask_logits: Tensor, *, through: bool) -> Tensor:
+    """∂L/∂ν in the mask logits' dtype, whatever floating dtypes the tensors have; see `mask_logit_gradient`."""
+    gradient = weight_gradient.to(mask_logits.dtype) * weight.to(mask_logits.dtype)
+    if through:
+        # σ' = σ - σ², which is even in ν; at -|ν| it does not cancel, so a large ν keeps its small gradient.
+        probability = torch.sigmoid(mask_logits.abs().neg_())
+        gradient.mul_(probability.sub_(probability.square()))
+    return gradient
+
+
+@torch.no_grad()
+def mask_logit_gradient(
+    weight_gradient: Tensor, weight: Tensor, mask_logits: Tensor, *, through: bool, out: Tensor | None = None
+) -> Tensor:
+    """The gradient of the mask logits: θ̃ · ∂L/∂θ, and times σ'(ν) if it goes through the sigmoid.
+
+    Products are taken in float32. The mask itself is not needed: dropped weights have a gradient too.
+
+    Args:
+        weight_gradient: ∂L/∂θ; float32, bfloat16, float16 or float64, any layout.
+        weight: θ̃; likewise.
+        mask_logits: ν, float32.
+        through: whether the gradient goes through the sigmoid.
+        out: where to write the result, contiguous; `weight_gradient` itself, if it is float32 and needed no more.
+
+    Returns:
+        ∂L/∂ν, float32, same shape, contiguous.
+
+    Raises:
+        ConfigurationError: if shapes, devices or dtypes do not fit.
+    """
+    check_together(mask_logits, weight=weight, weight_gradient=weight_gradient)
+    result = result_like(weight, dtype=torch.float32, out=out)
+    return result.copy_(straight_through_gradient(weight_gradient, weight, mask_logits, through=through))
+
+
+@torch.no_grad()
+def adam_step_(
+    mask_logits: Tensor,
+    gradient: Tensor,
+    first: Tensor,
+    second: Tensor,
+    *,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+    gradient_scale: float | Tensor = 1.0,
+) -> None:
+    """One step of Adam on the mask logits, in place, without weight decay.
+
+    g = s ∂L/∂ν;  m ← m + (1 - β₁)(g - m);  v ← β₂ v + (1 - β₂) g²;
+    ν ← ν - λ / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + ε).
+
+    Args:
+        mask_logits: ν, float32, contiguous; updated.
+        gradient: ∂L/∂ν, any of the kernels' dtypes and layouts.
+        first: m, as `mask_logits`; zeros before the first step; updated.
+        second: v, likewise.
+        learning_rate: λ.
+        beta1: β₁.
+        beta2: β₂.
+        eps: ε.
+        step: t, 1 at the first step.
+        gradient_scale: s, for clipping: a number, or a tensor of one element (which no device has to wait for).
+
+    Raises:
+        ConfigurationError: if shapes, devices or dtypes do not fit, or what is updated is not contiguous.
+
+    Source: Kingma and Ba (2015), algorithm 1, in the order of operations of `torch.optim.AdamW`.
+    """
+    check_together(mask_logits, gradient=gradient, first=first, second=second)
+    check_in_place(mask_logits=mask_logits, first=first, second=second)
+    scaled = gradient.float() * gradient_scale
+    first.lerp_(scaled, 1.0 - beta1)
+    second.mul_(beta2).addcmul_(scaled, scaled, value=1.0 - beta2)
+    root = second.sqrt().div_(math.sqrt(1.0 - beta2**step)).add_(eps)
+    mask_logits.addcdiv_(first, root, value=-learning_rate / (1.0 - beta1**step))
+
+
+@torch.no_grad()
+def gradient_adam_step_(
+    weight_gradient: Tensor,
+    weight: Tensor,
+    mask_logits: Tensor,
+    first: Tensor,
+    second: Tensor,
+    *,
+    through: bool,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+    gradient_scale: float | Tensor = 1.0,
+) -> None:
+    """`mask_logit_gradient` and `adam_step_` in one: fused forms never write ∂L/∂ν to memory.
+
+    Args:
+        weight_gradient: as `mask_logit_gradient`.
+        weight: as `mask_logit_gradient`.
+        mask_logits: as `adam_step_`.
+        first: as `adam_step_`.
+        second: as `adam_step_`.
+        through: as `mask_logit_gradient`.
+        learning_rate: as `adam_step_`.
+        beta1: as `adam_step_`.
+        beta2: as `adam_step_`.
+        eps: as `adam_step_`.
+        step: as `adam_step_`.
+        gradient_scale: as `adam_step_`.
+
+    Raises:
+        ConfigurationError: as both.
+    """
+    gradient = mask_logit_gradient(weight_gradient, weight, mask_logits, through=through)
+    adam_step_(
+        mask_logits,
+        gradient,
+        first,
+        second,
+        learning_rate=learning_rate,
+        beta1=beta1,
+        beta2=beta2,
+        eps=eps,
+        step=step,
+        gradient_scale=gradient_scale,
+    )

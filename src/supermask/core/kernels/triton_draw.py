@@ -1,0 +1,182 @@
+"""Triton kernels that draw, threshold and apply masks.
+
+The physical floor. Per weight, with ν in float32 and θ̃ and θ in bfloat16, a masked weight reads 4 + 2 bytes and writes
+2, a keep mask reads 4 and writes 1; nothing else of the weights' size is touched. Hash and decision compile to 30
+instructions per weight for an H200, 17 of them for its integer units: two thirds of the time that its memory takes for
+8 bytes, less on GPUs with slower memory, so that memory is the limit. For the 5 bytes of a mask the two are even.
+
+What a draw may not do is look every weight up in the table of levels: each would take a 32-byte sector of its own from
+the second-level cache, four times the bytes that come from memory. So the decision is first made in floating point,
+without the table, and only where it falls within a margin that no exponential's rounding reaches, about one weight in
+ten thousand, is the table read. The mask stays bit for bit that of the table.
+"""
+# mypy: allow-untyped-defs, allow-incomplete-defs
+# Kernels have no annotations but `tl.constexpr`: Triton would read others as types of its own.
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from supermask.core import counter_random
+from supermask.core.counter_random import KeyWords
+from supermask.core.kernels.arguments import check_compute_dtype, check_together, result_like
+from supermask.core.kernels.reference import logit_levels
+from supermask.core.kernels.triton_launch import BLOCK, LAUNCH, blocks, core, jit, key_arguments, on_device, tl
+
+__all__ = ["draw_keep_mask", "draw_masked_weight", "random_numbers", "threshold_masked_weight"]
+
+_FIRST, _SECOND, _THIRD = (tl.constexpr(multiplier) for multiplier in counter_random._MULTIPLIERS)
+# The float32 whose lowest 16 bits count in ones, and what to add to it for u + 1/2: both sums are exact.
+_COUNTER = tl.constexpr(0x4B000000)
+_HALF_ABOVE = tl.constexpr(0.5 - 2.0**23)
+_LEVELS = tl.constexpr(65536.0)
+_LOG2_E = tl.constexpr(math.log2(math.e))
+# In levels: 2⁻¹⁴ relative, four times the error that exp(-ν) has at most, on any device, where it is finite.
+_MARGIN = tl.constexpr(4.0)
+
+
+@jit
+def _mixed(value, multiplier: tl.constexpr):
+    """One round of the hash on uint32."""
+    return core.mul(value ^ (value >> 16), multiplier, sanitize_overflow=False)
+
+
+@jit
+def random_numbers(lanes, start, key, first_word, second_word, key_in_memory: tl.constexpr):
+    """The 16-bit numbers, as uint32, of the indices start + lanes, which share their upper 32 bits."""
+    if key_in_memory:
+        first_word = tl.load(key)
+        second_word = tl.load(key + 1)
+    low = core.add(first_word.to(tl.uint32), start.to(tl.uint32), sanitize_overflow=False)
+    high = core.add(second_word.to(tl.uint32), (start >> 32).to(tl.uint32), sanitize_overflow=False)
+    bits = core.add(lanes.to(tl.uint32), low, sanitize_overflow=False)
+    bits = _mixed(_mixed(bits, _FIRST), _SECOND)
+    return _mixed(core.add(bits, high, sanitize_overflow=False), _THIRD) >> 16
+
+
+@jit
+def _drawn(mask_logits, start, lanes, levels, key, first_word, second_word, key_in_memory: tl.constexpr):
+    """Which weights a block keeps: ν > logit((u + 1/2) / 65536)."""
+    numbers = random_numbers(lanes, start, key, first_word, second_word, key_in_memory)
+    # With s = (u + 1/2) / 65536: ν > logit(s) where s exp(-ν) < 1 - s; here times 65536.
+    share = (numbers | _COUNTER).to(tl.float32, bitcast=True) + _HALF_ABOVE
+    excess = share * tl.exp2(mask_logits * -_LOG2_E) + (share - _LEVELS)
+    undecided = tl.abs(excess) <= _MARGIN
+    level = tl.load(levels + numbers.to(tl.int32), mask=undecided, other=excess)
+    return level < tl.where(undecided, mask_logits, 0.0)
+
+
+@jit
+def _in_dtype_of(values, masked):
+    """Weights in the dtype of the masked ones; from float64 by way of float32, as torch goes."""
+    if values.dtype == tl.float64:  # noqa: SIM102 - Triton 3.2 has no `and` for what is known when compiling
+        if masked.dtype.element_ty != tl.float64:
+            values = values.to(tl.float32)
+    return values.to(masked.dtype.element_ty)
+
+
+@jit
+def _draw_weight(
+    masked,
+    weight,
+    mask_logits,
+    count,
+    levels,
+    key,
+    first_word,
+    second_word,
+    key_in_memory: tl.constexpr,
+    block: tl.constexpr,
+):
+    start = tl.program_id(0).to(tl.int64) * block
+    lanes = tl.arange(0, block)
+    inside = start + lanes < count
+    logits = tl.load(mask_logits + start + lanes, mask=inside, other=0.0)
+    values = _in_dtype_of(tl.load(weight + start + lanes, mask=inside, other=0.0), masked)
+    keep = _drawn(logits, start, lanes, levels, key, first_word, second_word, key_in_memory)
+    tl.store(masked + start + lanes, tl.where(keep, values, tl.zeros_like(values)), mask=inside)
+
+
+@jit
+def _draw_mask(
+    keep_mask,
+    mask_logits,
+    count,
+    levels,
+    key,
+    first_word,
+    second_word,
+    key_in_memory: tl.constexpr,
+    block: tl.constexpr,
+):
+    start = tl.program_id(0).to(tl.int64) * block
+    lanes = tl.arange(0, block)
+    inside = start + lanes < count
+    logits = tl.load(mask_logits + start + lanes, mask=inside, other=0.0).to(tl.float32)
+    keep = _drawn(logits, start, lanes, levels, key, first_word, second_word, key_in_memory)
+    tl.store(keep_mask + start + lanes, keep, mask=inside)
+
+
+@jit
+def _threshold_weight(masked, weight, mask_logits, count, block: tl.constexpr):
+    start = tl.program_id(0).to(tl.int64) * block
+    lanes = tl.arange(0, block)
+    inside = start + lanes < count
+    keep = tl.load(mask_logits + start + lanes, mask=inside, other=0.0) > 0.0
+    values = _in_dtype_of(tl.load(weight + start + lanes, mask=inside, other=0.0), masked)
+    tl.store(masked + start + lanes, tl.where(keep, values, tl.zeros_like(values)), mask=inside)
+
+
+def draw_masked_weight(
+    weight: Tensor,
+    mask_logits: Tensor,
+    key: KeyWords | Tensor,
+    *,
+    dtype: torch.dtype,
+    out: Tensor | None = None,
+) -> Tensor:
+    """`reference.draw_masked_weight` in one pass; the key may also be a tensor of two words on the device."""
+    check_together(mask_logits, weight=weight)
+    check_compute_dtype(dtype)
+    weight, mask_logits = weight.contiguous(), mask_logits.contiguous()
+    masked = result_like(weight, dtype=dtype, out=out)
+    count = masked.numel()
+    if count:
+        levels = logit_levels(weight.device)
+        with on_device(weight):
+            _draw_weight[blocks(count, BLOCK)](
+                masked, weight, mask_logits, count, levels, *key_arguments(key, levels), BLOCK, **LAUNCH
+            )
+    return masked
+
+
+def draw_keep_mask(mask_logits: Tensor, key: KeyWords | Tensor) -> Tensor:
+    """`reference.draw_keep_mask` in one pass; the key may also be a tensor of two words on the device."""
+    mask_logits = mask_logits.contiguous()
+    keep_mask = torch.empty(mask_logits.shape, dtype=torch.bool, device=mask_logits.device)
+    count = keep_mask.numel()
+    if count:
+        levels = logit_levels(mask_logits.device)
+        with on_device(mask_logits):
+            _draw_mask[blocks(count, BLOCK)](
+                keep_mask, mask_logits, count, levels, *key_arguments(key, levels), BLOCK, **LAUNCH
+            )
+    return keep_mask
+
+
+def threshold_masked_weight(
+    weight: Tensor, mask_logits: Tensor, *, dtype: torch.dtype, out: Tensor | None = None
+) -> Tensor:
+    """`reference.threshold_masked_weight` in one pass."""
+    check_together(mask_logits, weight=weight)
+    check_compute_dtype(dtype)
+    weight, mask_logits = weight.contiguous(), mask_logits.contiguous()
+    masked = result_like(weight, dtype=dtype, out=out)
+    count = masked.numel()
+    if count:
+        with on_device(weight):
+            _threshold_weight[blocks(count, BLOCK)](masked, weight, mask_logits, count, BLOCK, **LAUNCH)
+    return masked

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+from supermask.core.kernels import compiled as module
+
+OPTIONS = {"nogil": True, "error_model": "numpy"}
+
+
+def test_compiling_goes_on_without_a_place_for_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: list[dict[str, Any]] = []
+
+    def njit(**given: Any) -> Callable[[Any], Any]:
+        options.append(given)
+        if given.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(numba, "njit", njit)
+    assert module.compiled(len) is len
+    assert options == [OPTIONS | {"cache": True}, OPTIONS]
+
+
+TASK = """
+import numpy as np
+from numba.np.numpy_support import carray
+from supermask.core.kernels.compiled import CompiledTask
+from supermask.core.kernels.instructions import pointer_at
+from {part} import added
+
+def _task(address):
+    carray(pointer_at(address), 1, np.int64)[0] += added()
+
+task = CompiledTask(_task, uses=("{part}",))
+"""
+PART = """
+from supermask.core.kernels.compiled import compiled
+
+def _added():
+    return {added}
+
+added = compiled(_added)
+"""
+
+
+def test_a_task_is_read_from_disk_until_what_it_uses_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ["part_of_a_task", "task_of_a_test"]
+    (tmp_path / f"{names[1]}.py").write_text(TASK.format(part=names[0]))
+
+    def run() -> tuple[int, int]:
+        """As in a new process: what 3 becomes, and how often the disk had the code."""
+        for name in names:
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        task = importlib.import_module(names[1]).task
+        number = np.array([3], dtype=np.int64)
+        task.call(number.ctypes.data)
+        return int(number[0]), task._callback.cache_hits
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / f"{names[0]}.py").write_text(PART.format(added=4))
+    assert [run(), run()] == [(7, 0), (7, 1)]
+    (tmp_path / f"{names[0]}.py").write_text(PART.format(added=39))  # numba alone would go on adding 4
+    assert [run(), run()] == [(42, 0), (42, 1)]
+    for name in names:
+        sys.modules.pop(name)
+
+
+def test_a_task_compiles_without_a_place_for_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = numba.cfunc
+
+    def cfunc(*given: Any, cache: bool = False, **options: Any) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(*given, **options)
+
+    monkeypatch.setattr(numba, "cfunc", cfunc)
+
+    def nothing(address: int) -> None:
+        return
+
+    module.CompiledTask(nothing).call(np.zeros(1, dtype=np.int64).ctypes.data)

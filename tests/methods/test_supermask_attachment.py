@@ -1,0 +1,200 @@
+"""Mask training costs no more memory than it must, and draws what it should."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from supermask.core import keep_probability, sparsity
+from supermask.methods import Supermask, make_optimizer
+from supermask.methods.supermask_attachment import SupermaskAttachment
+from tiny_models import tiny_batch, tiny_model
+
+
+def storages(tensors: Any) -> dict[int, int]:
+    """Bytes by address, each piece of memory once."""
+    return {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+
+
+def attached(architecture: str = "bert", *, dropout: bool = True, **settings: Any) -> SupermaskAttachment:
+    model = tiny_model(architecture)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout) and not dropout:
+            module.p = 0.0
+    return Supermask(**{"init_logit": 1.0, **settings}).attach_(model.train(), seed=5)
+
+
+def loss_of(attachment: SupermaskAttachment, *, seed: int = 0) -> Tensor:
+    loss: Tensor = attachment.model(**tiny_batch(attachment.model, seed=seed)).loss
+    return loss
+
+
+# Memory.
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama", "t5"])
+def test_the_base_is_never_copied(architecture: str) -> None:
+    model = tiny_model(architecture)
+    before = storages(model.parameters())
+    attachment = Supermask().attach_(model)
+    loss_of(attachment).backward()
+    logits = storages(mask.mask_logits for mask in attachment.masks.values())
+    assert storages(model.parameters()) == before | logits
+    weights = sum(mask.mask_logits.numel() for mask in attachment.masks.values())
+    assert sum(logits.values()) == 4 * weights
+    held = {name: tensor for name, tensor in vars(attachment).items() if isinstance(tensor, dict)}
+    copies = {name: sum(t.numel() for t in held[name].values()) for name in ("_pretrained",)}
+    assert copies == {"_pretrained": sum(model.get_parameter(name).numel() for name in attachment.parameters.head)}
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_nothing_of_the_size_of_a_matrix_is_kept_for_the_backward_pass(
+    architecture: str, precision: torch.dtype | None
+) -> None:
+    """Bytes for each masked weight that are neither parameters nor what is kept of activations anyway."""
+    kept = []
+    for recompute in (True, False):
+        attachment = attached(architecture)
+        attachment.recompute = recompute
+        assert attachment.recompute is recompute
+        model = attachment.model
+        known = storages((*model.parameters(), *model.buffers()))
+        shapes = {tuple(mask.mask_logits.shape) for mask in attachment.masks.values()}
+        found: dict[int, int] = {}
+
+        def pack(tensor: Tensor, known: Any = known, shapes: Any = shapes, found: Any = found) -> Tensor:
+            storage = tensor.untyped_storage()
+            matrix = tuple(tensor.shape) in shapes or tuple(reversed(tensor.shape)) in shapes
+            if matrix and storage.data_ptr() not in known:
+                found[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        batch = tiny_batch(model, batch_size=5, length=7)  # no activation has a matrix's shape
+        with (
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda held: held),
+            torch.autocast("cpu", precision or torch.bfloat16, enabled=precision is not None),
+        ):
+            loss = model(**batch).loss
+        kept.append(sum(found.values()) / sum(mask.mask_logits.numel() for mask in attachment.masks.values()))
+        loss.backward()
+    assert kept == [0.0, 4.0 if precision is None else 2.0]
+
+
+def test_frozen_embeddings_have_neither_gradient_nor_optimizer_state() -> None:
+    attachment = attached()
+    optimizer = make_optimizer(attachment)
+    loss_of(attachment).backward()
+    optimizer.step()
+    trained = {id(mask.mask_logits) for mask in attachment.masks.values()}
+    trained |= {id(attachment.model.get_parameter(name)) for name in attachment.parameters.head}
+    with_gradient = {id(p) for p in attachment.model.parameters() if p.grad is not None}
+    assert with_gradient == trained == {id(parameter) for parameter in optimizer.state}
+    embeddings = [m.weight for m in attachment.model.modules() if isinstance(m, nn.Embedding)]
+    assert len(embeddings) == 3 and not any(weight.requires_grad for weight in embeddings)
+
+
+def test_sampled_evaluations_hold_the_weights_of_one_mask_at_a_time() -> None:
+    attachment = attached()
+    module = attachment.model.bert.encoder.layer[0].attention.self.query  # type: ignore[union-attr]
+    before: list[weakref.ref[Tensor]] = []
+    for draw in range(10):
+        with attachment.evaluating(draw):
+            loss_of(attachment)
+            assert not any(weight() is not None for weight in before)
+            weight = module.weight
+            assert weight is module.weight, "applied once, not for every batch"
+            before.append(weakref.ref(weight))
+            del weight
+    assert not any(weight() is not None for weight in before)
+
+
+# Draws.
+
+
+def test_the_numbers_do_not_depend_on_what_is_kept() -> None:
+    gradients = []
+    for recompute in (True, False):
+        attachment = attached(dropout=False)
+        attachment.recompute = recompute
+        loss_of(attachment).backward()
+        gradients.append({n: p.grad for n, p in attachment.model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("recompute", [True, False])
+def test_checkpointed_passes_of_two_steps_repeat_their_own_draws(recompute: bool, reentrant: bool) -> None:
+    """Two forward passes, of two steps, before one backward pass: the later draw is the wrong one for the first."""
+    gradients = []
+    for checkpointed in (False, True):
+        attachment = attached(dropout=False, init_logit=0.1, gradient="stop")
+        attachment.recompute = recompute
+        model: Any = attachment.model
+        if checkpointed:
+            # The name that transformers 5.0 has, or the one that it was given later.
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": reentrant})
+            model.enable_input_require_grads()
+        losses = []
+        for step in (0, 1):
+            attachment.begin_step(step)
+            losses.append(loss_of(attachment, seed=step))
+        assert float(losses[0].detach()) != float(losses[1].detach())
+        (losses[0] + losses[1]).backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.requires_grad})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert gradient is not None and gradient.abs().sum() > 0, name
+        assert torch.equal(gradient, gradients[1][name]), name
+
+
+def test_ranks_agree_until_they_are_told_apart() -> None:
+    attachment = attached(dropout=False, init_logit=0.1)
+    losses = []
+    for rank in (0, 0, 1, 2):
+        attachment.rank = rank
+        attachment.begin_step(3)
+        losses.append(float(loss_of(attachment).detach()))
+    assert losses[0] == losses[1]
+    assert len(set(losses)) == 3
+    with attachment.evaluating(0):
+        of_two = float(loss_of(attachment))
+    attachment.rank = 0
+    with attachment.evaluating(0):
+        assert float(loss_of(attachment)) == of_two, "evaluation is the same everywhere"
+
+
+def test_evaluations_within_one_another_come_back_to_the_outer_one() -> None:
+    attachment = attached()
+    with attachment.evaluating(1):
+        outer = float(loss_of(attachment))
+        with attachment.evaluating():
+            assert float(loss_of(attachment)) != outer
+        assert float(loss_of(attachment)) == outer
+
+
+def test_statistics_are_those_of_the_masks() -> None:
+    attachment = attached()
+    for index, mask in enumerate(attachment.masks.values()):
+        with torch.no_grad():
+            mask.mask_logits.copy_(
+                3 * torch.randn(mask.mask_logits.shape, generator=torch.Generator().manual_seed(index))
+            )
+    masks, draws = attachment.keep_masks(), [attachment.keep_masks(draw) for draw in range(20)]
+
+    def zeros(keep_masks: dict[str, Tensor]) -> float:
+        return sparsity(torch.cat([mask.reshape(-1) for mask in keep_masks.values()]))
+
+    logits = torch.cat([mask.mask_logits.detach().reshape(-1) for mask in attachment.masks.values()]).double()
+    assert attachment.statistics() == {
+        "sparsity": zeros(masks),
+        "sampled_sparsity": pytest.approx(float((1 - keep_probability(logits)).mean()), rel=1e-6),
+    }
+    mean = sum(zeros(draw) for draw in draws) / len(draws)
+    assert attachment.statistics()["sampled_sparsity"] == pytest.approx(mean, abs=2e-3)

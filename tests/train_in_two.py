@@ -1,0 +1,85 @@
+"""What `training/test_distributed.py` does in two processes, and in one: trainings by `supermask.train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import supermask
+from supermask import Freezing, Method, Pruning, Supermask, TrainingConfig
+from tiny_models import tiny_model
+from tiny_tasks import tiny_data, tiny_tokenizer
+
+# Without dropout: each process draws its own, from its own generator.
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+CONFIG = TrainingConfig(epochs=2, batch_size=4, head_learning_rate=1e-2, learning_rate=1e-2, logging_steps=1)
+MASK = Supermask(learning_rate=3.0)
+
+CASES: dict[str, tuple[Method, dict[str, Any]]] = {
+    "supermask": (MASK, {}),
+    "per-rank": (MASK, {"mask_draws": "per_rank"}),
+    "checkpointing": (MASK, {"gradient_checkpointing": True, "gradient_accumulation": 2}),
+    "8bit": (MASK, {"mask_optimizer_state": "8bit", "precision": "bf16"}),
+    "freezing": (Freezing(exclude="key"), {}),
+    "pruning": (Pruning(sparsity=0.4), {}),
+}
+
+
+def train(case: str, folder: Path | None = None, **options: Any) -> supermask.Run:
+    """One training: 11 examples, so that the last batch is of 3 and cannot be halved."""
+    method, settings = CASES[case]
+    return supermask.train(
+        tiny_model("bert", **NO_DROPOUT),
+        task=tiny_data(train=11, dev=4),
+        method=method,
+        config=CONFIG.model_copy(update=settings),
+        tokenizer=tiny_tokenizer(),
+        output_dir=folder,
+        draws=2,
+        quiet=True,
+        use_cpu=True,
+        **options,
+    )
+
+
+def changes(run: supermask.Run) -> dict[str, Any]:
+    """The delta as plain tensors."""
+    found = run.delta.changes_for(tiny_model("bert", **NO_DROPOUT))
+    return {
+        name: {field: getattr(change, field) for field in ("keep", "values") if hasattr(change, field)}
+        for name, change in found.items()
+    }
+
+
+def act(case: str, folder: Path) -> Any:
+    """What one of two processes does, and what it comes to."""
+    if case == "refusals":
+        return _refusals(folder)
+    run = train(case, folder / case)
+    assert run.first == (torch.distributed.get_rank() == 0)
+    return changes(run), run.record.model_dump(mode="json")
+
+
+def _refusals(folder: Path) -> dict[str, tuple[str, str]]:
+    """Errors by what was tried after `supermask` has been learnt; and when that began, told by resuming it."""
+    tries = {
+        "taken": lambda: train("supermask", folder / "supermask"),
+        "indivisible": lambda: supermask.train(
+            tiny_model("bert"),
+            task=tiny_data(),
+            method=MASK,
+            config=CONFIG.model_copy(update={"batch_size": 3}),
+            tokenizer=tiny_tokenizer(),
+            use_cpu=True,
+        ),
+    }
+    errors = {}
+    for name, attempt in tries.items():
+        try:
+            attempt()
+        except supermask.SupermaskError as error:
+            errors[name] = (type(error).__name__, str(error))
+    errors["finished"] = ("", train("supermask", folder / "supermask", resume=True).record.started)
+    return errors

@@ -1,0 +1,42 @@
+"""One process alone, and what is refused; several are tested by `test_distributed`."""
+
+from __future__ import annotations
+
+import pytest
+
+from supermask.errors import ConfigurationError, DataError, OutputError, SupermaskError
+from supermask.training.processes import Processes, _as_raised_in_first, current_processes, leave_processes
+
+
+def test_alone_nothing_is_asked_of_others() -> None:
+    processes = current_processes(use_cpu=True)
+    assert processes == Processes(rank=0, count=1) and processes.first
+    assert processes.on_first(lambda: 7) == 7
+    processes.must_agree("a", what="nothing")
+    with pytest.raises(OutputError, match="full"):
+        processes.on_first(raising)
+    leave_processes()
+
+
+def raising() -> None:
+    raise OutputError("the disk is full")
+
+
+@pytest.mark.parametrize(("variable", "name"), [("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "Deep")])
+def test_other_ways_to_spread_a_model_are_refused(variable: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(ConfigurationError, match=rf"launched for {name}.*distributed\.md"):
+        current_processes(use_cpu=True)
+
+
+@pytest.mark.parametrize("kind", [SupermaskError, DataError, OutputError])
+def test_an_error_of_the_first_is_of_its_kind_everywhere(kind: type[SupermaskError]) -> None:
+    error = _as_raised_in_first(kind.__name__, "no good")
+    assert type(error) is kind and str(error) == "no good"
+
+
+def test_an_unknown_error_is_named() -> None:
+    error = _as_raised_in_first("ZeroDivisionError", "division by zero")
+    assert type(error) is SupermaskError
+    assert str(error) == "the first process stopped with ZeroDivisionError: division by zero"

@@ -1,0 +1,97 @@
+"""Work in two processes that train together, on loopback, and never waiting for ever.
+
+As a script, started by torchrun, it does work: two_processes.py FOLDER train:CASE ... shard:CASE ...
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+TESTS = Path(__file__).parent
+TIMEOUT = 300  # seconds; alone on a core a launch takes a twentieth of it
+
+
+# What the default run of the tests does in two processes, in one launch, which takes longer than the work.
+SHARDS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)  # `fully_shard` is public from there on
+QUICK = (
+    *("train:supermask", "train:refusals"),
+    *(("shard:supermask", "shard:freezing", "shard:pruning") if SHARDS else ()),
+)
+
+
+@functools.cache
+def in_two_processes(*work: str) -> dict[str, list[Any]]:
+    """Do work in two processes, once in a run of the tests.
+
+    Args:
+        work: `train:CASE`, a case of `train_in_two`, or `shard:CASE`, of `shard_in_two`.
+
+    Returns:
+        What each process came to, by work.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        _launch(Path(folder), work)
+        return {
+            name: [torch.load(_result(Path(folder), name, rank), weights_only=True) for rank in range(2)]
+            for name in work
+        }
+
+
+def _launch(folder: Path, work: Iterable[str]) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    with subprocess.Popen(
+        [*command, __file__, str(folder), *work],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ
+        | {
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")])),
+        },
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=TIMEOUT)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+            raise AssertionError(f"two processes did not end in {TIMEOUT} s:\n{output}") from error
+    assert process.returncode == 0, output
+
+
+def _result(folder: Path, name: str, rank: int) -> Path:
+    return folder / f"{name.replace(':', '-')}-{rank}.pt"
+
+
+def main(folder: Path, work: list[str]) -> None:
+    """What each of the two processes does."""
+    import shard_in_two
+    import train_in_two
+
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", timeout=datetime.timedelta(seconds=TIMEOUT))
+    for name in work:
+        kind, _, case = name.partition(":")
+        act = train_in_two.act if kind == "train" else shard_in_two.act
+        torch.save(act(case, folder), _result(folder, name, distributed.get_rank()))
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
