@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar, final
@@ -10,77 +9,18 @@ from typing import TypeVar, final
 import torch
 from torch import Tensor, nn
 
-from supermask.core import angular_distance, l1_distance, zero_count, zero_overlap
+from supermask.analysis.overlap import OverlapCount, count_overlap
+from supermask.core import angular_distance, l1_distance
 from supermask.deltas import Change, ChangeRecord, KeepMask, SparseValues, StoredChanges, TaskDelta
 from supermask.deltas.store.verification import base_tensors, misfits, require_base_tensors
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError
 
-__all__ = ["DeltaOverlap", "OverlapCount", "TensorOverlap", "ValueDistance", "count_overlap", "delta_overlap"]
+__all__ = ["DeltaOverlap", "TensorOverlap", "ValueDistance", "delta_overlap"]
 
 _PlaceT = TypeVar("_PlaceT", bound=Hashable)
 
 # Without the base at hand nothing else bounds what a delta claims, and a mask of few zeros is a few bytes of file.
 _MOST_WEIGHTS_WITHOUT_BASE = 1 << 30
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class OverlapCount:
-    """Zeros that two masks share, in one tensor or summed over several, beside what chance would give.
-
-    The null model: in each tensor on its own, given how many zeros each mask has there, the zeros of the second lie
-    uniformly at random, independently of the first. With n weights, a and b zeros, the shared ones then follow the
-    hypergeometric law: mean ab/n, variance ab(n-a)(n-b) / (n²(n-1)); tensors add up.
-
-    Its limits: learnt zeros gather in some rows and columns of a matrix and at weights that are small in the base, for
-    every task alike, so masks of unrelated tasks already share more than `expected`. With millions of weights `z` is
-    then huge without saying that the tasks have anything in common; `ratio` says how much more is shared, and
-    `expected_given_rows_and_columns` how much of that the rows and columns account for.
-
-    Args:
-        weights: that both masks could drop.
-        first_zeros: dropped by the first.
-        second_zeros: dropped by the second.
-        shared: dropped by both.
-        expected: `shared` in expectation under the null model.
-        variance: of `shared` under it.
-        expected_given_rows_and_columns: in expectation if each mask's zeros lay at random but for its own numbers of
-            zeros in each row and column, to first order: weight (i, j) dropped with probability (zeros of row i)·(zeros
-            of column j)/(zeros).
-    """
-
-    weights: int = 0
-    first_zeros: int = 0
-    second_zeros: int = 0
-    shared: int = 0
-    expected: float = 0.0
-    variance: float = 0.0
-    expected_given_rows_and_columns: float = 0.0
-
-    @property
-    def ratio(self) -> float | None:
-        """Shared zeros over those expected; 1 is chance, None if none are expected."""
-        return self.shared / self.expected if self.expected else None
-
-    @property
-    def ratio_given_rows_and_columns(self) -> float | None:
-        """Shared zeros over those that the rows' and columns' numbers of zeros lead one to expect."""
-        expected = self.expected_given_rows_and_columns
-        return self.shared / expected if expected else None
-
-    @property
-    def jaccard(self) -> float | None:
-        """Shared zeros among all zeros of either mask, in [0, 1]; None if there are none."""
-        either = self.first_zeros + self.second_zeros - self.shared
-        return self.shared / either if either else None
-
-    @property
-    def z(self) -> float | None:
-        """How many standard deviations `shared` lies above `expected`; None if chance leaves no other outcome."""
-        return (self.shared - self.expected) / math.sqrt(self.variance) if self.variance else None
-
-    def __add__(self, other: OverlapCount) -> OverlapCount:
-        return OverlapCount(**{name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__})
 
 
 @final
@@ -161,46 +101,6 @@ class DeltaOverlap:
         return summed
 
 
-def count_overlap(first_keep_mask: Tensor, second_keep_mask: Tensor) -> OverlapCount:
-    """Count the zeros that two masks of one tensor share, beside what chance would give.
-
-    Args:
-        first_keep_mask: boolean, any shape; rows and columns are its first dimension and all others together, and a
-            vector has none.
-        second_keep_mask: boolean, same shape.
-
-    Returns:
-        The counts; `OverlapCount` says under which null model.
-
-    Raises:
-        ConfigurationError: if the shapes differ.
-
-    Example:
-        >>> keep_mask = torch.tensor([[False, True, True], [False, True, True]])
-        >>> count = count_overlap(keep_mask, keep_mask)
-        >>> count.shared, round(count.expected, 3), round(count.z, 3), count.expected_given_rows_and_columns
-        (2, 0.667, 2.236, 2.0)
-
-    Source: Figure 7 of the paper, for the counts.
-    """
-    overlap = zero_overlap(first_keep_mask, second_keep_mask)
-    n, a, b = first_keep_mask.numel(), zero_count(first_keep_mask), zero_count(second_keep_mask)
-    expected = a * overlap.chance
-    return OverlapCount(
-        weights=n,
-        first_zeros=a,
-        second_zeros=b,
-        shared=overlap.shared,
-        expected=expected,
-        variance=a * b * (n - a) * (n - b) / (n * n * (n - 1)) if n > 1 else 0.0,
-        expected_given_rows_and_columns=(
-            _from_margins(first_keep_mask, second_keep_mask) / (a * b)
-            if expected and first_keep_mask.ndim > 1
-            else expected
-        ),
-    )
-
-
 def delta_overlap(
     first: TaskDelta, second: TaskDelta, *, base: nn.Module | Mapping[str, Tensor] | None = None
 ) -> DeltaOverlap:
@@ -254,13 +154,6 @@ def delta_overlap(
         only_second=tuple(name for name in second_records if name not in first_records),
         unlike=tuple(unlike),
     )
-
-
-def _from_margins(first_keep_mask: Tensor, second_keep_mask: Tensor) -> int:
-    """Σᵢⱼ of the products of both masks' zeros in row i and in column j."""
-    ours, theirs = (torch.logical_not(keep_mask).flatten(1) for keep_mask in (first_keep_mask, second_keep_mask))
-    rows, columns = ((ours.sum(axis) * theirs.sum(axis)).sum() for axis in (1, 0))
-    return int(rows) * int(columns)
 
 
 def _decoded(

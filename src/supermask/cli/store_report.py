@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,14 @@ from supermask.deltas.store import StoreBase, StoredDelta, StoreFault, StoreList
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["report_added", "report_listing", "report_overlap", "report_verification"]
+__all__ = [
+    "overlap_as_json",
+    "overlap_table",
+    "report_added",
+    "report_listing",
+    "report_overlap",
+    "report_verification",
+]
 
 _NUMBERS = ("first", "second", "shared", "chance", "ratio", "ratio\nr×c", "Jaccard", "z")
 _LEGEND = (
@@ -131,7 +138,6 @@ def report_overlap(
         by: what a row stands for: role, block or tensor.
         as_json: print JSON instead of tables.
     """
-    counts = _grouped(overlap, by)
     if as_json:
         print_json(
             {
@@ -139,8 +145,7 @@ def report_overlap(
                 "first": {"name": first[0], "digest": first[1].digest},
                 "second": {"name": second[0], "digest": second[1].digest},
                 "by": by,
-                "zeros": [{by: place, **_count_as_json(count)} for place, count in counts.items()],
-                "total": _count_as_json(overlap.total),
+                **overlap_as_json(overlap, by),
                 "values": [_distance_as_json(distance) for distance in overlap.values],
                 "only_first": list(overlap.only_first),
                 "only_second": list(overlap.only_second),
@@ -152,7 +157,7 @@ def report_overlap(
         task, method = delta.task.get("name", "not named"), delta.method.get("kind", "not named")
         print_lines([f"{which}: {name} (task {printable(str(task))}, method {printable(str(method))})"])
     if overlap.tensors:
-        show(_overlap_table(counts, overlap.total, by), whole=True)
+        show(overlap_table(overlap, by), whole=True)
         print_lines(_LEGEND)
     if overlap.values:
         table = plain_table(
@@ -173,14 +178,34 @@ def report_overlap(
         print_lines(["no tensor outside the heads is changed by both"])
 
 
-def _overlap_table(counts: Mapping[str, OverlapCount], total: OverlapCount, by: str) -> Table:
+def overlap_table(overlap: DeltaOverlap, by: str) -> Table:
+    """The shared zeros of two deltas beside chance, as a table.
+
+    Args:
+        overlap: of the two.
+        by: what a row stands for: role, block or tensor.
+    """
     table = plain_table(by, *_NUMBERS, right=_NUMBERS)
     table.padding = (0, 1, 0, 0)  # so that the counts of a large model fit 80 columns
-    for place, count in counts.items():
+    for place, count in _grouped(overlap, by).items():
         table.add_row(printable(place.replace("_", " ") if by == "role" else place), *_cells(count))
     table.add_section()
-    table.add_row("all", *_cells(total))
+    table.add_row("all", *_cells(overlap.total))
     return table
+
+
+def overlap_as_json(overlap: DeltaOverlap, by: str) -> dict[str, Any]:
+    """The shared zeros of two deltas beside chance, row by row and in total.
+
+    Args:
+        overlap: of the two.
+        by: what a row stands for: role, block or tensor.
+    """
+    counts = _grouped(overlap, by)
+    return {
+        "zeros": [{by: place, **_count_as_json(count)} for place, count in counts.items()],
+        "total": _count_as_json(overlap.total),
+    }
 
 
 def _cells(count: OverlapCount) -> Iterator[str]:

@@ -1,0 +1,90 @@
+"""`supermask compare`: how far two checkpoints, or a base and its deltas, are apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from supermask.cli.options import AllowNew, AsJson, Revision
+
+__all__ = ["EXAMPLES", "compare"]
+
+EXAMPLES = (
+    "supermask compare google-bert/bert-base-uncased my-finetuned-bert",
+    "supermask compare minilm-l6 merged --csv distances.csv",
+    "supermask compare minilm-l6 runs/mrpc",
+    "supermask compare runs/mrpc runs/rte --json",
+)
+
+
+def compare(
+    base: Annotated[
+        str,
+        typer.Argument(
+            metavar="BASE",
+            help="Folder, safetensors file or hub id of a model; a known base; or a delta.",
+            show_default=False,
+        ),
+    ],
+    finetuned: Annotated[
+        str,
+        typer.Argument(metavar="FINETUNED", help="The model made of it; or a delta.", show_default=False),
+    ],
+    base_of_deltas: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            metavar="NAME_OR_DIR",
+            help="With two deltas: where their base is now. \\[default: what the first names]",
+        ),
+    ] = None,
+    revision: Revision = None,
+    finetuned_revision: Annotated[
+        str | None,
+        typer.Option("--finetuned-revision", metavar="REV", help="The same of FINETUNED.", rich_help_panel="Base"),
+    ] = None,
+    allow_new: AllowNew = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the distance of every tensor, too.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what moved between two models, and how far, by role and by block.
+
+    Two ordinary Hugging Face checkpoints of one architecture are read tensor by
+    tensor; heads may differ, and tokenizers play no part. A base and a delta of
+    it, or two deltas of one base, are compared in the same way, with their
+    zeros. What two independent random initialisations would give stands beside.
+    """
+    from supermask.cli.compare_report import report_checkpoints, report_deltas, write_csv
+    from supermask.cli.compare_sides import compared_checkpoints, compared_deltas, is_delta
+    from supermask.cli.options import refuse_together
+    from supermask.cli.printing import print_lines
+    from supermask.errors import ConfigurationError
+
+    first, second = (is_delta(given) for given in (base, finetuned))
+    if first and not second:
+        raise ConfigurationError(
+            f"{base} is a delta and {finetuned} a model; put the base first: supermask compare {finetuned} {base}"
+        )
+    if second:
+        if first:
+            deltas = compared_deltas([base, finetuned], base_of_deltas, revision, allow_new)
+        else:
+            refuse_together("a base that stands first", {"--base": base_of_deltas})
+            deltas = compared_deltas([finetuned], base, revision, allow_new)
+        refuse_together("a delta", {"--finetuned-revision": finetuned_revision})
+        distances = {delta.label: delta.distances for delta in deltas.deltas}
+        if csv is not None:
+            write_csv(csv, distances)
+        report_deltas(deltas, as_json=as_json)
+    else:
+        refuse_together("two models", {"--base": base_of_deltas, "--allow-new": allow_new})
+        comparison = compared_checkpoints(base, revision, finetuned, finetuned_revision)
+        if csv is not None:
+            write_csv(csv, {finetuned: (*comparison.tensors, *comparison.heads)})
+        report_checkpoints(base, finetuned, comparison, as_json=as_json)
+    if csv is not None and not as_json:
+        print_lines([f"every tensor: {csv}"])

@@ -1,0 +1,246 @@
+"""What `supermask compare` shows: tables by role and by block, JSON, and a CSV file of every tensor."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from supermask.analysis import (
+    DistanceRange,
+    RandomLaw,
+    TensorDistance,
+    expected_distances,
+    overlap_significance,
+    summarise_distances,
+    truncated_normal_law,
+    uniform_law,
+)
+from supermask.analysis.checkpoints import CheckpointComparison
+from supermask.atomic import write_atomically
+from supermask.cli.compare_sides import ComparedDelta, ComparedDeltas
+from supermask.cli.printing import plain_table, print_json, print_lines, printable, show
+from supermask.cli.store_report import overlap_as_json, overlap_table
+
+__all__ = ["report_checkpoints", "report_deltas", "write_csv"]
+
+_BERT_RANGE = 0.02
+_NUMBERS = ("tensors", "changed\n%", "zeroed\n%", "L1 / √n\nmean", "\nmax", "column\nsum max", "angle/π\nmax")
+_LEGEND = (
+    "changed, zeroed: components that differ, and that are zero and were not;",
+    "L1 / √n: ‖θ - θ̃‖₁ over the square root of the number of components, over the tensors of the row;",
+    "column sum: the matrix norm ‖θ - θ̃‖₁, the largest sum of |θ - θ̃| over a column",
+)
+
+
+def report_checkpoints(base: str, other: str, comparison: CheckpointComparison, *, as_json: bool) -> None:
+    """Print what two checkpoints have in common.
+
+    Args:
+        base: as it was given.
+        other: as it was given.
+        comparison: of the two.
+        as_json: print JSON instead of tables.
+    """
+    if as_json:
+        print_json(
+            {
+                "base": base,
+                "finetuned": other,
+                "dtypes": {"base": list(comparison.base_dtypes), "finetuned": list(comparison.other_dtypes)},
+                "architecture_known": comparison.names is not None,
+                **_distances_as_json(comparison.tensors, comparison),
+                "heads": [asdict(tensor) for tensor in comparison.heads],
+                "only_in_base": [*comparison.only_base, *comparison.base_heads],
+                "only_in_finetuned": [*comparison.only_other, *comparison.other_heads],
+                "resized": list(comparison.resized),
+                "not_compared": list(comparison.not_compared),
+            }
+        )
+        return
+    print_lines([f"base: {printable(base)} ({', '.join(comparison.base_dtypes)})"])
+    print_lines([f"fine-tuned: {printable(other)} ({', '.join(comparison.other_dtypes)})"])
+    _show_distances(comparison.tensors)
+    _show_references(comparison.tensors, comparison)
+    print_lines(list(_remarks(comparison)))
+    if comparison.heads:
+        print_lines(["heads that both have"])
+        show(_table({tensor.name: _alone(tensor) for tensor in comparison.heads}, "tensor"), whole=True)
+
+
+def report_deltas(compared: ComparedDeltas, *, as_json: bool) -> None:
+    """Print how far one or two deltas move their base, and what two share.
+
+    Args:
+        compared: the deltas.
+        as_json: print JSON instead of tables.
+    """
+    counts = [tensor.count for tensor in compared.overlap.tensors] if compared.overlap is not None else []
+    significance = overlap_significance(counts) if counts else None
+    if as_json:
+        document: dict[str, Any] = {
+            "base": compared.base,
+            "deltas": [
+                {"name": one.label, **_facts(one), **_distances_as_json(one.distances, None)} for one in compared.deltas
+            ],
+        }
+        if compared.overlap is not None:
+            document["shared_zeros"] = overlap_as_json(compared.overlap, "role")
+            document["significance"] = asdict(significance) if significance is not None else None
+        print_json(document)
+        return
+    print_lines([f"base: {printable(compared.base)}"])
+    for one in compared.deltas:
+        facts = _facts(one)
+        zeros = "" if facts["sparsity"] is None else f", {100 * facts['sparsity']:.2f} % of its masked weights zero"
+        print_lines([f"delta: {printable(one.label)} (task {printable(str(facts['task']))}{zeros})"])
+        if one.distances:
+            _show_distances(one.distances)
+        else:
+            print_lines(["nothing but the head differs from the base"])
+    _show_references([tensor for one in compared.deltas for tensor in one.distances], None)
+    if compared.overlap is None:
+        return
+    if significance is None:
+        print_lines(["no tensor is masked by both, so they share no zeros"])
+        return
+    print_lines(["zeros of the first, of the second, and shared, against chance"])
+    show(overlap_table(compared.overlap, "role"), whole=True)
+    how = "exact" if significance.exact else "by a normal law"
+    more, fewer = (f"10^{log:.1f}" for log in (significance.log10_p_more, significance.log10_p_fewer))
+    print_lines([f"probability by chance of as many: {more}, of as few: {fewer} ({how}); the ratio says how much more"])
+
+
+def write_csv(path: Path, distances: Mapping[str, Iterable[TensorDistance]]) -> None:
+    """Write one row a tensor.
+
+    Args:
+        path: of the file.
+        distances: by what was compared with the base.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    text = io.StringIO()
+    names = ("name", "role", "block", "changed", "zeroed", "l1", "largest_column_sum", "largest_row_sum", "angular")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("finetuned", "shape", "weights", *names))
+    for label, tensors in distances.items():
+        for tensor in tensors:
+            shape = "x".join(map(str, tensor.shape))
+            cells = ("" if value is None else value for value in (getattr(tensor, name) for name in names))
+            writer.writerow((label, shape, tensor.weights, *cells))
+    write_atomically(path, text.getvalue().encode())
+
+
+def _show_distances(tensors: Sequence[TensorDistance]) -> None:
+    show(_table(summarise_distances(tensors, _role), "role", total=tensors), whole=True)
+    blocks = sorted({tensor.block for tensor in tensors if tensor.block is not None})
+    if blocks:
+        found = summarise_distances(tensors, lambda tensor: tensor.block)
+        show(_table({str(block): found[block] for block in blocks}, "block"), whole=True)
+
+
+def _show_references(tensors: Sequence[TensorDistance], comparison: CheckpointComparison | None) -> None:
+    if tensors:
+        print_lines(_LEGEND)
+    references = list(_references(tensors, comparison))
+    if not references:
+        return
+    print_lines(["two independent random initialisations would be this far apart, in expectation"])
+    columns = ("L1 / √n", "column sum", "angle/π")
+    table = plain_table("shape", "law", *columns, right=columns)
+    for shape, law, found in references:
+        sums = "–" if found.largest_column_sum is None else f"{found.largest_column_sum:.1f}"
+        size = " x ".join(map(str, shape))
+        table.add_row(size, _in_words(law), f"{found.l1:.1f}", sums, f"{found.angular:.3f}")
+    show(table, whole=True)
+
+
+def _table(rows: Mapping[str, DistanceRange], first: str, *, total: Sequence[TensorDistance] = ()) -> Any:
+    table = plain_table(first, *_NUMBERS, right=_NUMBERS)
+    table.padding = (0, 1, 0, 0)
+    for name, found in rows.items():
+        table.add_row(printable(name.replace("_", " ") if first == "role" else name), *_cells(found))
+    if total:
+        table.add_section()
+        table.add_row("all", *_cells(summarise_distances(total, lambda _: "all")["all"]))
+    return table
+
+
+def _cells(found: DistanceRange) -> Iterator[str]:
+    yield f"{found.tensors:,}"
+    yield from (f"{100 * part / found.weights:.2f}" if found.weights else "–" for part in (found.changed, found.zeroed))
+    yield from (f"{value:.3f}" for value in found.l1[1:])
+    yield "–" if found.largest_column_sum is None else f"{found.largest_column_sum[2]:.3f}"
+    yield "–" if found.angular is None else f"{found.angular[2]:.4f}"
+
+
+def _remarks(comparison: CheckpointComparison) -> Iterator[str]:
+    if comparison.names is None:
+        yield "the architecture is not known, so tensors have no roles; a folder with its config.json tells more"
+    if set(comparison.base_dtypes) != set(comparison.other_dtypes):
+        yield "dtypes differ: values are compared as stored, so rounding to the narrower dtype counts as change"
+    for what, names in (
+        ("rows of other numbers, compared on those that both have", comparison.resized),
+        ("only in the base", (*comparison.only_base, *comparison.base_heads)),
+        ("only in the fine-tuned", (*comparison.only_other, *comparison.other_heads)),
+        ("whole numbers, not compared", comparison.not_compared),
+    ):
+        if names:
+            listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+            yield f"{what}: {printable(listed)}"
+
+
+def _references(
+    tensors: Iterable[TensorDistance], comparison: CheckpointComparison | None
+) -> Iterator[tuple[tuple[int, ...], RandomLaw, Any]]:
+    """Random initialisations of the shapes of the blocks' matrices: uniform to 1/√H, and the architecture's own law."""
+    shapes = dict.fromkeys(tensor.shape for tensor in tensors if tensor.block is not None and len(tensor.shape) == 2)
+    names = comparison.names if comparison is not None else None
+    width = (names.hidden_size if names is not None else None) or min((min(shape) for shape in shapes), default=0)
+    spread = (names.initializer_range if names is not None else None) or _BERT_RANGE
+    for shape in shapes:
+        for law in (uniform_law(width**-0.5), truncated_normal_law(spread)):
+            yield shape, law, expected_distances(shape, law)
+
+
+def _in_words(law: RandomLaw) -> str:
+    if law.kind == "uniform":
+        return f"uniform ±{law.scale:.4f}"
+    return f"normal {law.scale:g}, cut at {law.cut:g} sd"
+
+
+def _role(tensor: TensorDistance) -> str:
+    return tensor.role or "unnamed"
+
+
+def _alone(tensor: TensorDistance) -> DistanceRange:
+    return summarise_distances([tensor], _role)[_role(tensor)]
+
+
+def _facts(one: ComparedDelta) -> dict[str, Any]:
+    return {
+        "digest": one.delta.digest,
+        "task": one.delta.task.get("name", "not named"),
+        "method": one.delta.method.get("kind", "not named"),
+        "sparsity": one.delta.sparsity if one.delta.weights else None,
+    }
+
+
+def _distances_as_json(tensors: Sequence[TensorDistance], comparison: CheckpointComparison | None) -> dict[str, Any]:
+    def ranges(by: Callable[[TensorDistance], Any], key: str) -> list[dict[str, Any]]:
+        return [{key: place, **asdict(found)} for place, found in summarise_distances(tensors, by).items()]
+
+    return {
+        "by_role": ranges(_role, "role"),
+        "by_block": ranges(lambda tensor: tensor.block, "block"),
+        "random": [
+            {"shape": list(shape), "law": asdict(law), "expected": asdict(found)}
+            for shape, law, found in _references(tensors, comparison)
+        ],
+        "tensors": [asdict(tensor) for tensor in tensors],
+    }
