@@ -25,10 +25,14 @@ def test_help_and_version_load_no_heavy_library(arguments: list[str]) -> None:
     done = run_script(
         "import sys; from supermask.cli.app import run\n"
         f"code = run({arguments})\n"
-        "heavy = {'torch', 'transformers', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'matplotlib', 'numba', 'yaml'} & set(sys.modules)\n"
+        "print(len(sys.modules), file=sys.stderr)\n"
         "print(code, sorted(heavy), file=sys.stderr)"
     )
-    assert done.stderr.splitlines()[-1] == "0 []"
+    *_, modules, outcome = done.stderr.splitlines()
+    assert outcome == "0 []"
+    # typer and rich are most of them; what takes time beyond is more modules, and counting does not depend on a clock.
+    assert int(modules) < 500
 
 
 def test_python_m_supermask_is_the_command() -> None:

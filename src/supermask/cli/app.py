@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -10,7 +11,21 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from supermask.cli import apply, bases, evaluate, export, inspect, predict, push, store, tasks, train
+from supermask.cli import (
+    apply,
+    bases,
+    compare,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    predict,
+    push,
+    store,
+    study,
+    tasks,
+    train,
+)
 from supermask.cli.failures import Interruption, describe_failure
 from supermask.cli.printing import examples_text
 
@@ -21,11 +36,13 @@ VERBS: dict[str, tuple[Callable[..., None], Sequence[str]]] = {
     "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
     "predict": (predict.predict, predict.EXAMPLES),
     "inspect": (inspect.inspect, inspect.EXAMPLES),
+    "compare": (compare.compare, compare.EXAMPLES),
     "apply": (apply.apply, apply.EXAMPLES),
     "export": (export.export, export.EXAMPLES),
     "push": (push.push, push.EXAMPLES),
     "tasks": (tasks.tasks, tasks.EXAMPLES),
     "bases": (bases.bases, bases.EXAMPLES),
+    "doctor": (doctor.doctor, doctor.EXAMPLES),
 }
 """Every verb: its function, and the examples that its help ends with."""
 
@@ -49,6 +66,7 @@ def make_app() -> typer.Typer:
     for name, (function, examples) in VERBS.items():
         app.command(name, epilog=examples_text(examples))(function)
     app.add_typer(store.make_group(), name="store")
+    app.add_typer(study.make_group(), name="study")
     return app
 
 
@@ -74,7 +92,9 @@ def run(arguments: Sequence[str]) -> int:
         failure = describe_failure(error)
         if state.get("debug") and not isinstance(error, Interruption):
             traceback.print_exception(error)
-        print(failure.line, file=sys.stderr)
+        # Of processes that train together all meet what the person can mend; one tells.
+        if failure.exit_code != 2 or os.environ.get("RANK", "0") == "0":
+            print(failure.line, file=sys.stderr)
         return failure.exit_code
     return outcome if isinstance(outcome, int) else 0
 

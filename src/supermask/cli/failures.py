@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, final
 
 import typer
-from pydantic import ValidationError
 
 from supermask.errors import SupermaskError
 
@@ -107,6 +106,8 @@ def one_line(message: str) -> str:
 
 
 def _usage(error: Any) -> str:
+    from pydantic import ValidationError  # here, as help is to be there without it
+
     message = one_line(error.format_message()).replace("Value error, ", "").rstrip(".")
     if isinstance(error.__cause__, ValidationError):
         message += f", received {error.__cause__.errors()[0]['input']!r}"

@@ -1,3 +1,53 @@
-"""The paper as data, and the pictures of what was learnt."""
+"""The paper as data: one study a table or figure, the runs behind it, their records, and what they show."""
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from supermask.study.catalogue import load_study, study_names
+    from supermask.study.expansion import RunSpec, overridden, runs_of
+    from supermask.study.records import RecordStore
+    from supermask.study.results import Cell, StudyResults, collect
+    from supermask.study.spec import Arm, Expected, Study
+
+_HOMES = {
+    "Arm": "spec",
+    "Cell": "results",
+    "Expected": "spec",
+    "RecordStore": "records",
+    "RunSpec": "expansion",
+    "Study": "spec",
+    "StudyResults": "results",
+    "collect": "results",
+    "load_study": "catalogue",
+    "overridden": "expansion",
+    "runs_of": "expansion",
+    "study_names": "catalogue",
+}
+
+__all__ = [
+    "Arm",
+    "Cell",
+    "Expected",
+    "RecordStore",
+    "RunSpec",
+    "Study",
+    "StudyResults",
+    "collect",
+    "load_study",
+    "overridden",
+    "runs_of",
+    "study_names",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'supermask.study' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"supermask.study.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

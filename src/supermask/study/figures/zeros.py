@@ -1,21 +1,16 @@
-"""Figures of what was learnt."""
+"""A map of where a delta's zeros are."""
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supermask.analysis import ZerosTable
-from supermask.atomic import write_atomically
-from supermask.errors import ConfigurationError, MissingDependencyError
+from supermask.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["save_figure", "zeros_figure"]
-
-_FORMATS = ("png", "svg", "pdf")
+__all__ = ["zeros_figure"]
 
 
 def zeros_figure(table: ZerosTable, *, title: str) -> Figure:
@@ -57,23 +52,6 @@ def zeros_figure(table: ZerosTable, *, title: str) -> Figure:
     axes.tick_params(length=0)
     figure.colorbar(image, ax=axes, label="zeros, % of weights", shrink=0.9)
     return figure
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure, whole or not at all; the name's ending says whether as PNG, SVG or PDF.
-
-    Raises:
-        ConfigurationError: if the ending is none of these.
-        OutputError: if the file cannot be written.
-    """
-    kind = path.suffix.removeprefix(".").lower()
-    if kind not in _FORMATS:
-        raise ConfigurationError(
-            f"{path}: a figure is written as {', '.join(_FORMATS)}; received the ending {path.suffix!r}"
-        )
-    content = io.BytesIO()
-    figure.savefig(content, format=kind, dpi=160)
-    write_atomically(path, content.getvalue())
 
 
 def _percentages(table: ZerosTable) -> list[list[float | None]]:

@@ -1,0 +1,175 @@
+"""How figures look: one column wide, small but readable text, colours that colour-blind readers tell apart."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from supermask.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "CELL_DARK",
+    "CELL_LIGHT",
+    "COLUMN_INCHES",
+    "GRID",
+    "INK",
+    "MISSING",
+    "MUTED",
+    "SERIES",
+    "key",
+    "new_figure",
+    "panel_title",
+    "say_missing",
+    "series_colour",
+    "series_marker",
+    "tidy",
+    "widen",
+]
+
+COLUMN_INCHES: Final = 3.3
+"""Width of one column of a two-column page."""
+
+# Each of these is a colour of its own, so that a page can put its own in their place: see `inline_svg`.
+INK: Final = "#1b1e23"
+MUTED: Final = "#5e646e"
+GRID: Final = "#dfe2e6"
+MISSING: Final = "#b3261e"
+CELL_DARK: Final = "#000000"
+CELL_LIGHT: Final = "#ffffff"
+
+SERIES: Final = ("#0067a8", "#c2500a", "#007a5a", "#a04387", "#8f6b00", "#3b3f9e", "#a3263a", "#4f6672")
+"""Blue, vermilion, green, purple, ochre, indigo, red, slate: after Okabe and Ito, darkened to 4.5:1 on white."""
+
+_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "p")
+
+_SETTINGS: Final[dict[str, Any]] = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 7.0,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7.0,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "legend.fontsize": 7.0,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.edgecolor": MUTED,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "legend.columnspacing": 1.2,
+    "figure.facecolor": "#ffffff",
+    "axes.facecolor": "none",
+    "mathtext.default": "regular",
+    "svg.fonttype": "none",
+    "axes.unicode_minus": True,
+}
+
+
+@contextlib.contextmanager
+def new_figure(height_inches: float) -> Iterator[Figure]:
+    """A figure one column wide; what is drawn inside the `with` block has the house's look.
+
+    Args:
+        height_inches: its height.
+
+    Raises:
+        MissingDependencyError: if matplotlib is not installed.
+    """
+    try:
+        import matplotlib.style
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ImportError:
+        raise MissingDependencyError("figures need matplotlib; install it: pip install 'supermask[figures]'") from None
+    # Not the reader's own matplotlibrc: the same records give the same figure everywhere.
+    with matplotlib.style.context(["default", _SETTINGS]):
+        layout = ConstrainedLayoutEngine(w_pad=2 / 72, h_pad=2 / 72, wspace=0.03, hspace=0.03)
+        figure = Figure(figsize=(COLUMN_INCHES, height_inches), layout=layout)
+        yield figure
+
+
+def tidy(axes: Axes, *, grid: Literal["x", "y", "both"] = "y") -> None:
+    """Take away what carries no information, and put a faint grid behind the rest.
+
+    Args:
+        axes: where.
+        grid: along which axis: x, y or both.
+    """
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, axis=grid)
+    axes.set_axisbelow(True)
+
+
+def panel_title(axes: Axes, text: str, *, note: str = "") -> None:
+    """A panel's title, flush left, and flush right a quieter note."""
+    axes.set_title(text, loc="left", pad=3)
+    if note:
+        axes.set_title(note, loc="right", pad=3, color=MUTED, fontsize=7)
+
+
+def widen(axes: Axes, least: float, *, highest: float | None = None) -> None:
+    """Let the vertical axis span at least so much, so that a small difference does not look like a large one.
+
+    Args:
+        axes: where; its points are drawn already.
+        least: the span.
+        highest: the largest value there can be.
+    """
+    low, high = axes.get_ylim()
+    missing = least - (high - low)
+    if missing > 0:
+        low, high = low - missing / 2, high + missing / 2
+    if highest is not None and high > highest:
+        low, high = max(0.0, low - (high - highest)) if missing > 0 else low, highest
+    axes.set_ylim(low, high)
+
+
+def key(figure: Figure, signs: Sequence[tuple[str, Mapping[str, Any]]], *, columns: int = 2) -> None:
+    """What signs mean, below everything.
+
+    Args:
+        figure: where.
+        signs: a text and the look of a line, as matplotlib's `Line2D` takes it.
+        columns: how many stand side by side.
+    """
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], **{"color": MUTED, **look}) for _, look in signs]
+    figure.legend(handles, [text for text, _ in signs], loc="outside lower left", ncols=columns, labelcolor=INK)
+
+
+def say_missing(axes: Axes, text: str = "not recorded") -> None:
+    """Leave a panel empty, visibly: its frame stays, and it says why."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MISSING, style="italic")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_linestyle((0, (3, 3)))
+
+
+def series_colour(index: int) -> str:
+    """Colour of the n-th series."""
+    return SERIES[index % len(SERIES)]
+
+
+def series_marker(index: int) -> str:
+    """Marker of the n-th series, so that colour is never the only sign."""
+    return _MARKERS[index % len(_MARKERS)]

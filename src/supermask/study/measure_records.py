@@ -1,0 +1,278 @@
+"""What is kept of a delta once it is measured: typed numbers of a run and of a pair of runs, and their files."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal, TypeVar, final
+
+from pydantic import Field, ValidationError
+
+from supermask.analysis import (
+    MagnitudePruning,
+    Magnitudes,
+    OverlapCount,
+    Significance,
+    ZerosTable,
+    overlap_significance,
+    zeros_by_place,
+)
+from supermask.atomic import write_atomically
+from supermask.configuration import Configuration, describe_faults
+from supermask.errors import ConfigurationError, DataError
+
+__all__ = ["PairMeasures", "PairTensor", "RunMeasures", "TensorMeasures"]
+
+_MeasuresT = TypeVar("_MeasuresT", bound=Configuration)
+
+
+@final
+class TensorMeasures(Configuration):
+    """One tensor that the delta changes; the head's are not among them.
+
+    Args:
+        name: of the tensor.
+        role: what it does; None if not known.
+        block: which block it is in; None outside the blocks.
+        shape: as stored: (out, in) for a linear layer.
+        changed: components that differ from the base (L0).
+        zeros: of the thresholded or pruned mask; None if the method masks nothing here.
+        l1: ‖θ - θ̃‖₁ / √n.
+        largest_column_sum: max over columns of Σ|θ - θ̃|, the matrix norm ‖θ - θ̃‖₁; None for a vector. As far as its
+            values for random initialisations tell, this is the L1 distance of the paper's Table 2 and Figure 2.
+        largest_row_sum: the same over rows, which is that norm of the transposed matrix.
+        angular: the angle between θ and θ̃, in units of π; None if one is all zeros.
+        zeroed_max: largest magnitude, in the base, of the weights that are zero now; None without a mask or zeros.
+        zeroed_mean: mean of these magnitudes.
+    """
+
+    name: str
+    role: str | None = None
+    block: int | None = None
+    shape: tuple[int, ...]
+    changed: int
+    zeros: int | None = None
+    l1: float
+    largest_column_sum: float | None = None
+    largest_row_sum: float | None = None
+    angular: float | None = None
+    zeroed_max: float | None = None
+    zeroed_mean: float | None = None
+
+    @property
+    def weights(self) -> int:
+        """Components of the tensor."""
+        return math.prod(self.shape)
+
+    @property
+    def sparsity(self) -> float | None:
+        """Zeros among its weights, in [0, 1]; None if the method masks nothing here."""
+        return None if self.zeros is None else self.zeros / self.weights
+
+
+@final
+class RunMeasures(Configuration):
+    """A run's delta against its base.
+
+    Zeros are of the deterministic mask: thresholded for a supermask, pruned for pruning. What a draw adds cannot be
+    measured here, as a delta does not hold the mask logits; the record's `sampled_sparsity` has its total.
+
+    Args:
+        schema_version: of this layout.
+        task, method: as the delta names them; the method with its settings.
+        seed: of the run; None if the delta does not say.
+        delta: its digest.
+        base, base_name: the base's fingerprint, and its name.
+        supermask, source: version and source digest of the code that measured.
+        tensors: those the delta changes but for the head, in model order; all others are as in the base.
+        zeroed: magnitudes, in the base, of the weights that are zero now; None if the method masks nothing.
+        masked: magnitudes of all weights that the method could zero: what zeros that lie at random would have.
+        magnitude_pruning: `global` and `tensor`; empty if the method masks nothing.
+    """
+
+    schema_version: Literal[1] = 1
+    task: str | None = None
+    method: dict[str, Any] = Field(default_factory=dict)
+    seed: int | None = None
+    delta: str
+    base: str
+    base_name: str | None = None
+    supermask: str
+    source: str
+    tensors: tuple[TensorMeasures, ...]
+    zeroed: Magnitudes | None = None
+    masked: Magnitudes | None = None
+    magnitude_pruning: tuple[MagnitudePruning, ...] = ()
+
+    @property
+    def zeros(self) -> int | None:
+        """Zeros of all masked tensors; None if the method masks nothing."""
+        return None if self.zeroed is None else self.zeroed.weights
+
+    @property
+    def masked_weights(self) -> int:
+        """Weights of all masked tensors."""
+        return 0 if self.masked is None else self.masked.weights
+
+    @property
+    def sparsity(self) -> float | None:
+        """Thresholded (or pruned) zeros among the masked weights, in [0, 1]; None if the method masks nothing."""
+        return self.zeros / self.masked_weights if self.zeros is not None and self.masked_weights else None
+
+    def zeros_by_place(self) -> ZerosTable:
+        """Zeros by role and block.
+
+        Raises:
+            ConfigurationError: if the method masks nothing.
+        """
+        return zeros_by_place(self.tensors)
+
+    def against_magnitude(self, scope: Literal["global", "tensor"] = "global") -> MagnitudePruning | None:
+        """The comparison with magnitude pruning of that scope; None if the method masks nothing."""
+        return next((found for found in self.magnitude_pruning if found.scope == scope), None)
+
+    def save(self, path: Path) -> None:
+        """Write the measures as JSON, one tensor a line, whole or not at all."""
+        _save(self, path)
+
+    @classmethod
+    def load(cls, path: Path) -> RunMeasures:
+        """Read measures.
+
+        Raises:
+            DataError: if the file is missing, no JSON, or no measures of a run.
+        """
+        return _load(cls, path, "measures of a run")
+
+
+@final
+class PairTensor(Configuration):
+    """The zeros that two masks share in one tensor.
+
+    Args:
+        name, role, block: of the tensor.
+        weights: that both masks could drop.
+        first_zeros, second_zeros: dropped by one of them.
+        shared: dropped by both.
+        expected_given_rows_and_columns: shared, in expectation, if zeros lay at random but for how many each row and
+            column has; see `OverlapCount`.
+    """
+
+    name: str
+    role: str | None = None
+    block: int | None = None
+    weights: int
+    first_zeros: int
+    second_zeros: int
+    shared: int
+    expected_given_rows_and_columns: float
+
+    @property
+    def count(self) -> OverlapCount:
+        """With what chance would give."""
+        return OverlapCount.of_tensor(
+            weights=self.weights,
+            first_zeros=self.first_zeros,
+            second_zeros=self.second_zeros,
+            shared=self.shared,
+            expected_given_rows_and_columns=self.expected_given_rows_and_columns,
+        )
+
+
+@final
+class PairMeasures(Configuration):
+    """The zeros that two runs' deltas share, of the deterministic masks.
+
+    Args:
+        schema_version: of this layout.
+        first, second: labels of the runs, `task/label`.
+        first_delta, second_delta: their digests.
+        base: the base's fingerprint.
+        supermask, source: version and source digest of the code that measured.
+        tensors: those that both mask, in model order.
+    """
+
+    schema_version: Literal[1] = 1
+    first: str
+    second: str
+    first_delta: str
+    second_delta: str
+    base: str
+    supermask: str
+    source: str
+    tensors: tuple[PairTensor, ...]
+
+    @property
+    def total(self) -> OverlapCount:
+        """All tensors pooled."""
+        return self.within()
+
+    def within(self, *, role: str | None = None, block: int | None = None) -> OverlapCount:
+        """Pooled over the tensors of a role, a block, or a role in a block.
+
+        Args:
+            role: only tensors of this role; all roles if it is not given.
+            block: only tensors of this block; all if it is not given. The paper's Figure 7 is of `value`, block 0.
+
+        Raises:
+            ConfigurationError: if no tensor that both mask is there.
+        """
+        return sum(self._counts(role, block), OverlapCount())
+
+    def significance(self, *, role: str | None = None, block: int | None = None) -> Significance:
+        """How surprising the shared zeros of these tensors are by chance.
+
+        Args:
+            role, block: as for `within`.
+
+        Raises:
+            ConfigurationError: if no tensor that both mask is there.
+        """
+        return overlap_significance(self._counts(role, block))
+
+    def save(self, path: Path) -> None:
+        """Write the measures as JSON, one tensor a line, whole or not at all."""
+        _save(self, path)
+
+    @classmethod
+    def load(cls, path: Path) -> PairMeasures:
+        """Read measures.
+
+        Raises:
+            DataError: if the file is missing, no JSON, or no measures of a pair.
+        """
+        return _load(cls, path, "measures of a pair")
+
+    def _counts(self, role: str | None, block: int | None) -> list[OverlapCount]:
+        found = [
+            tensor.count
+            for tensor in self.tensors
+            if (role is None or tensor.role == role) and (block is None or tensor.block == block)
+        ]
+        if not found:
+            where = " ".join(str(place) for place in (role, None if block is None else f"block {block}") if place)
+            roles = ", ".join(dict.fromkeys(tensor.role or "unnamed" for tensor in self.tensors))
+            raise ConfigurationError(
+                f"{self.first} and {self.second} both mask no tensor{f' of {where}' if where else ''}; they both mask: "
+                f"{roles or 'nothing'}"
+            )
+        return found
+
+
+def _save(measures: RunMeasures | PairMeasures, path: Path) -> None:
+    content = measures.model_dump(mode="json", exclude_none=True, exclude={"tensors"})
+    if isinstance(measures, RunMeasures):
+        content["method"] = measures.method  # whose settings may be null and mean something by it
+    rows = [json.dumps(tensor.model_dump(mode="json", exclude_none=True)) for tensor in measures.tensors]
+    head = json.dumps(content, indent=1).removesuffix("\n}")
+    write_atomically(path, (head + ',\n "tensors": [\n  ' + ",\n  ".join(rows) + "\n ]\n}\n").encode())
+
+
+def _load(kind: type[_MeasuresT], path: Path, what: str) -> _MeasuresT:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise DataError(f"{path}: is no {what}: {describe_faults(kind, error)}") from None

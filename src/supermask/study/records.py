@@ -1,0 +1,284 @@
+"""A folder of run records: what is in it, and which record answers a run."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+
+from supermask.errors import DataError, SupermaskError
+from supermask.methods import method_from_description
+from supermask.study.keys import run_key
+from supermask.tasks import find_task
+from supermask.training import RunRecord
+
+if TYPE_CHECKING:
+    from supermask.study.expansion import RunSpec
+    from supermask.study.measures import PairMeasures, RunMeasures
+
+__all__ = [
+    "PAIRS_FOLDER",
+    "RecordStore",
+    "SkippedFile",
+    "StoredRecord",
+    "delta_path",
+    "measures_path",
+    "pair_path",
+]
+
+_T = TypeVar("_T")
+
+MEASURES_SUFFIX: Final = ".measures.json"
+PAIRS_FOLDER: Final = "pairs"
+DELTA_SUFFIX: Final = ".delta.safetensors"
+
+
+@final
+@dataclass(frozen=True)
+class StoredRecord:
+    """A record and where it is.
+
+    Args:
+        path: relative to the store, with forward slashes.
+        record: what it says.
+    """
+
+    path: str
+    record: RunRecord
+
+    @functools.cached_property
+    def method(self) -> dict[str, Any]:
+        """The method, with settings that it did not have yet when it was recorded at their defaults."""
+        try:
+            return method_from_description(self.record.inputs.method).describe()
+        except SupermaskError:  # of a method that is none any more, and so answers no run
+            return self.record.inputs.method
+
+    @functools.cached_property
+    def key(self) -> str:
+        """As `RunSpec.key`, of the run that was recorded."""
+        inputs = self.record.inputs
+        return run_key(inputs.task, inputs.task_version, self.method, inputs.config)
+
+    @functools.cached_property
+    def seedless_key(self) -> str:
+        """The key that the run would have with seed 0."""
+        inputs = self.record.inputs
+        config = inputs.config.model_copy(update={"seed": 0})
+        return run_key(inputs.task, inputs.task_version, self.method, config)
+
+    @property
+    def draws(self) -> int | None:
+        """How many masks were sampled for the score; None if none were."""
+        spreads = [one for metrics in self.record.sampled_scores.values() for one in metrics.values()]
+        return min(len(one.values) for one in spreads) if spreads else None
+
+
+@final
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file of the store that is no record, and why."""
+
+    path: str
+    reason: str
+
+
+@final
+class RecordStore:
+    """The records of a folder, read once; `rescan` reads what has changed since.
+
+    Every JSON file at any depth is taken for a record, whatever it is called, except measures, pairs, and what stands
+    in hidden folders. A file that cannot be read is left out and listed in `skipped`.
+
+    Args:
+        folder: the folder; it need not exist yet.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._seen: dict[str, tuple[tuple[int, int, int], StoredRecord | SkippedFile]] = {}
+        self._damaged: dict[str, SkippedFile] = {}
+        self._by_key: dict[str, list[StoredRecord]] = {}
+        self._seeds: dict[str, list[StoredRecord]] = {}
+        self.rescan()
+
+    def rescan(self) -> None:
+        """Read files that are new or changed, and forget those that are gone."""
+        seen: dict[str, tuple[tuple[int, int, int], StoredRecord | SkippedFile]] = {}
+        for path in _json_files(self.folder):
+            name = path.relative_to(self.folder).as_posix()
+            try:
+                status = path.stat()
+            except OSError:
+                continue  # removed since it was listed
+            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+            before = self._seen.get(name)
+            seen[name] = before if before is not None and before[0] == stamp else (stamp, _read(path, name))
+        self._seen = seen
+        self._by_key, self._seeds = {}, {}
+        for stored in self.records:
+            self._by_key.setdefault(stored.key, []).append(stored)
+            self._seeds.setdefault(stored.seedless_key, []).append(stored)
+
+    @property
+    def records(self) -> tuple[StoredRecord, ...]:
+        """All records, completed and failed, by path."""
+        return tuple(entry for _, entry in self._seen.values() if isinstance(entry, StoredRecord))
+
+    @property
+    def skipped(self) -> tuple[SkippedFile, ...]:
+        """The files that are no record, by path, and measures that could not be read when they were asked for."""
+        no_records = (entry for _, entry in self._seen.values() if isinstance(entry, SkippedFile))
+        return (*no_records, *self._damaged.values())
+
+    def at(self, path: str) -> StoredRecord | None:
+        """The record of that path, relative to the store; None if there is none."""
+        entry = self._seen.get(path)
+        return entry[1] if entry is not None and isinstance(entry[1], StoredRecord) else None
+
+    def find(
+        self,
+        run: RunSpec,
+        *,
+        base: str | None = None,
+        fingerprint: str | None = None,
+        data: Mapping[str, str] | None = None,
+        version: str | None = None,
+    ) -> StoredRecord | None:
+        """The completed record that answers a run: of the same task and version, method and settings.
+
+        Of several, the one that learnt from most examples is taken, and of those the newest. What is None is not asked.
+
+        Args:
+            run: the run.
+            base: name of the base, as it was given.
+            fingerprint: of the base; then its name does not matter.
+            data: split to content hash, of all splits that the run reads.
+            version: of supermask.
+        """
+        found = [
+            stored
+            for stored in self._by_key.get(run.key, ())
+            if stored.record.status == "completed"
+            and _answers(stored, run, base, fingerprint)
+            and (data is None or {split: i.content_hash for split, i in stored.record.inputs.data.items()} == data)
+            and (version is None or stored.record.environment.supermask == version)
+        ]
+        return max(found, key=_preference, default=None)
+
+    def failed(self, run: RunSpec, *, base: str | None = None) -> StoredRecord | None:
+        """The newest record of a run that failed, whether or not it was completed later."""
+        found = [
+            stored
+            for stored in self._by_key.get(run.key, ())
+            if stored.record.status == "failed" and (base is None or stored.record.inputs.base.name == base)
+        ]
+        return max(found, key=lambda stored: stored.record.started, default=None)
+
+    def seeds_of(self, run: RunSpec, *, base: str | None = None) -> list[int]:
+        """The seeds with which a run is recorded, ascending."""
+        task = find_task(run.task)
+        key = run_key(run.task, task.version, run.method, run.config.model_copy(update={"seed": 0}))
+        found = {
+            stored.record.inputs.config.seed
+            for stored in self._seeds.get(key, ())
+            if stored.record.status == "completed" and _answers(stored, run, base, None)
+        }
+        return sorted(found)
+
+    def measures(self, path: str) -> RunMeasures | None:
+        """The measures beside a record; None if there are none, or they cannot be read: then `skipped` names them."""
+        place = measures_path(self.folder / path)
+        if not place.exists():
+            return None
+        from supermask.study.measures import RunMeasures
+
+        return self._readable(place, RunMeasures.load)
+
+    def pairs(self, paths: Collection[str]) -> tuple[PairMeasures, ...]:
+        """The measures of pairs of which both runs are among these records."""
+        folder = self.folder / PAIRS_FOLDER
+        if not folder.is_dir():
+            return ()
+        from supermask.study.measures import PairMeasures
+
+        labels = {path.removesuffix(".json") for path in paths}
+        loaded = [self._readable(place, PairMeasures.load) for place in sorted(folder.glob("*.json"))]
+        return tuple(pair for pair in loaded if pair is not None and {pair.first, pair.second} <= labels)
+
+    def _readable(self, place: Path, load: Callable[[Path], _T]) -> _T | None:
+        name = place.relative_to(self.folder).as_posix()
+        try:
+            loaded = load(place)
+        except DataError as error:
+            self._damaged[name] = SkippedFile(name, str(error).removeprefix(f"{place}: "))
+            return None
+        self._damaged.pop(name, None)
+        return loaded
+
+    def delta_path(self, path: str) -> Path | None:
+        """The delta beside a record; None if it was not kept."""
+        place = delta_path(self.folder / path)
+        return place if place.exists() else None
+
+
+def measures_path(record: Path) -> Path:
+    """Where the measures of a record are."""
+    return record.with_name(record.name.removesuffix(".json") + MEASURES_SUFFIX)
+
+
+def delta_path(record: Path) -> Path:
+    """Where the delta of a record is, if it is kept."""
+    return record.with_name(record.name.removesuffix(".json") + DELTA_SUFFIX)
+
+
+def pair_path(first: str, second: str) -> str:
+    """Where the measures of two records are, relative to the store.
+
+    Example:
+        >>> pair_path("mrpc/supermask-seed0.json", "rte/supermask-seed0.json")
+        'pairs/mrpc-supermask-seed0--rte-supermask-seed0.json'
+    """
+    names = (path.removesuffix(".json").replace("/", "-") for path in (first, second))
+    return f"{PAIRS_FOLDER}/{'--'.join(names)}.json"
+
+
+def _answers(stored: StoredRecord, run: RunSpec, base: str | None, fingerprint: str | None) -> bool:
+    record, task = stored.record, find_task(run.task)
+    if fingerprint is not None:
+        if record.inputs.base.fingerprint != fingerprint:
+            return False
+    elif base is not None and record.inputs.base.name != base:
+        return False
+    # A record on other splits, such as a part of the training data held out, answers another question.
+    if set(record.inputs.data) != {task.train_split, *task.report_splits}:
+        return False
+    if run.config.precision != record.inputs.config.precision and run.config.precision != record.precision:
+        return False
+    return stored.draws is None or stored.draws >= run.draws
+
+
+def _preference(stored: StoredRecord) -> tuple[int, str, str]:
+    record = stored.record
+    return sum(info.examples for info in record.inputs.data.values()), record.started, stored.path
+
+
+def _json_files(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        here = Path(root)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and not (here == folder and name == PAIRS_FOLDER)
+        )
+        for name in sorted(files):
+            if name.endswith(".json") and not name.startswith(".") and not name.endswith(MEASURES_SUFFIX):
+                yield here / name
+
+
+def _read(path: Path, name: str) -> StoredRecord | SkippedFile:
+    try:
+        return StoredRecord(name, RunRecord.load(path))
+    except DataError as error:
+        return SkippedFile(name, str(error).removeprefix(f"{path}: "))

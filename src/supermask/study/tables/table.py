@@ -1,0 +1,136 @@
+"""A table as a value: what stands in each cell, beside it the paper's number, and the records it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, final
+
+from supermask.errors import ConfigurationError
+
+__all__ = ["CellState", "Table", "TableCell", "TableColumn", "TableRow"]
+
+CellState = Literal["whole", "partial", "missing", "empty"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TableCell:
+    """One number of ours, and the paper's.
+
+    Args:
+        text: our number as it is shown; empty where the layout has no number.
+        value: our number, in the unit that is shown.
+        seeds: how many seeds it is the mean of.
+        seed_sd: standard deviation over these seeds, in the same unit.
+        draw_sd: standard deviation over the draws of one run, the mean over the seeds.
+        paper: the paper's number as it is shown.
+        paper_value: the paper's number.
+        records: paths of the records it came from, relative to their store.
+        missing: runs or measures that belong in this cell and are not there, in words.
+        strong: whether it is set in bold.
+    """
+
+    text: str = ""
+    value: float | None = None
+    seeds: int | None = None
+    seed_sd: float | None = None
+    draw_sd: float | None = None
+    paper: str | None = None
+    paper_value: float | None = None
+    records: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    strong: bool = False
+
+    @property
+    def state(self) -> CellState:
+        """Whether all runs are in it, some, none though it should have some, or whether it is to be empty."""
+        if self.missing:
+            return "partial" if self.text else "missing"
+        return "whole" if self.text else "empty"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TableColumn:
+    """A column's header.
+
+    Args:
+        title: its first line.
+        subtitle: its second line: the metric, or that the data are a subset.
+        key: what a machine calls it.
+    """
+
+    title: str
+    subtitle: str = ""
+    key: str = ""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """A row: its header and its cells.
+
+    Args:
+        label: what the row shows.
+        cells: one a column.
+        key: what a machine calls it.
+        minor: whether it only explains the row above, as a spread does.
+    """
+
+    label: str
+    cells: tuple[TableCell, ...]
+    key: str = ""
+    minor: bool = False
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table in the paper's layout.
+
+    Args:
+        name: the study's name.
+        title: what it shows; says whose numbers stand in parentheses.
+        corner: header of the column of row labels.
+        columns: headers.
+        rows: rows, each with as many cells as there are columns.
+        notes: sentences to stand below it.
+        absent: runs that are not recorded, in as few phrases as that takes.
+        command: what makes the records.
+
+    Raises:
+        ConfigurationError: if a row has another number of cells than there are columns.
+
+    Example:
+        >>> row = TableRow(label="F1", cells=(TableCell(text="84.8", value=84.8, paper="91.3"),))
+        >>> Table(name="t", title="One", corner="", columns=(TableColumn(title="MRPC"),), rows=(row,)).rows[0].label
+        'F1'
+    """
+
+    name: str
+    title: str
+    corner: str
+    columns: tuple[TableColumn, ...]
+    rows: tuple[TableRow, ...]
+    notes: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.cells) != len(self.columns):
+                raise ConfigurationError(
+                    f"table {self.name}: row {row.label!r} has {len(row.cells)} cells for {len(self.columns)} columns"
+                )
+
+    def placed(self) -> Iterator[tuple[TableRow, TableColumn, TableCell]]:
+        """Every cell with its row and its column, in reading order."""
+        for row in self.rows:
+            for column, cell in zip(self.columns, row.cells, strict=True):
+                yield row, column, cell
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Everything that is missing anywhere in the table, each thing once, in reading order."""
+        return tuple(dict.fromkeys(what for _, _, cell in self.placed() for what in cell.missing))

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+
+from supermask.errors import ConfigurationError, UnknownNameError
+from supermask.study import load_study, overridden, runs_of, study_names
+from supermask.study.expansion import narrowed, planned_steps, shared_runs
+from tiny_studies import FULL, MASK, tiny_study
+
+SAME_TRAININGS = ("table4", "table5", "figure3", "figure4", "figure5", "figure6", "figure7", "figure9")
+
+
+def test_runs_come_task_by_task_and_are_called_as_records_are() -> None:
+    runs = runs_of(load_study("table5"))
+    assert [(run.task, run.label) for run in runs[:4]] == [
+        ("mnli", "full-seed0"),
+        ("mnli", "full-lr1e-4-seed0"),
+        ("mnli", "supermask-seed0"),
+        ("qqp", "full-seed0"),
+    ]
+    assert runs[2].method["eps"] == 1e-8 and runs[2].method["select"] == ["matrices", "pooler"]  # defaults filled in
+    assert (runs[1].config.learning_rate, runs[0].config.learning_rate, runs[0].seed) == (1e-4, 2e-5, 0)
+
+
+def test_studies_share_their_trainings() -> None:
+    masks = {
+        task: {run.key for run in runs_of(load_study("table5")) if run.arm == "supermask" and run.task == task}
+        for task in ("mnli", "rte")
+    }
+    for name in SAME_TRAININGS:
+        keys = {run.key for run in runs_of(load_study(name))}
+        assert masks["mnli"] | masks["rte"] <= keys, name
+    studies = [load_study(name) for name in SAME_TRAININGS]
+    assert len(shared_runs(studies)) == 8 * 7  # 2 baselines, 5 masks
+    assert sum(len(runs_of(study)) for study in studies) == 176
+    everything = shared_runs([load_study(name) for name in study_names()])
+    assert len({run.key for run in everything}) == len(everything)
+    assert [run.seed for run in everything] == sorted(run.seed for run in everything)
+
+
+def test_settings_without_effect_on_the_result_do_not_make_another_run() -> None:
+    study = load_study("table6")
+    same = overridden(
+        study, config={"logging_steps": 7, "eval_batch_size": 3, "tensorboard": True, "checkpoint_steps": 9}
+    )
+    assert [run.key for run in runs_of(same)] == [run.key for run in runs_of(study)]
+    other = overridden(study, config={"batch_size": 16})
+    assert not {run.key for run in runs_of(other)} & {run.key for run in runs_of(study)}
+
+
+def test_overrides_replace_base_tasks_seeds_and_draws() -> None:
+    study = load_study("table3")
+    changed = overridden(study, base="other", tasks=["RTE"], seeds=[3, 1, 3], draws=2)
+    assert (changed.base, changed.tasks, changed.seeds, changed.draws) == ("other", ("rte",), (3, 1), 2)
+    assert changed.expected == ()  # all of them are of MRPC
+    assert {(run.task, run.seed) for run in runs_of(changed)} == {("rte", 3), ("rte", 1)}
+    assert study == load_study("table3")
+    with pytest.raises(UnknownNameError, match="no task is called 'mrcp'"):
+        overridden(study, tasks=["mrcp"])
+    with pytest.raises(ConfigurationError, match="seeds"):
+        overridden(study, seeds=[])
+
+
+def test_narrowing_keeps_what_a_study_has() -> None:
+    table5, table3 = load_study("table5"), load_study("table3")
+    small = narrowed(table5, ["rte", "sst-2", "probe-sentiment"])
+    assert small is not None and small.tasks == ("sst2", "rte")
+    assert {number.task for number in small.expected} == {"sst2", "rte"}
+    assert narrowed(table3, ["rte"]) is None
+
+
+def test_an_arm_may_have_tasks_and_seeds_of_its_own() -> None:
+    study = tiny_study("b", arms=[{**MASK, "tasks": ["probe-similarity"], "seeds": [4, 5]}, FULL])
+    assert [(run.task, run.label) for run in runs_of(study)] == [
+        ("probe-paraphrase", "full-seed0"),
+        ("probe-similarity", "mask-seed4"),
+        ("probe-similarity", "mask-seed5"),
+    ]
+    assert [run.seed for run in runs_of(overridden(study, seeds=[9]))] == [9, 9]
+    elsewhere = narrowed(study, ["probe-similarity"])
+    assert elsewhere is not None and [run.task for run in runs_of(elsewhere)] == ["probe-similarity"] * 2
+
+
+def test_steps_are_planned_from_the_number_of_examples() -> None:
+    (run,) = [run for run in runs_of(load_study("table1")) if run.task == "mnli" and run.arm == "full"]
+    assert (planned_steps(run), planned_steps(run, 9888), planned_steps(run, 1)) == (36_816, 927, 3)
+    probe = runs_of(tiny_study("b", config={}))[0]
+    with pytest.raises(ConfigurationError, match="is not known; pass examples="):
+        planned_steps(probe)
