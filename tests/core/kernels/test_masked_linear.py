@@ -212,6 +212,35 @@ def test_the_thresholded_mask_works_too() -> None:
     assert compute_dtype(weight) == output.dtype
 
 
+def test_layers_of_all_sizes_share_memory_without_seeing_each_other() -> None:
+    """Masked weights are written to one piece of memory in turn; outputs and gradients must be nobody else's."""
+    results = []
+    for layer in (lambda *t: masked_linear(*t, WORDS, through=True), plainly):
+        leaves, outputs = [], []
+        for width, dtype in ((5, torch.float32), (40, torch.float32), (5, torch.bfloat16), (7, torch.float32)):
+            tensors = [
+                tensor.detach().requires_grad_(tensor.requires_grad) for tensor in problem(3, width, dtype=dtype)
+            ]
+            leaves.append(tensors)
+            outputs.append(layer(*tensors))
+        torch.stack([output.float().square().sum() for output in outputs]).sum().backward()
+        results.append([*outputs, *(tensor.grad for tensors in leaves for tensor in tensors)])
+    assert_same(*results)
+    ours = [tensor for tensor in results[0] if tensor is not None]
+    assert len({tensor.untyped_storage().data_ptr() for tensor in ours}) == len(ours)
+
+
+def test_tensors_without_memory_leave_nothing_behind() -> None:
+    from torch._subclasses import FakeTensorMode
+
+    tensors = problem(3, 11)
+    with FakeTensorMode() as mode:
+        fakes = [mode.from_tensor(tensor) for tensor in tensors]
+        assert module._rooms.room_for(fakes[1], torch.float32) is None
+    room = module._rooms.room_for(tensors[1], torch.float32)
+    assert type(room) is Tensor and room.shape == (7, 11)
+
+
 # The compiler makes an object that torch would rather it did not.
 @pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
 def test_a_compiled_graph_keeps_no_masked_weight() -> None:
