@@ -103,7 +103,7 @@ def adam_step_8bit_for(device: torch.device) -> EightBitStep:
 
     module = {"eager": "adam8", "cpu": "adam8_cpu", "triton": "triton_kernels"}[backend_for(device)]
     found = importlib.import_module(f"supermask.core.kernels.{module}")
-    return cast("EightBitStep", getattr(found, "adam_step_8bit_", adam_step_8bit_))
+    return cast("EightBitStep", found.adam_step_8bit_)
 
 
 @torch.no_grad()
