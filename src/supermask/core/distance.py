@@ -51,9 +51,9 @@ def l0_distance(first: Tensor, second: Tensor) -> int:
 def l1_distance(first: Tensor, second: Tensor) -> float:
     """The L1 norm of the difference over the square root of the number of components.
 
-    ‖a - b‖₁ / √n: for a square H x H matrix this is ‖a - b‖₁ / H. The paper does not state its normalisation; between
-    two independent draws of U(±1/√768) this one gives 2 √768 / 3 = 18.5 in expectation, where the
-    paper prints 20.0 (and 16.7 for normal draws).
+    ‖a - b‖₁ / √n: for a square H x H matrix this is ‖a - b‖₁ / H. Between two independent draws of
+    U(±1/√768) it gives 2 √768 / 3 = 18.5 in expectation. The paper does not state its normalisation; its 20.0 is what
+    the largest column sum gives, see `supermask.analysis.random_initialisation`.
 
     Args:
         first: any shape; computed in float64.
