@@ -19,9 +19,10 @@ from typing import Any
 
 import startup
 from training_rows import FULL, SAME
-from training_tables import markdown, memory_table, phase_table, ratio, time_table
+from training_tables import markdown, memory_table, phase_table, ratio, time_table, two_digits
 
 import analysis
+from training import KEPT, LORA
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
@@ -66,10 +67,12 @@ def record(name: str) -> dict[str, Any]:
     return loaded
 
 
-def section(what: str, model: str, device: str, precision: str, length: str) -> dict[str, Any]:
+def section(what: str, model: str, device: str, precision: str, length: str, allocator: str = KEPT) -> dict[str, Any]:
     """One section of the training record."""
     key = {"what": what, "model": model, "device": device, "precision": precision, "length": int(length)}
-    found = [one for one in record("training")["sections"] if all(one[name] == key[name] for name in key)]
+    if what == "time" and device == "cpu":
+        key["allocator"] = allocator
+    found = [one for one in record("training")["sections"] if all(one.get(name) == key[name] for name in key)]
     if not found:
         raise NotMeasuredError(f"{what}, {model}, {precision}, length {length} on {device}")
     return dict(found[0])
@@ -107,19 +110,43 @@ def goals() -> str:
 
 def step_goals(length: str) -> list[tuple[str, float, float]]:
     found = section("time", "minilm-l6", "cpu", "fp32", length)
+    # Of the supermask, from the runs of few rows: the fewer models in a process, the less do they disturb each other.
+    few = {**found, "runs": [run for run in found["runs"] if LORA in run["seconds"]]}
 
-    def share(row: str, other: str) -> float:
-        value = ratio(found, row, other)
+    def share(runs: dict[str, Any], row: str, other: str) -> float:
+        value = ratio(runs, row, other)
         assert value is not None
         return value
 
     return [
-        (f"length {length}: supermask / full fine-tuning", 0.92, share("supermask, fused", FULL)),
-        (f"length {length}: supermask / fine-tuning the same matrices", 1.02, share("supermask, fused", SAME)),
-        (f"length {length}: supermask / LoRA r=8", 1.00, share("supermask, fused", "LoRA r=8")),
-        (f"length {length}: pruning / full fine-tuning", 1.02, share("pruning", FULL)),
-        (f"length {length}: freezing / full fine-tuning", 1.02, share("freezing", FULL)),
+        (f"length {length}: supermask / full fine-tuning", 0.92, share(few, "supermask, fused", FULL)),
+        (f"length {length}: supermask / fine-tuning the same matrices", 1.02, share(few, "supermask, fused", SAME)),
+        (f"length {length}: supermask / LoRA r=8", 1.00, share(few, "supermask, fused", LORA)),
+        (f"length {length}: pruning / full fine-tuning", 1.02, share(found, "pruning", FULL)),
+        (f"length {length}: freezing / full fine-tuning", 1.02, share(found, "freezing", FULL)),
     ]
+
+
+def runs() -> str:
+    """The supermask's step over others', in every run of every section."""
+    lines = []
+    for found in record("training")["sections"]:
+        if found["what"] != "time" or found["device"] != "cpu":
+            continue
+        for run in found["runs"]:
+            seconds = run["seconds"]
+            shares = (
+                seconds["supermask, fused"] / seconds[row] if row in seconds else None for row in (FULL, SAME, LORA)
+            )
+            lines.append(
+                [
+                    f"{found['model']}, {found['precision']}, {found['length']}",
+                    found["allocator"],
+                    str(len(seconds)),
+                    *map(two_digits, shares),
+                ]
+            )
+    return markdown(["model, precision, length", "memory", "rows", "/ full", "/ same matrices", "/ LoRA r=8"], lines)
 
 
 KERNEL_ROWS = (
@@ -158,6 +185,7 @@ def startup_part(part: int) -> Callable[[], str]:
 
 TABLES: dict[str, Callable[..., str]] = {
     "goals": goals,
+    "runs": runs,
     "time": lambda *key: time_table(section("time", *key)),
     "phases": lambda *key: phase_table(section("time", *key)),
     "memory": lambda *key: memory_table(section("memory", *key)),

@@ -2,6 +2,7 @@
 
     python benchmarks/training.py time --model minilm-l6 --length 64 --output benchmarks/results/training.json
     python benchmarks/training.py memory --model minilm-l6 --length 128 --output benchmarks/results/training.json
+    python benchmarks/training.py all --output benchmarks/results/training.json      # both, all models and lengths
     python benchmarks/training.py table benchmarks/results/training.json
 
 A step is forward, backward, clipping, optimizer and zero_grad, on batches that are prepared. `time` builds all rows in
@@ -9,6 +10,11 @@ one process and goes round them, so that a busy machine hits all alike, and take
 disturbed; what it reports are ratios of medians within that one run. A second run of the same section is kept beside
 the first, and the median of their ratios is reported. For models of which so many copies do not fit into memory,
 `--rebuild` builds each row anew in every round.
+
+Before it begins, `time` has the C library (glibc) keep freed memory, as it comes to do by itself in a training whose
+batches differ in length. With batches of one length it goes on fetching and returning some tensors' memory in every
+step, page by page, and which row pays for that hangs on what the others have left behind. `--allocator default` leaves
+it as it is.
 
 `memory` gives each row a process of its own. On the CPU it counts bytes of tensors: those that are alive before a step
 (parameters, optimizer state, copies), and the most that the step has allocated at once beside them, as torch's
@@ -38,6 +44,31 @@ from supermask.training.provenance import current_environment
 # The share of the processors that others may take during a step; the system counts in hundredths of a second.
 DISTURBED = 0.04
 
+# Bytes from which glibc fetches memory apart, and which it returns at once: more than any tensor here has.
+KEEPING = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
+KEPT, DEFAULT = "keeps freed memory", "default"
+
+# What `all` measures. LoRA stands in runs of few rows, as in one with nine other models it took up to 1.6 times as long
+# as by itself; and of BERT-base no more rows fit into memory side by side.
+LORA = "LoRA r=8"
+FOUR_ROWS = ("full fine-tuning", "same matrices", "supermask, fused", LORA)
+SIX_ROWS = (*FOUR_ROWS[:3], "pruning", "freezing", LORA)
+OTHER_ROWS = tuple(row for row in ROWS if row != LORA)
+EVERYTHING = (
+    *(
+        ("time", *settings, "--rows", *rows)
+        for settings in (
+            ("--length", "64", "--rounds", "11"),
+            ("--length", "128", "--rounds", "9"),
+            ("--length", "128", "--rounds", "11", "--precision", "bf16"),
+        )
+        for rows in (OTHER_ROWS, FOUR_ROWS)
+    ),
+    ("time", "--model", "bert-base", "--rounds", "4", "--warmup", "1", "--retries", "1", "--rows", *SIX_ROWS),
+    ("memory", "--length", "128"),
+    ("memory", "--model", "bert-base", "--rows", *SIX_ROWS, "supermask, fused, 8-bit state"),
+)
+
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,6 +92,11 @@ def main(arguments: list[str] | None = None) -> int:
             verb.add_argument("--warmup", type=int, default=2, help="steps before the first round")
             verb.add_argument("--retries", type=int, default=5, help="of a step that other processes disturb")
             verb.add_argument("--rebuild", action="store_true", help="build each row anew in every round")
+            verb.add_argument("--allocator", choices=["keeping", "default"], default="keeping")
+    everything = verbs.add_parser("all", help="time and memory of all models and lengths, on this CPU")
+    everything.set_defaults(do=measure_everything)
+    everything.add_argument("--output", type=Path, required=True)
+    everything.add_argument("--fresh", action="store_true", help="drop what is in the file")
     table = verbs.add_parser("table", help="print what a JSON file holds")
     table.add_argument("file", type=Path)
     table.set_defaults(do=lambda given: print_tables(json.loads(given.file.read_text())))
@@ -71,11 +107,26 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def measure_everything(given: argparse.Namespace) -> None:
+    """Every section, each in a process of its own."""
+    if given.fresh:
+        given.output.unlink(missing_ok=True)
+    for arguments in EVERYTHING:
+        subprocess.run([sys.executable, __file__, *arguments, "--output", str(given.output)], check=True)
+
+
 # Time
+
+
+def allocator() -> str:
+    """What the C library does with freed memory, as far as this process was told to tell it."""
+    return KEPT if sys.platform == "linux" and KEEPING.items() <= os.environ.items() else DEFAULT
 
 
 def measure_time(given: argparse.Namespace) -> None:
     """One run of a section: seconds of every row's steps, by phase."""
+    if given.allocator == "keeping" and sys.platform == "linux" and allocator() == DEFAULT and not given.smoke:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **KEEPING})
     torch.set_num_threads(given.threads)
     times: dict[str, list[dict[str, float]]] = {row: [] for row in given.rows}
     gc.disable()
@@ -232,10 +283,10 @@ def resident_bytes(*, peak: bool = False) -> int:
 def write(given: argparse.Namespace, what: str, run: dict[str, Any]) -> None:
     """Add a run to its section of the file, and print that section."""
     section = {name: getattr(given, name) for name in ("model", "device", "precision", "batch", "length")}
-    key = {"what": what, **section}
+    key = {"what": what, **section, **({"allocator": allocator()} if what == "time" else {})}
     environment = current_environment(given.device).model_dump() | {"threads": given.threads, "peft": version("peft")}
     record = json.loads(given.output.read_text()) if given.output and given.output.exists() else {"sections": []}
-    found = next((one for one in record["sections"] if all(one[name] == key[name] for name in key)), None)
+    found = next((one for one in record["sections"] if all(one.get(name) == key[name] for name in key)), None)
     if found is not None and not given.fresh and found["environment"] != environment:
         sys.exit("the file has this section from another machine or other code; drop that with --fresh")
     if found is None or given.fresh:

@@ -21,22 +21,32 @@ def caption(section: dict[str, Any]) -> str:
     environment = section["environment"]
     return (
         f"{section['model']}, {section['device']}, {section['precision']}, batch {section['batch']}, length "
-        f"{section['length']}: {environment['device']}, {environment['threads']} threads, torch "
+        f"{section['length']}{_allocator(section)}: {environment['device']}, {environment['threads']} threads, torch "
         f"{environment['torch']}, transformers {environment['transformers']}, peft {environment['peft']}, Python "
         f"{environment['python']}"
     )
 
 
+def _allocator(section: dict[str, Any]) -> str:
+    return f", allocator {section['allocator']}" if "allocator" in section else ""
+
+
+def rows_of(section: dict[str, Any]) -> list[str]:
+    """Every row that a run of the section has; not all runs have all."""
+    return list(dict.fromkeys(row for run in section["runs"] for row in run["seconds"]))
+
+
 def ratio(section: dict[str, Any], row: str, other: str) -> float | None:
     """The median over runs of a row's time over another's in the same run."""
-    shares = [run["seconds"][row] / run["seconds"][other] for run in section["runs"] if other in run["seconds"]]
+    runs = [run["seconds"] for run in section["runs"] if row in run["seconds"] and other in run["seconds"]]
+    shares = [seconds[row] / seconds[other] for seconds in runs]
     return statistics.median(shares) if shares else None
 
 
 def time_table(section: dict[str, Any]) -> str:
     lines = []
-    for row in section["runs"][0]["seconds"]:
-        seconds = statistics.median(run["seconds"][row] for run in section["runs"])
+    for row in rows_of(section):
+        seconds = statistics.median(run["seconds"][row] for run in section["runs"] if row in run["seconds"])
         shares = (ratio(section, row, other) for other in (FULL, SAME))
         lines.append([row, f"{1e3 * seconds:.0f}", f"{section['batch'] / seconds:.1f}", *map(two_digits, shares)])
     return markdown(["row", "step, ms", "samples/s", "/ full", "/ same matrices"], lines)
@@ -47,8 +57,9 @@ def phase_table(section: dict[str, Any]) -> str:
     if section["device"] != "cpu":
         return ""
     lines = []
-    for row in section["runs"][0]["phases"]:
-        values = [statistics.median(run["phases"][row][phase] for run in section["runs"]) for phase in PHASES]
+    for row in rows_of(section):
+        phases = [run["phases"][row] for run in section["runs"] if row in run["phases"]]
+        values = [statistics.median(one[phase] for one in phases) for phase in PHASES]
         lines.append([row, *(f"{1e3 * value:.1f}" for value in values)])
     return markdown(["row", *(f"{phase}, ms" for phase in PHASES)], lines)
 
