@@ -133,6 +133,7 @@ def measure_time(given: argparse.Namespace) -> None:
     try:
         steps = {} if given.rebuild else {row: warmed_up(row, given) for row in given.rows}
         for turn in range(given.rounds):
+            print(f"round {turn + 1} of {given.rounds}", file=sys.stderr)
             for row in rotated(given.rows, turn):
                 times[row].append(timed(steps.get(row) or warmed_up(row, given), given, turn))
                 gc.collect()
@@ -220,6 +221,7 @@ def measure_memory(given: argparse.Namespace) -> None:
     options = [word for name in settings for word in (f"--{name}", str(getattr(given, name)))]
     rows = {}
     for row in given.rows:
+        print(row, file=sys.stderr)
         command = [sys.executable, __file__, "memory-row", *options, "--rows", row]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

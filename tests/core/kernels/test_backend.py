@@ -36,10 +36,28 @@ def test_cuda_without_triton_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     assert backend_for("cuda") == "eager"
 
 
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [("3.1.0", "eager"), ("3.2.0", "triton"), ("3.10.1", "triton"), ("4.0.0+git12", "triton"), ("main", "triton")],
+)
+def test_cuda_with_a_triton_that_is_too_old_is_eager(
+    version: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("importlib.metadata.version", lambda name: version)
+    backend._missing.cache_clear()
+    try:
+        assert backend_for("cuda") == expected
+        (triton,) = (status for status in backends() if status.name == "triton")
+        assert ("older than 3.2" in triton.reason) == (expected == "eager")
+    finally:
+        backend._missing.cache_clear()
+
+
 def test_the_cpu_without_numba_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     not_installed(monkeypatch, "cpu")
     with pytest.raises(
-        MissingDependencyError, match=r"cpu is gone; pip install numba, or force .*SUPERMASK_BACKEND=eager"
+        MissingDependencyError, match=r"cpu is gone; pip install -U numba, or force .*SUPERMASK_BACKEND=eager"
     ):
         backend_for("cpu")
 

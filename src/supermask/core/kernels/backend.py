@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import functools
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -21,11 +22,22 @@ if TYPE_CHECKING:
 
     from supermask.core.counter_random import KeyWords
 
-__all__ = ["Backend", "BackendStatus", "Kernels", "backend_for", "backends", "kernels_for", "use_backend"]
+__all__ = [
+    "OLDEST_TRITON",
+    "Backend",
+    "BackendStatus",
+    "Kernels",
+    "backend_for",
+    "backends",
+    "kernels_for",
+    "use_backend",
+]
 
 Backend = Literal["eager", "cpu", "triton"]
 
 VARIABLE = "SUPERMASK_BACKEND"
+OLDEST_TRITON = (3, 2)
+"""The kernels need it or a newer one; torch 2.6 is the first that brings it."""
 
 _MODULES = {
     "eager": "supermask.core.kernels.reference",
@@ -121,7 +133,7 @@ def backend_for(device: torch.device | str) -> Backend:
     """The backend for tensors of a device: the forced one, or the fastest that can run.
 
     `use_backend` comes before the environment variable SUPERMASK_BACKEND, and that before the automatic choice: "cpu"
-    for CPU tensors, "triton" for CUDA tensors where triton can be imported, "eager" for all others.
+    for CPU tensors, "triton" for CUDA tensors where triton is installed and new enough, "eager" for all others.
 
     Args:
         device: of the tensors.
@@ -283,18 +295,25 @@ def _triton_interprets() -> bool:
 
 @functools.lru_cache(maxsize=8)  # asked at every draw, and a search of the file system each time
 def _missing(backend: Backend) -> str:
-    """Why a backend is not installed, empty if it is. Looks, but loads nothing."""
+    """Why a backend is not there, empty if it is. Looks, but loads nothing."""
     library = _LIBRARY.get(backend)
-    if library is None or importlib.util.find_spec(library) is not None:
+    if library is None:
         return ""
-    return f"{library} is not installed"
+    if importlib.util.find_spec(library) is None:
+        return f"{library} is not installed"
+    if backend == "triton":
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError, ValueError):  # built from source, say
+            version = importlib.metadata.version(library)
+            if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_TRITON:
+                return f"triton {version} is older than {OLDEST_TRITON[0]}.{OLDEST_TRITON[1]}"
+    return ""
 
 
 def _must_be_installed(backend: Backend) -> None:
     why_not = _missing(backend)
     if why_not:
         raise MissingDependencyError(
-            f"backend {backend!r} cannot run: {why_not}; pip install {_LIBRARY[backend]}, or force the slower "
+            f"backend {backend!r} cannot run: {why_not}; pip install -U {_LIBRARY[backend]}, or force the slower "
             f"{VARIABLE}=eager"
         )
 

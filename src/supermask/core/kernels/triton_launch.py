@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from supermask.core.counter_random import KeyWords
+from supermask.core.kernels.backend import OLDEST_TRITON
 from supermask.errors import MissingDependencyError
 
 try:
@@ -31,12 +32,10 @@ BLOCK = 1024
 # Which products and sums are fused is said outright: the default differs between versions, and one warns of it.
 LAUNCH: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": True}
 
-_OLDEST = (3, 2)
-
-if tuple(int(part) for part in triton.__version__.split(".")[:2]) < _OLDEST:
+if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST_TRITON:
     raise MissingDependencyError(
-        f"the Triton kernels need triton {_OLDEST[0]}.{_OLDEST[1]} or newer, received {triton.__version__}; upgrade "
-        "torch, which brings its own, or choose another backend"
+        f"the Triton kernels need triton {OLDEST_TRITON[0]}.{OLDEST_TRITON[1]} or newer, received "
+        f"{triton.__version__}; upgrade torch, which brings its own, or choose another backend"
     )
 
 
