@@ -86,13 +86,14 @@ def goals() -> str:
     for length in ("64", "128"):
         with contextlib.suppress(NotMeasuredError):  # a goal without a record has no line
             lines += step_goals(length)
-    memory = section("memory", "minilm-l6", "cpu", "fp32", "128")["runs"][-1]["rows"]
-    peak = memory["supermask, fused"]["peak"] / memory[FULL]["peak"]
-    saved = (memory["supermask, fused"]["saved_for_backward"] - memory[SAME]["saved_for_backward"]) / (
-        section("memory", "minilm-l6", "cpu", "fp32", "128")["runs"][-1]["masked_weights"]
-    )
-    lines.append(("peak memory / full fine-tuning", 1.00, peak))
-    lines.append(("bytes a masked weight saved for backward beyond plain fine-tuning", 0.0, saved))
+    for model in ("minilm-l6", "bert-base"):
+        run = section("memory", model, "cpu", "fp32", "128")["runs"][-1]
+        rows, weights = run["rows"], run["masked_weights"]
+        for row in ("supermask, fused", "supermask, fused, 8-bit state"):
+            peak = rows[row]["peak"] / rows[FULL]["peak"]
+            lines.append((f"{model}: peak memory, {row} / full fine-tuning", 1.00, peak))
+        saved = (rows["supermask, fused"]["saved_for_backward"] - rows[SAME]["saved_for_backward"]) / weights
+        lines.append((f"{model}: bytes a masked weight saved for backward beyond the same matrices", 0.0, saved))
     for model in ("minilm-l6", "bert-base"):
         share = record("kernels-cpu")["models"][model]["rows"]["draw"]["/ copy"]
         lines.append((f"the mask operation / copying the weights, {model}", 3.0, share))

@@ -1,6 +1,6 @@
 """Time and memory of `supermask study report` on a store of many records, which are made up.
 
-    python benchmarks/report.py --records 500
+    python benchmarks/report.py --records 500 --output benchmarks/results/report.json
 
 The records are those of all studies, with as many seeds as it takes, each with its measures, and pairs of all masks of
 one seed. The report is made in a process of its own, so that its memory is its own.
@@ -64,6 +64,7 @@ def measure(folder: Path, output: Path) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=500, help="at least so many")
+    parser.add_argument("--output", type=Path, help="JSON file to write")
     parser.add_argument("--folder", type=Path, help="where the records go; a temporary folder by default")
     parser.add_argument("--measure", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -75,6 +76,11 @@ def main() -> int:
         fill_store(folder, arguments.records)
         command = [sys.executable, __file__, "--measure", str(folder)]
         found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    if arguments.output is not None:
+        from supermask.training.provenance import current_environment
+
+        record = {"environment": current_environment().model_dump(), **found}
+        arguments.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(
         f"{found['records']} records: {found['seconds']:.1f} s, of which importing {found['import_seconds']:.1f} s and "
         f"reading records {found['scan_seconds']:.1f} s; {found['processor_seconds']:.1f} s of a processor"
