@@ -1,6 +1,6 @@
 """Time and memory of `supermask study report` on a store of many records, which are made up.
 
-    python benchmarks/report.py --records 500 --output benchmarks/results/report.json
+    python benchmarks/report.py --output benchmarks/results/report.json
 
 The records are those of all studies, with as many seeds as it takes, each with its measures, and pairs of all masks of
 one seed. The report is made in a process of its own, so that its memory is its own.

@@ -21,5 +21,5 @@ def test_the_spec_on_the_page_loads() -> None:
 def test_the_options_on_the_page_exist() -> None:
     told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE)) - {"--head", "--address"}  # of `ray start`
     told -= {"--multi_gpu", "--num_processes", "--nproc_per_node", "--multi", "--num", "--nproc"}
-    help_text = call("study", "run", "--help").stdout
+    help_text = call("study", "run", "--help").stdout + call("study", "report", "--help").stdout
     assert told and {option for option in told if option not in help_text} == set()
