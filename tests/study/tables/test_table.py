@@ -139,3 +139,11 @@ def test_the_terminal_shows_both_numbers() -> None:
         console.print(terminal_table(TABLE))
     text = captured.get()
     assert "84.8 ± 0.5" in text and "(91.3)" in text and "missing" in text and "(68.8)" in text
+
+
+def test_html_puts_an_interval_under_its_number_and_leaves_a_range_whole() -> None:
+    cells = (TableCell(text="−0.3 [−0.8, +0.3]", value=-0.3), TableCell(text="[0.09, 0.62]"))
+    columns = (TableColumn(title="a"), TableColumn(title="b"))
+    row = TableRow(label="r", cells=cells)
+    html = table_html(Table(name="t", title="T", corner="", columns=columns, rows=(row,)), identifier="t")
+    assert "−0.3 <br>[−0.8, +0.3]" in html and ">[0.09, 0.62]<" in html

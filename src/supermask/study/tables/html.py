@@ -43,6 +43,7 @@ def _row_html(row: TableRow) -> str:
 def _cell_html(cell: TableCell) -> str:
     state = cell.state
     ours = escape(cell.text) if cell.text else "missing" if state == "missing" else ""
+    ours = ours.replace(" [", " <br>[")  # an interval under its number, so that eight tasks fit side by side
     if cell.strong and cell.text:
         ours = f"<strong>{ours}</strong>"
     if ours:
