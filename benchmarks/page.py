@@ -67,11 +67,11 @@ def record(name: str) -> dict[str, Any]:
     return loaded
 
 
-def section(what: str, model: str, device: str, precision: str, length: str, allocator: str = KEPT) -> dict[str, Any]:
+def section(what: str, model: str, device: str, precision: str, length: str) -> dict[str, Any]:
     """One section of the training record."""
     key = {"what": what, "model": model, "device": device, "precision": precision, "length": int(length)}
     if what == "time" and device == "cpu":
-        key["allocator"] = allocator
+        key["allocator"] = KEPT
     found = [one for one in record("training")["sections"] if all(one.get(name) == key[name] for name in key)]
     if not found:
         raise NotMeasuredError(f"{what}, {model}, {precision}, length {length} on {device}")
