@@ -41,8 +41,8 @@ def measure(folder: Path, output: Path) -> dict[str, float]:
     """Seconds and mebibytes of one report, in this process."""
     spent = time.process_time()
     start = time.perf_counter()
+    from supermask.report import write_report
     from supermask.study import RecordStore, load_study, study_names
-    from supermask.study.report import write_report
 
     imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     import_seconds = time.perf_counter() - start

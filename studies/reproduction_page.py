@@ -18,9 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from supermask.analysis import learnt_sparsity, sampled_sparsity
-from supermask.study import RecordStore, StudyResults, collect, load_study
-from supermask.study.measures import RunMeasures, TensorMeasures
-from supermask.study.observation import (
+from supermask.report.observation import (
     Observation,
     Seeded,
     display_name,
@@ -29,8 +27,11 @@ from supermask.study.observation import (
     observe,
     subset_note,
 )
-from supermask.study.tables.cells import compare, signed
-from supermask.study.tables.table2 import attention_matrices
+from supermask.report.results import StudyResults, collect
+from supermask.report.tables.cells import compare, signed
+from supermask.report.tables.table2 import attention_matrices
+from supermask.study import RecordStore, load_study
+from supermask.study.measures import RunMeasures, TensorMeasures
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reproduction.md"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from supermask.analysis import MAGNITUDE_BINS, MagnitudePruning, Magnitudes
 from supermask.configuration import Configuration
-from supermask.study import RunSpec, Study, StudyResults, collect, load_study, runs_of
+from supermask.report.results import StudyResults, collect
+from supermask.study import RunSpec, Study, load_study, runs_of
 from supermask.study.measures import PairMeasures, PairTensor, RunMeasures, TensorMeasures
 from supermask.study.records import RecordStore, measures_path, pair_path
 from supermask.tasks import Task, find_task

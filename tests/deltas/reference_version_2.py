@@ -14,7 +14,7 @@ import zstandard
 from torch import Tensor
 
 from deltas import reference_values, reference_version_1
-from deltas.mask_coding import reference_masks
+from deltas.coding import reference_masks
 from deltas.reference_version_1 import as_json, dtype_of, raw
 from supermask.deltas import Change, DenseValues, KeepMask
 

@@ -11,9 +11,10 @@ import torch
 import zstandard
 
 from deltas import reference_values
-from deltas.mask_coding.reference_masks import LEADING, OCTAVE
+from deltas.coding.reference_masks import LEADING, OCTAVE
 from deltas.tiny_values import forced
 from supermask.deltas import codec, container_header, container_v2, encode_keep_mask, value_codec, value_frames
+from supermask.deltas.coding import encode_mask
 from supermask.deltas.document import (
     FORMAT_NAME,
     FORMAT_VERSION,
@@ -23,7 +24,6 @@ from supermask.deltas.document import (
     PayloadRecord,
 )
 from supermask.deltas.fingerprint import SHORT_HASH
-from supermask.deltas.mask_coding import encode_mask
 from supermask.deltas.positions import positions_from_keep
 from supermask.deltas.tensor_bytes import STORED_DTYPES
 from supermask.deltas.value_differences import context_bits

@@ -12,9 +12,9 @@ import zstandard
 
 from fuzz.anatomy import TAGS, Anatomy, frame_of_zeros
 from fuzz.byte_edits import edit_bytes
-from supermask.deltas.mask_coding.model import MAGNITUDES, MAX_TERMS, OFFSETS, MaskModel, write_model
-from supermask.deltas.mask_coding.rates import RATES
-from supermask.deltas.mask_coding.symbols import COINS, SymbolWriter
+from supermask.deltas.coding.model import MAGNITUDES, MAX_TERMS, OFFSETS, MaskModel, write_model
+from supermask.deltas.coding.rates import RATES
+from supermask.deltas.coding.symbols import COINS, SymbolWriter
 
 __all__ = ["PAYLOAD_EDITS", "PayloadEdit"]
 

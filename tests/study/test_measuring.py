@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from supermask.errors import SupermaskError
-from supermask.study import RecordStore, Study, collect
+from supermask.report.results import collect
+from supermask.study import RecordStore, Study
 from supermask.study.executors import InlineExecutor
 from supermask.study.measuring import measure_deltas, measure_store, pairs_to_measure
 from supermask.study.progress import SilentReporter

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from supermask.study import RecordStore, collect, load_study, overridden, runs_of
+from supermask.report.results import collect
+from supermask.study import RecordStore, load_study, overridden, runs_of
 from supermask.study.records import measures_path, pair_path
 from tiny_records import FINGERPRINT, fill, tiny_measures, tiny_pair, tiny_record
 

@@ -14,7 +14,8 @@ import pytest
 import supermask.training
 from supermask.deltas import TaskDelta
 from supermask.errors import ConfigurationError
-from supermask.study import RecordStore, collect, runs_of
+from supermask.report.results import collect
+from supermask.study import RecordStore, runs_of
 from supermask.study.executors import Executor, Finished, InlineExecutor, ProcessExecutor
 from supermask.study.locks import claimed
 from supermask.study.measures import RunMeasures

@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from supermask.study import RecordStore, Study, collect, load_study, study_names
+from supermask.report.results import collect
+from supermask.study import RecordStore, Study, load_study, study_names
 from supermask.study.smoke import SMOKE_TASKS, make_tiny_base, smoke_study
 from tiny_command import Outcome, call
 

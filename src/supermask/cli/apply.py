@@ -51,11 +51,13 @@ def apply(
     save_checkpoint(loaded, stored, output)
     files = {path.name: path.stat().st_size for path in sorted(output.iterdir())}
     if as_json:
-        print_json({"output": str(output), "task": stored.task, "delta": stored.digest, "files": files})
+        print_json(
+            {"output": str(output), "task": stored.task.model_dump(mode="json"), "delta": stored.digest, "files": files}
+        )
         return
     print_lines(
         [
-            f"{stored.task.get('name', 'the task')} merged into {stored.document.base.name}: {output}/",
+            f"{stored.task.name or 'the task'} merged into {stored.document.base.name}: {output}/",
             *(f"  {name}  {shown_bytes(size)}" for name, size in files.items()),
             "load it with AutoModelForSequenceClassification.from_pretrained and AutoTokenizer.from_pretrained",
         ]

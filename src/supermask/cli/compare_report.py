@@ -225,8 +225,8 @@ def _alone(tensor: TensorDistance) -> DistanceRange:
 def _facts(one: ComparedDelta) -> dict[str, Any]:
     return {
         "digest": one.delta.digest,
-        "task": one.delta.task.get("name", "not named"),
-        "method": one.delta.method.get("kind", "not named"),
+        "task": (one.delta.task.name or "not named"),
+        "method": (one.delta.method.kind or "not named"),
         "sparsity": one.delta.sparsity if one.delta.weights else None,
     }
 

@@ -12,7 +12,7 @@ from supermask.analysis import DeltaOverlap, TensorDistance, delta_distances, de
 from supermask.analysis.checkpoints import CheckpointComparison, compare_checkpoints
 from supermask.cli.stored import delta_path, stored_base
 from supermask.deltas import TaskDelta
-from supermask.deltas.hub import parse_address
+from supermask.hub import parse_address
 from supermask.models.checkpoint import open_checkpoint
 
 __all__ = ["ComparedDelta", "ComparedDeltas", "compared_checkpoints", "compared_deltas", "is_delta"]

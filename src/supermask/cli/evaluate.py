@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -91,16 +91,15 @@ def evaluate(
 def _report(document: DeltaDocument, data: TaskData, result: Evaluation, *, as_json: bool) -> None:
     from supermask.cli.printing import percent, plain_table, print_json, print_lines, show
 
-    same_data = data.task.name == document.task.get("name")
-    recorded: Any = document.training.get("scores") if same_data else None
-    recorded = recorded if isinstance(recorded, dict) else {}
+    same_data = data.task.name == document.task.name
+    recorded = document.training.scores if same_data else {}
     if as_json:
         print_json(
             {
                 "task": data.task.name,
                 "delta": document.digest,
                 "base": {"name": document.base.name, "digest": document.base.digest},
-                "method": document.method.get("kind"),
+                "method": document.method.kind,
                 "examples": {split: len(data[split]) for split in result.scores},
                 "scores": result.scores,
                 "recorded_scores": recorded,
@@ -108,9 +107,7 @@ def _report(document: DeltaDocument, data: TaskData, result: Evaluation, *, as_j
             }
         )
         return
-    print_lines(
-        [f"{data.task.name}: {document.method.get('kind', 'delta')} on {document.base.name}, scores in percent"]
-    )
+    print_lines([f"{data.task.name}: {(document.method.kind or 'delta')} on {document.base.name}, scores in percent"])
     numbers = ("examples", "score", "recorded")
     table = plain_table("split", "examples", "metric", "score", "recorded", right=numbers)
     for split, scores in result.scores.items():

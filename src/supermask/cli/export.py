@@ -75,12 +75,17 @@ def export(
     facts, lines = _write(form, loaded, stored, output, opset=opset, verify=not no_verify)
     files = {path.name: path.stat().st_size for path in sorted(output.iterdir())}
     if as_json:
-        described = {"format": form, "output": str(output), "task": stored.task, "delta": stored.digest}
+        described = {
+            "format": form,
+            "output": str(output),
+            "task": stored.task.model_dump(mode="json"),
+            "delta": stored.digest,
+        }
         print_json({**described, **facts, "files": files})
         return
     print_lines(
         [
-            f"{stored.task.get('name', 'the task')} merged into {stored.document.base.name}: {output}/",
+            f"{stored.task.name or 'the task'} merged into {stored.document.base.name}: {output}/",
             *(f"  {name}  {shown_bytes(size)}" for name, size in files.items()),
             *lines,
         ]

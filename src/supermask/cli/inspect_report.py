@@ -13,7 +13,7 @@ from supermask.cli.printing import percent, plain_table, print_json, print_lines
 from supermask.core import entropy_bits
 from supermask.deltas import DeltaDocument
 from supermask.deltas.container import container_nbytes
-from supermask.study.figures import save_figure, zeros_figure
+from supermask.report.figures import save_figure, zeros_figure
 
 __all__ = ["bits_per_weight", "draw", "report"]
 
@@ -30,7 +30,7 @@ def draw(document: DeltaDocument, path: Path) -> None:
     Raises:
         SupermaskError: if there are none, matplotlib is not installed, or the file cannot be written.
     """
-    title = f"{document.task.get('name', 'task')}, {document.method.get('kind', 'delta')}: {_zeros_in_words(document)}"
+    title = f"{(document.task.name or 'task')}, {(document.method.kind or 'delta')}: {_zeros_in_words(document)}"
     save_figure(zeros_figure(zeros_by_place(document.changes), title=title), path)
 
 
@@ -71,23 +71,14 @@ def _facts(document: DeltaDocument) -> Iterator[tuple[str, str]]:
     revision = f" at {base.revision}" if base.revision else ""
     yield "base", f"{base.name or 'not named'}{revision}, {base.architecture}, {base.dtype}"
     yield "fingerprint", base.digest[:16]
-    labels = task.get("label_names")
-    classes = f", classes: {', '.join(map(str, labels))}" if isinstance(labels, list) and labels else ""
-    yield "task", f"{task.get('name', 'not named')}, {task.get('kind', 'of unknown kind')}{classes}"
-    settings = {name: value for name, value in document.method.items() if name != "kind"}
-    yield "method", f"{document.method.get('kind', 'not named')} {_settings(settings)}".rstrip()
-    scores = training.get("scores")
-    for split, values in (scores if isinstance(scores, dict) else {}).items():
-        if isinstance(values, dict):
-            yield (
-                f"scores, {split}",
-                ", ".join(
-                    f"{metric} {percent(value)} %" for metric, value in values.items() if isinstance(value, float)
-                ),
-            )
-    config = training.get("config")
-    seed = f", seed {config['seed']}" if isinstance(config, dict) and "seed" in config else ""
-    yield "trained", f"{training.get('steps', 'an unknown number of')} steps{seed}"
+    labels = task.label_names
+    classes = f", classes: {', '.join(labels)}" if labels else ""
+    yield "task", f"{task.name or 'not named'}, {task.kind or 'of unknown kind'}{classes}"
+    yield "method", f"{(document.method.kind or 'not named')} {_settings(document.method.settings)}".rstrip()
+    for split, values in training.scores.items():
+        yield f"scores, {split}", ", ".join(f"{metric} {percent(value)} %" for metric, value in values.items())
+    seed = f", seed {training.seed}" if training.seed is not None else ""
+    yield "trained", f"{'an unknown number of' if training.steps is None else training.steps} steps{seed}"
     head = [change for change in document.changes if change.name in document.head]
     yield "head", f"{sum(change.weights for change in head):,} values ({', '.join(document.head) or 'none'})"
     yield "zeros", _zeros_in_words(document)
@@ -140,9 +131,9 @@ def _as_json(document: DeltaDocument, path: Path, zeros: ZerosTable | None, figu
         "format_version": document.version,
         "rounded": sorted({change.rounded for change in document.changes if change.rounded}),
         "base": document.base.model_dump(exclude={"tensors"}),
-        "task": document.task,
-        "method": document.method,
-        "training": document.training,
+        "task": document.task.model_dump(mode="json"),
+        "method": document.method.describe(),
+        "training": document.training.model_dump(mode="json"),
         "head": list(document.head),
         "zeros": document.zeros,
         "masked_weights": document.weights,

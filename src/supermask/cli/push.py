@@ -84,7 +84,7 @@ def push(
     place = pushed.repo_id + (f", folder {pushed.subfolder}" if pushed.subfolder else "")
     print_lines(
         [
-            f"{stored.task.get('name', 'the delta')}, {shown_bytes(stored.nbytes_on_disk())}, pushed to {place}",
+            f"{stored.task.name or 'the delta'}, {shown_bytes(stored.nbytes_on_disk())}, pushed to {place}",
             pushed.pull_request or pushed.url,
         ]
     )

@@ -40,7 +40,7 @@ def store_folder(given: str) -> Path:
     Raises:
         SupermaskError: if there is none, or it cannot be fetched.
     """
-    from supermask.deltas.hub import resolve_folder
+    from supermask.hub import resolve_folder
 
     return resolve_folder(given)
 

@@ -154,7 +154,7 @@ def report_overlap(
         )
         return
     for which, (name, delta) in (("first", first), ("second", second)):
-        task, method = delta.task.get("name", "not named"), delta.method.get("kind", "not named")
+        task, method = (delta.task.name or "not named"), (delta.method.kind or "not named")
         print_lines([f"{which}: {name} (task {printable(str(task))}, method {printable(str(method))})"])
     if overlap.tensors:
         show(overlap_table(overlap, by), whole=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from supermask.cli.options import DEFAULT_LABEL, DEFAULT_TEXT
 from supermask.deltas import DeltaDocument
-from supermask.deltas.hub import resolve_delta
 from supermask.errors import ConfigurationError, UnknownNameError
+from supermask.hub import resolve_delta
 from supermask.models import Base, load_base
 from supermask.tasks import Examples, Task, TaskData, find_task, load_files, load_task, load_texts
 
@@ -35,18 +35,18 @@ def stored_task(document: DeltaDocument) -> Task:
     Raises:
         ConfigurationError: if it does not say.
     """
-    stored: dict[str, Any] = dict(document.task)
-    missing = [name for name in ("name", "kind", "label_names", "metrics") if name not in stored]
+    stored = document.task
+    missing = [name for name in ("name", "kind", "metrics") if not getattr(stored, name)]
     if missing:
         raise ConfigurationError(
             f"the delta does not say its task's {', '.join(missing)}; use it from Python, where the task can be given"
         )
     return Task(
-        name=str(stored["name"]),
-        kind=stored["kind"],
-        label_names=tuple(stored["label_names"]),
-        metrics=tuple(stored["metrics"]),
-        paired=bool(stored.get("paired", False)),
+        name=str(stored.name),
+        kind=cast(Any, stored.kind),  # Task refuses what it does not know
+        label_names=stored.label_names,
+        metrics=stored.metrics,
+        paired=bool(stored.paired),
         test_splits=("test",),
     )
 
@@ -69,15 +69,13 @@ def stored_base(
     name = base or document.base.name
     if name is None:
         raise ConfigurationError("the delta does not name its base; say where it is with --base")
-    config = document.training.get("config")
-    seed = config.get("seed", 0) if isinstance(config, dict) else 0
     try:
         return load_base(
             name,
             num_labels=task.num_labels,
             regression=task.regression,
             revision=revision if base is not None or revision is not None else document.base.revision,
-            seed=seed if isinstance(seed, int) else 0,  # what allow_new lets be drawn must be drawn as it was
+            seed=document.training.seed or 0,  # what allow_new lets be drawn must be drawn as it was
             dtype=document.base.dtype,
             allow_new=allow_new or (),
         )

@@ -11,8 +11,8 @@ from supermask.cli.options import AsJson
 from supermask.cli.study_options import ALL, Base, Results, Seeds, Tasks, chosen_studies, results_folder
 
 if TYPE_CHECKING:
+    from supermask.report.tables import Table
     from supermask.study import RecordStore, Study
-    from supermask.study.tables import Table
 
 __all__ = ["FIGURE_EXAMPLES", "REPORT_EXAMPLES", "TABLE_EXAMPLES", "figure", "report", "table"]
 
@@ -64,8 +64,8 @@ def table(
     What is missing says so. A figure's study can be shown, too: a row an arm.
     """
     from supermask.cli.printing import note, print_lines
-    from supermask.study import collect
-    from supermask.study.tables import study_table
+    from supermask.report.results import collect
+    from supermask.report.tables import study_table
 
     studies, store = _studies_and_records(study, "table", base, tasks, seeds, results)
     made = [study_table(collect(one, store, more_seeds=seeds is None)) for one in studies]
@@ -99,8 +99,8 @@ def figure(
     One column wide (3.3 inches). The same records give the same files.
     """
     from supermask.cli.printing import note, print_json, print_lines
-    from supermask.study import collect
-    from supermask.study.figures import study_figure, write_study_figure
+    from supermask.report.figures import study_figure, write_study_figure
+    from supermask.report.results import collect
 
     studies, store = _studies_and_records(study, "figure", base, tasks, seeds, results)
     written: list[Path] = []
@@ -133,7 +133,7 @@ def report(
     paper and where not, and what is missing. The page loads nothing else.
     """
     from supermask.cli.printing import note, print_json, print_lines, printable, shown_bytes
-    from supermask.study.report import write_report
+    from supermask.report import write_report
 
     studies, store = _studies_and_records(study, None, base, tasks, seeds, results)
     for skipped in store.skipped:
@@ -178,7 +178,7 @@ def _studies_and_records(
 
 def _print_table(made: Table, kind: Format) -> None:
     from supermask.cli.printing import print_lines, show
-    from supermask.study.tables import terminal_table
+    from supermask.report.tables import terminal_table
 
     if kind != "text":
         print_lines([_as_text(made, kind).rstrip("\n")])
@@ -189,7 +189,7 @@ def _print_table(made: Table, kind: Format) -> None:
 
 
 def _as_text(made: Table, kind: Format) -> str:
-    from supermask.study.tables import table_csv, table_html, table_markdown, terminal_table
+    from supermask.report.tables import table_csv, table_html, table_markdown, terminal_table
 
     if kind == "markdown":
         return table_markdown(made)

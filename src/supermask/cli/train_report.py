@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from supermask.analysis import zeros_by_place
 from supermask.cli.printing import note, percent, plain_table, print_json, print_lines, show, shown_bytes
 from supermask.errors import MissingDependencyError, UnknownNameError
-from supermask.study.figures import save_figure, zeros_figure
+from supermask.report.figures import save_figure, zeros_figure
 from supermask.tasks import find_task
 from supermask.training import Run, RunRecord
 
@@ -137,7 +137,7 @@ def _next_commands(run: Run, data_dir: Path | None) -> list[str]:
         data = f" --data-dir {shlex.quote(str(data_dir))}" if data_dir is not None else ""
     except UnknownNameError:
         data = " --file FILE"
-    paired = run.delta.task.get("paired")
+    paired = run.delta.task.paired
     text = '--sentence "..." --second "..."' if paired else '--sentence "..."'
     return [
         f"supermask inspect {folder}",

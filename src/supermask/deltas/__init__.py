@@ -10,7 +10,16 @@ from supermask.deltas.changes import Change, DenseValues, KeepMask, SparseValues
 from supermask.deltas.codec import decode_keep_mask, encode_keep_mask
 from supermask.deltas.decoded import DecodedDelta
 from supermask.deltas.delta import TaskDelta
-from supermask.deltas.document import BaseRecord, ChangePlace, ChangeRecord, DeltaDocument
+from supermask.deltas.document import (
+    BaseRecord,
+    ChangePlace,
+    ChangeRecord,
+    DataRecord,
+    DeltaDocument,
+    MethodRecord,
+    TaskRecord,
+    TrainingRecord,
+)
 from supermask.deltas.files import read_document
 from supermask.deltas.fingerprint import Fingerprint, base_fingerprint, fingerprint, named_tensors
 from supermask.deltas.store import DeltaStore
@@ -20,15 +29,19 @@ __all__ = [
     "Change",
     "ChangePlace",
     "ChangeRecord",
+    "DataRecord",
     "DecodedDelta",
     "DeltaDocument",
     "DeltaStore",
     "DenseValues",
     "Fingerprint",
     "KeepMask",
+    "MethodRecord",
     "SparseValues",
     "StoredChanges",
     "TaskDelta",
+    "TaskRecord",
+    "TrainingRecord",
     "base_fingerprint",
     "decode_keep_mask",
     "encode_keep_mask",

@@ -286,8 +286,7 @@ def _require_not_parametrised(model: nn.Module) -> None:
 
 
 def _describe(document: DeltaDocument) -> str:
-    task, method = (section.get(key) for section, key in ((document.task, "name"), (document.method, "kind")))
-    return f"task {task or 'unnamed'}, method {method or 'unnamed'}"
+    return f"task {document.task.name or 'unnamed'}, method {document.method.kind or 'unnamed'}"
 
 
 def _register(model: nn.Module, application: _Application | None) -> None:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from supermask.deltas.changes import Change, DenseValues, KeepMask, SparseValues
 from supermask.deltas.codec import decode_keep_mask
+from supermask.deltas.coding import decode_mask, encode_mask, payload_needs_base
 from supermask.deltas.container_v2 import checksum
 from supermask.deltas.document import ChangePlace, ChangeRecord, DeltaDocument, PayloadRecord, describe_invalid
-from supermask.deltas.mask_coding import decode_mask, encode_mask, payload_needs_base
 from supermask.deltas.positions import MaskPositions, keep_from_places, positions_from_keep
 from supermask.deltas.rounding import SixteenBits, round_to_16_bits
 from supermask.deltas.tensor_bytes import STORED_DTYPES, dtype_name, from_bytes

@@ -13,7 +13,15 @@ from torch import Tensor
 from supermask.deltas.change_coding import StoredChanges, encode_change, needs_base
 from supermask.deltas.changes import Change
 from supermask.deltas.container_v2 import require_storable
-from supermask.deltas.document import BaseRecord, ChangePlace, DeltaDocument, describe_invalid
+from supermask.deltas.document import (
+    BaseRecord,
+    ChangePlace,
+    DeltaDocument,
+    MethodRecord,
+    TaskRecord,
+    TrainingRecord,
+    describe_invalid,
+)
 from supermask.deltas.fingerprint import SHORT_HASH, Fingerprint, require_base_tensors
 from supermask.deltas.rounding import SixteenBits
 from supermask.errors import ConfigurationError
@@ -31,9 +39,9 @@ def code_delta(
     architecture: str,
     base_name: str | None,
     base_revision: str | None,
-    method: Mapping[str, Any],
-    task: Mapping[str, Any],
-    training: Mapping[str, Any],
+    method: MethodRecord | Mapping[str, Any],
+    task: TaskRecord | Mapping[str, Any],
+    training: TrainingRecord | Mapping[str, Any],
     round_values: SixteenBits | None,
     rounded: Mapping[str, SixteenBits] = MappingProxyType({}),
 ) -> tuple[DeltaDocument, dict[str, bytes]]:
@@ -76,9 +84,9 @@ def code_delta(
                 tensors={name: short[:SHORT_HASH] for name, short in base.tensors.items()},
             ),
             head=tuple(head),
-            method=dict(method),
-            task=dict(task),
-            training=dict(training),
+            method=MethodRecord.model_validate(method),
+            task=TaskRecord.model_validate(task, strict=False),
+            training=TrainingRecord.model_validate(training),
             changes=tuple(records),
             payloads_sha256=hashlib.sha256(b"".join(payloads.values())).hexdigest(),
         )

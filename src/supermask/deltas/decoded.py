@@ -99,7 +99,7 @@ class DecodedDelta:
         return applied_digest(model) == self.digest
 
     def __repr__(self) -> str:
-        return f"DecodedDelta(task={self.document.task.get('name')!r}, {self.nbytes} bytes in memory)"
+        return f"DecodedDelta(task={self.document.task.name!r}, {self.nbytes} bytes in memory)"
 
 
 def decode_changes(

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 import torch
-from pydantic import JsonValue
 from torch import nn
 
 from supermask.deltas.application import applied_digest, apply_delta_, find_targets, remove_delta_, require_base
@@ -20,14 +19,14 @@ from supermask.deltas.changes import Change
 from supermask.deltas.container import container_nbytes, serialize_container
 from supermask.deltas.creating import code_delta, recode_delta
 from supermask.deltas.decoded import DecodedDelta, decode_changes
-from supermask.deltas.document import ChangePlace, DeltaDocument
+from supermask.deltas.document import ChangePlace, DeltaDocument, MethodRecord, TaskRecord, TrainingRecord
 from supermask.deltas.files import read_delta, write_delta
 from supermask.deltas.fingerprint import Fingerprint, named_tensors
 from supermask.deltas.rounding import SixteenBits
 from supermask.errors import DeltaStateError
 
 if TYPE_CHECKING:
-    from supermask.deltas.hub import PublishedDelta
+    from supermask.hub import PublishedDelta
 
 __all__ = ["TaskDelta"]
 
@@ -79,9 +78,9 @@ class TaskDelta:
         architecture: str = "unknown",
         base_name: str | None = None,
         base_revision: str | None = None,
-        method: Mapping[str, Any] = MappingProxyType({}),
-        task: Mapping[str, Any] = MappingProxyType({}),
-        training: Mapping[str, Any] = MappingProxyType({}),
+        method: MethodRecord | Mapping[str, Any] = MappingProxyType({}),
+        task: TaskRecord | Mapping[str, Any] = MappingProxyType({}),
+        training: TrainingRecord | Mapping[str, Any] = MappingProxyType({}),
         round_values: SixteenBits | None = None,
     ) -> TaskDelta:
         """Make a delta from what a method has changed.
@@ -94,8 +93,7 @@ class TaskDelta:
             places: role and block of tensors, where they are known; other names may be among them.
             architecture: the class of the base.
             base_name, base_revision: where the base came from, and at which revision.
-            method, task, training: as JSON: the method's kind and settings; the task's name, kind, label names and
-                metrics; seed, steps, hyper-parameters, data hash, code version and scores.
+            method, task, training: the records, or mappings of their fields.
             round_values: round values of 32 bits or more to 16 significant ones of this dtype, the head's too. What is
                 lost is lost, and the document says so; by default every bit is kept.
 
@@ -160,8 +158,8 @@ class TaskDelta:
     def save_pretrained(
         self, folder: str | os.PathLike[str], *, overwrite: bool = False, license: str | None = None
     ) -> Path:
-        """Write what `save` writes, and a model card beside it; see `supermask.deltas.hub.save_with_card`."""
-        from supermask.deltas.hub import save_with_card
+        """Write what `save` writes, and a model card beside it; see `supermask.hub.save_with_card`."""
+        from supermask.hub import save_with_card
 
         return save_with_card(self, folder, overwrite=overwrite, license=license)
 
@@ -176,8 +174,8 @@ class TaskDelta:
         token: str | bool | None = None,
         local_files_only: bool = False,
     ) -> TaskDelta:
-        """Load from a path or the hub, with the checks of `load`; see `supermask.deltas.hub.resolve_delta`."""
-        from supermask.deltas.hub import resolve_delta
+        """Load from a path or the hub, with the checks of `load`; see `supermask.hub.resolve_delta`."""
+        from supermask.hub import resolve_delta
 
         where: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
         return cls.load(resolve_delta(name_or_path, revision=revision, subfolder=subfolder, **where))
@@ -194,8 +192,8 @@ class TaskDelta:
         create_pr: bool = False,
         license: str | None = None,
     ) -> PublishedDelta:
-        """Push the delta and a model card to the hub in one commit; see `supermask.deltas.hub.publish_delta`."""
-        from supermask.deltas.hub import publish_delta
+        """Push the delta and a model card to the hub in one commit; see `supermask.hub.publish_delta`."""
+        from supermask.hub import publish_delta
 
         return publish_delta(
             self,
@@ -348,19 +346,19 @@ class TaskDelta:
         return self.document.head
 
     @property
-    def method(self) -> dict[str, JsonValue]:
-        """The method that learnt the delta, as JSON."""
-        return dict(self.document.method)
+    def method(self) -> MethodRecord:
+        """The method that learnt the delta: its kind and settings."""
+        return self.document.method
 
     @property
-    def task(self) -> dict[str, JsonValue]:
-        """The task, as JSON."""
-        return dict(self.document.task)
+    def task(self) -> TaskRecord:
+        """The task that it was taught."""
+        return self.document.task
 
     @property
-    def training(self) -> dict[str, JsonValue]:
-        """How it was trained, as JSON."""
-        return dict(self.document.training)
+    def training(self) -> TrainingRecord:
+        """How it was trained."""
+        return self.document.training
 
     @property
     def digest(self) -> str:
@@ -394,7 +392,7 @@ class TaskDelta:
 
     def __repr__(self) -> str:
         return (
-            f"TaskDelta(task={self.task.get('name')!r}, method={self.method.get('kind')!r}, "
+            f"TaskDelta(task={self.task.name!r}, method={self.method.kind!r}, "
             f"base={self.document.base.name!r}, "
             f"zeros={self.zeros} of {self.weights} weights, {self.nbytes_on_disk()} bytes)"
         )

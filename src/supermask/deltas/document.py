@@ -26,8 +26,12 @@ __all__ = [
     "BaseRecord",
     "ChangePlace",
     "ChangeRecord",
+    "DataRecord",
     "DeltaDocument",
+    "MethodRecord",
     "PayloadRecord",
+    "TaskRecord",
+    "TrainingRecord",
     "describe_invalid",
     "parse_document",
     "parse_json",
@@ -43,7 +47,9 @@ _Crc32 = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
 _ShortHash = Annotated[str, Field(pattern=r"^([0-9a-f]{8}){1,2}$")]
 _STEERING = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"  # what a terminal takes for more than text
 _Name = Annotated[str, Field(max_length=1000, pattern=rf"^[^{_STEERING}]+$")]  # messages can show it as it is
+_Text = Annotated[str, Field(max_length=1000)]
 _Settings = dict[str, JsonValue]
+_Number = Annotated[float, Field(allow_inf_nan=False, strict=False)]
 
 _KINDS: dict[str, tuple[bool, bool]] = {  # kind: has a keep mask, has values
     "keep_mask": (True, False),
@@ -152,6 +158,87 @@ class BaseRecord(_Record):
 
 
 @final
+class TaskRecord(_Record):
+    """What was learnt; all of it is optional, and what is told is typed.
+
+    Args:
+        name: of the task.
+        version: of its definition.
+        kind: `classification` or `regression`.
+        label_names: of the classes, in the order of the head's outputs.
+        metrics: by name, the main one first.
+        paired: whether an example is a pair of texts.
+    """
+
+    name: _Text | None = None
+    version: _Count | None = None
+    kind: _Name | None = None
+    label_names: tuple[_Text, ...] = ()
+    metrics: tuple[_Name, ...] = ()
+    paired: bool | None = None
+
+
+@final
+class MethodRecord(_Record):
+    """How it was learnt: the method's kind, and beside it the settings of that kind, as `Method.describe` gives them."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    __pydantic_extra__: dict[str, JsonValue]
+
+    kind: _Name | None = None
+
+    @property
+    def settings(self) -> dict[str, JsonValue]:
+        """All but the kind."""
+        return dict(self.__pydantic_extra__)
+
+    def describe(self) -> dict[str, JsonValue]:
+        """Kind and settings together, for `method_from_description`; empty if nothing was told."""
+        return {"kind": self.kind, **self.settings} if self.kind is not None else self.settings
+
+
+@final
+class DataRecord(_Record):
+    """The examples of one split: how many, from where, their hash, and how many the official split has."""
+
+    examples: _Count | None = None
+    source: _Text | None = None
+    content_hash: _Name | None = None
+    official_size: _Count | None = None
+
+
+@final
+class TrainingRecord(_Record):
+    """How the training went; all of it is optional, and what is told is typed.
+
+    Args:
+        config: the training's settings, as `TrainingConfig` dumps them.
+        precision: of the arithmetic: `fp32`, `bf16` or `fp16`.
+        steps: of the optimizer.
+        data: what was read, by split.
+        scores: by split and metric, in [-1, 1] or whatever the metric gives.
+        supermask: the version of this package.
+        source: a hash of its code.
+        notes: whatever else the maker of the delta wants to say.
+    """
+
+    config: _Settings = {}
+    precision: _Name | None = None
+    steps: _Count | None = None
+    data: dict[_Name, DataRecord] = {}
+    scores: dict[_Name, dict[_Name, _Number]] = {}
+    supermask: _Name | None = None
+    source: _Name | None = None
+    notes: _Settings = {}
+
+    @property
+    def seed(self) -> int | None:
+        """The seed among the settings, if there is one."""
+        seed = self.config.get("seed")
+        return seed if type(seed) is int else None
+
+
+@final
 class DeltaDocument(_Record):
     """All that a delta says about itself."""
 
@@ -159,9 +246,9 @@ class DeltaDocument(_Record):
     version: Literal[1, 2]
     base: BaseRecord
     head: tuple[_Name, ...]
-    method: _Settings
-    task: _Settings
-    training: _Settings
+    method: MethodRecord = MethodRecord()
+    task: TaskRecord = TaskRecord()
+    training: TrainingRecord = TrainingRecord()
     changes: tuple[ChangeRecord, ...] = Field(min_length=1)
     payloads_sha256: _Sha256 | None = None
 
@@ -194,7 +281,9 @@ class DeltaDocument(_Record):
         Returns:
             The text; equal documents give equal text.
         """
-        content = {name: getattr(self, name) for name in ("format", "version", "head", "method", "task", "training")}
+        content: dict[str, Any] = {name: getattr(self, name) for name in ("format", "version", "head")}
+        for name in ("method", "task", "training"):
+            content[name] = getattr(self, name).model_dump(exclude_unset=True)
         # Only our own records leave out what is absent: a null among the settings is the method's to mean something by.
         content["base"] = self.base.model_dump(exclude_none=True)
         content["changes"] = [change.model_dump(exclude_none=True) for change in self.changes]
@@ -248,7 +337,7 @@ class DeltaDocument(_Record):
         if strangers := kinds.keys() - self.base.tensors.keys() - set(self.head):
             raise ValueError(f"{min(strangers)}: changed, but neither a tensor of the base nor of the head")
         for section in ("method", "task", "training"):
-            _require_json(getattr(self, section), section)
+            _require_json(getattr(self, section).model_dump(mode="json"), section)
         for text in (*kinds, *self.base.tensors, self.base.architecture, self.base.name, self.base.revision):
             _require_json(text, "name")
         return self

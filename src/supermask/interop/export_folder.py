@@ -93,9 +93,9 @@ def task_config(base: Base, delta: TaskDelta) -> Iterator[None]:
     """
     config = base.model.config
     before = {name: getattr(config, name) for name in _TASK_SETTINGS if hasattr(config, name)}
-    names = delta.task.get("label_names")
+    names = delta.task.label_names
     try:
-        if isinstance(names, list) and len(names) == config.num_labels and len(names) > 1:
+        if len(names) == config.num_labels and len(names) > 1:
             config.id2label = {index: str(name) for index, name in enumerate(names)}
             config.label2id = {str(name): index for index, name in enumerate(names)}
         config.architectures = [type(base.model).__name__]

@@ -111,9 +111,9 @@ def _properties(base: Base, delta: TaskDelta) -> dict[str, str]:
     from supermask import __version__
 
     stored: dict[str, Any] = {
-        "task": delta.task.get("name"),
-        "kind": delta.task.get("kind"),
-        "labels": json.dumps(delta.task.get("label_names") or [], ensure_ascii=False),
+        "task": delta.task.name,
+        "kind": delta.task.kind,
+        "labels": json.dumps(delta.task.label_names, ensure_ascii=False),
         "delta": delta.digest,
         "base": delta.document.base.name or base.name,
         "base_revision": delta.document.base.revision,

@@ -63,7 +63,7 @@ def save_sparse_checkpoint(base: Base, delta: TaskDelta, folder: str | Path) -> 
     check_new_folder(folder)
     if not delta.zeros:
         raise ConfigurationError(
-            f"the delta (method {delta.method.get('kind') or 'unnamed'}) drops no weight, so a sparse checkpoint would "
+            f"the delta (method {delta.method.kind or 'unnamed'}) drops no weight, so a sparse checkpoint would "
             "save nothing; save the merged checkpoint instead"
         )
     payloads: dict[str, bytes] = {}
@@ -77,8 +77,8 @@ def save_sparse_checkpoint(base: Base, delta: TaskDelta, folder: str | Path) -> 
             base=delta.document.base.name,
             base_fingerprint=delta.base.digest,
             delta=delta.digest,
-            method=delta.method,
-            task=delta.task,
+            method=delta.method.describe(),
+            task=delta.task.model_dump(mode="json", exclude_unset=True),
             tensors=tuple(tensors),
         )
     except ValidationError as error:

@@ -9,18 +9,14 @@ if TYPE_CHECKING:
     from supermask.study.catalogue import load_study, study_names
     from supermask.study.expansion import RunSpec, overridden, runs_of
     from supermask.study.records import RecordStore
-    from supermask.study.results import Cell, StudyResults, collect
     from supermask.study.spec import Arm, Expected, Study
 
 _HOMES = {
     "Arm": "spec",
-    "Cell": "results",
     "Expected": "spec",
     "RecordStore": "records",
     "RunSpec": "expansion",
     "Study": "spec",
-    "StudyResults": "results",
-    "collect": "results",
     "load_study": "catalogue",
     "overridden": "expansion",
     "runs_of": "expansion",
@@ -29,13 +25,10 @@ _HOMES = {
 
 __all__ = [
     "Arm",
-    "Cell",
     "Expected",
     "RecordStore",
     "RunSpec",
     "Study",
-    "StudyResults",
-    "collect",
     "load_study",
     "overridden",
     "runs_of",

@@ -98,12 +98,10 @@ def measure_run(base: nn.Module | Mapping[str, Tensor], delta: TaskDelta, *, ver
         )
     masked = {name: tensors[name].detach().cpu() for name in keep_masks}
     scopes: tuple[Literal["global", "tensor"], ...] = ("global", "tensor") if masked else ()
-    config = delta.training.get("config")
-    seed = config.get("seed") if isinstance(config, dict) else None
     return RunMeasures(
-        task=_text(delta.task.get("name")),
-        method=delta.method,
-        seed=seed if isinstance(seed, int) else None,
+        task=delta.task.name,
+        method=delta.method.describe(),
+        seed=delta.training.seed,
         delta=delta.digest,
         base_name=delta.document.base.name,
         **_provenance(delta),

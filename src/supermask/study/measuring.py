@@ -161,17 +161,16 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def _record_of(store: RecordStore, delta: TaskDelta, path: Path) -> StoredRecord:
-    said: Any = delta.training
-    method = method_from_description(delta.method).describe() if delta.method else None
+    method = method_from_description(delta.method.describe()).describe() if delta.method.kind else None
     found = [
         stored
         for stored in store.records
         if stored.record.status == "completed"
-        and stored.record.inputs.task == delta.task.get("name")
+        and stored.record.inputs.task == delta.task.name
         and stored.record.inputs.base.fingerprint == delta.base.digest
         and stored.method == method
-        and stored.record.inputs.config.model_dump(mode="json") == _config(said.get("config"))
-        and stored.record.scores == said.get("scores")
+        and stored.record.inputs.config.model_dump(mode="json") == _config(delta.training.config)
+        and stored.record.scores == delta.training.scores
     ]
     if len(found) != 1:
         how_many = "none of" if not found else f"{len(found)} of"

@@ -83,10 +83,10 @@ def show_smoke(prepared: Prepared, folder: Path) -> tuple[Path, ...]:
         The files.
     """
     from supermask.atomic import write_atomically
-    from supermask.study.figures import study_figure, write_study_figure
-    from supermask.study.report import write_report
-    from supermask.study.results import collect
-    from supermask.study.tables import study_table, table_csv, table_html, table_markdown
+    from supermask.report import write_report
+    from supermask.report.figures import study_figure, write_study_figure
+    from supermask.report.results import collect
+    from supermask.report.tables import study_table, table_csv, table_html, table_markdown
 
     written: list[Path] = []
     for study in prepared.studies:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from torch import Tensor, nn
 
@@ -184,25 +184,23 @@ def check_head(model: nn.Module, task: Task) -> None:
 
 def _check_task(delta: TaskDelta | None, task: Task) -> None:
     """A delta's classes must be the task's, in the same order; the task may go by another name."""
-    if delta is None or not delta.task:
+    if delta is None or delta.task.kind is None:
         return
-    learnt = (delta.task.get("kind"), list(delta.task.get("label_names") or []))  # type: ignore[arg-type]
+    learnt = (delta.task.kind, list(delta.task.label_names))
     if learnt != (task.kind, list(task.label_names)):
         raise ConfigurationError(
-            f"the delta was learnt on {delta.task.get('name')!r} ({learnt[0]}, labels {learnt[1]}), and task "
+            f"the delta was learnt on {delta.task.name!r} ({learnt[0]}, labels {learnt[1]}), and task "
             f"{task.name!r} is {task.kind} with labels {list(task.label_names)}; use the task it was learnt on"
         )
 
 
 def _config_of(delta: TaskDelta | None) -> TrainingConfig:
-    stored = delta.training.get("config") if delta is not None else None
-    return TrainingConfig(**stored) if isinstance(stored, dict) else TrainingConfig()
+    return TrainingConfig(**delta.training.config) if delta is not None else TrainingConfig()
 
 
 def _precision_of(delta: TaskDelta | None, config: TrainingConfig, device_type: str) -> Precision:
     """What the delta was scored with, so that predictions agree with its record; else what the settings say."""
-    stored: Any = delta.training.get("precision") if delta is not None else None
+    stored = delta.training.precision if delta is not None else None
     if config.precision == "auto" and stored in ("fp32", "bf16", "fp16"):
-        recorded: Precision = stored
-        return recorded
+        return cast("Precision", stored)
     return resolve_precision(config.precision, device_type)

@@ -53,12 +53,12 @@ class StoredDelta:
     @property
     def task(self) -> str | None:
         """The name of the task; None if the delta does not say."""
-        return _text(self.document.task.get("name"))
+        return self.document.task.name
 
     @property
     def method(self) -> str | None:
         """The kind of method that learnt it; None if the delta does not say."""
-        return _text(self.document.method.get("kind"))
+        return self.document.method.kind
 
     @property
     def base_name(self) -> str | None:
@@ -88,16 +88,11 @@ class StoredDelta:
     @property
     def scores(self) -> tuple[StoredScore, ...]:
         """The first of the task's metrics that was recorded, on each split that was scored."""
-        recorded = self.document.training.get("scores")
-        metrics = self.document.task.get("metrics")
-        order = [name for name in metrics if isinstance(name, str)] if isinstance(metrics, list) else []
         found = []
-        for split, values in sorted(recorded.items()) if isinstance(recorded, dict) else ():
-            told = values if isinstance(values, dict) else {}
-            for metric in (*order, *sorted(told)):
-                value = told.get(metric)
-                if isinstance(value, int | float) and not isinstance(value, bool):
-                    found.append(StoredScore(split=split, metric=metric, value=float(value)))
+        for split, told in sorted(self.document.training.scores.items()):
+            for metric in (*self.document.task.metrics, *sorted(told)):
+                if metric in told:
+                    found.append(StoredScore(split=split, metric=metric, value=told[metric]))
                     break
         return tuple(found)
 

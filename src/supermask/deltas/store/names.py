@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
+from supermask.deltas.document import TaskRecord
 from supermask.errors import ConfigurationError
 
 __all__ = ["BESIDE", "default_name", "name_fault", "require_name"]
@@ -61,7 +61,7 @@ def require_name(name: str) -> None:
         raise ConfigurationError(f"{fault}; choose another name")
 
 
-def default_name(task: Mapping[str, object]) -> str:
+def default_name(task: TaskRecord) -> str:
     """The name that a delta gets if none is given: its task's, with '-' for what a name may not hold.
 
     Args:
@@ -71,13 +71,13 @@ def default_name(task: Mapping[str, object]) -> str:
         ConfigurationError: if no name can be made of it.
 
     Example:
-        >>> default_name({"name": "stars & stripes"})
+        >>> default_name(TaskRecord(name="stars & stripes"))
         'stars-stripes'
     """
-    told = task.get("name")
-    name = _STRANGE.sub("-", told).strip("-._")[:_LONGEST].rstrip("-._") if isinstance(told, str) else ""
+    told = task.name or ""
+    name = _STRANGE.sub("-", told).strip("-._")[:_LONGEST].rstrip("-._")
     if fault := name_fault(name):
         raise ConfigurationError(
-            f"the delta's task is called {str(told)[:_LONGEST]!r}, which gives no name for it ({fault}); pass a name"
+            f"the delta's task is called {told[:_LONGEST]!r}, which gives no name for it ({fault}); pass a name"
         )
     return name

@@ -267,9 +267,9 @@ def _record(delta: TaskDelta) -> dict[str, Any]:
         "base_name": base.name,
         "base_revision": base.revision,
         "architecture": base.architecture,
-        "method": delta.method,
-        "task": delta.task,
-        "training": delta.training,
+        "method": delta.method.describe(),
+        "task": delta.task.model_dump(mode="json", exclude_unset=True),
+        "training": delta.training.model_dump(mode="json", exclude_unset=True),
     }
 
 

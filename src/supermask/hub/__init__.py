@@ -1,0 +1,22 @@
+"""Deltas on the hub: where one is, fetching it, publishing it, and the model card that goes with it.
+
+Needs huggingface_hub (extra `hub`) to fetch and publish; a folder on this machine is found without it.
+"""
+
+from __future__ import annotations
+
+from supermask.hub.address import HubAddress, parse_address
+from supermask.hub.card import model_card
+from supermask.hub.fetching import resolve_delta, resolve_folder
+from supermask.hub.publishing import PublishedDelta, publish_delta, save_with_card
+
+__all__ = [
+    "HubAddress",
+    "PublishedDelta",
+    "model_card",
+    "parse_address",
+    "publish_delta",
+    "resolve_delta",
+    "resolve_folder",
+    "save_with_card",
+]

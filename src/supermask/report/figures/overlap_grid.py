@@ -1,0 +1,202 @@
+"""Figure 7: which fraction of one task's zeros another task's mask has, too, beside what chance gives."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, final
+
+from supermask.analysis import OverlapCount
+from supermask.report.figures.style import CELL_DARK, CELL_LIGHT, GRID, MISSING, new_figure, say_missing
+from supermask.report.observation import display_name, subset_note
+from supermask.report.results import StudyResults
+from supermask.study.measures import PairMeasures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["OverlapPoint", "draw_overlap", "overlap_points"]
+
+Place = Literal["first block's value matrix", "all masked weights"]
+_PLACES: tuple[Place, ...] = ("first block's value matrix", "all masked weights")
+# Where black and white are equally far from a ground: (L + 0.05)² = 1.05 · 0.05.
+_DARK_TEXT_FROM = 0.179
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class OverlapPoint:
+    """Zeros of one task's mask that are zeros of another's: a cell of the grid, the mean over pairs of runs.
+
+    Args:
+        place: the weights that are compared.
+        task: whose zeros are counted: the horizontal axis.
+        other: in whose mask they are looked up: the vertical axis; the same task if two of its seeds are compared.
+        shared_percent: of the zeros of `task`, those that `other` has, too.
+        chance_percent: the same if zeros lay at random in every tensor, each mask keeping its number of them there.
+        ratio: of the two; None if chance gives none.
+        rows_and_columns_ratio: shared zeros over those that the numbers of zeros in every row and column lead one to
+            expect.
+        pairs: of runs.
+        is_subset: whether the data of one of the tasks are a part of the official ones.
+    """
+
+    place: Place
+    task: str
+    other: str
+    shared_percent: float
+    chance_percent: float
+    ratio: float | None
+    rows_and_columns_ratio: float | None
+    pairs: int
+    is_subset: bool
+
+
+def overlap_points(results: StudyResults) -> tuple[OverlapPoint, ...]:
+    """All cells of the grid for which pairs were measured.
+
+    Args:
+        results: of a study.
+    """
+    return tuple(_points(results))
+
+
+def _points(results: StudyResults) -> Iterator[OverlapPoint]:
+    tasks = results.study.tasks
+    subsets = {task for task in tasks if subset_note(results, task) is not None}
+    for place in _PLACES:
+        counts: dict[tuple[str, str], list[OverlapCount]] = {}
+        for pair in results.pairs:
+            first, second = (label.partition("/")[0] for label in (pair.first, pair.second))
+            there = _within(pair, place)
+            counts.setdefault((first, second), []).append(there)
+            counts.setdefault((second, first), []).append(_turned(there))
+        for task in tasks:
+            for other in tasks:
+                found = [one for one in counts.get((task, other), []) if one.fraction is not None]
+                if found:
+                    yield OverlapPoint(
+                        place=place,
+                        task=task,
+                        other=other,
+                        shared_percent=100 * statistics.fmean(one.fraction or 0.0 for one in found),
+                        chance_percent=100 * statistics.fmean(one.chance or 0.0 for one in found),
+                        ratio=_mean([one.ratio for one in found]),
+                        rows_and_columns_ratio=_mean([one.ratio_given_rows_and_columns for one in found]),
+                        pairs=len(found),
+                        is_subset=bool({task, other} & subsets),
+                    )
+
+
+def _within(pair: PairMeasures, place: Place) -> OverlapCount:
+    return pair.total if place == "all masked weights" else pair.within(role="value", block=0)
+
+
+def _turned(count: OverlapCount) -> OverlapCount:
+    """The same overlap, seen from the second mask."""
+    return OverlapCount(
+        weights=count.weights,
+        first_zeros=count.second_zeros,
+        second_zeros=count.first_zeros,
+        shared=count.shared,
+        expected=count.expected,
+        variance=count.variance,
+        expected_given_rows_and_columns=count.expected_given_rows_and_columns,
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def draw_overlap(points: Sequence[OverlapPoint], tasks: Sequence[str]) -> Figure:
+    """Learnt masks on the left, chance on the right, on one colour scale; above one matrix, below the whole model.
+
+    Args:
+        points: of all pairs of tasks.
+        tasks: rows and columns, whether there are points or not.
+    """
+    with new_figure(0.4 * len(tasks) + 1.35) as figure:
+        if not points:
+            say_missing(figure.subplots(), "no pairs of masks measured")
+            return figure
+        grid = figure.subplots(2, 2, sharex=True, sharey=True)
+        for row, place in enumerate(_PLACES):
+            here = [point for point in points if point.place == place]
+            highest = (
+                max((max(p.shared_percent, p.chance_percent) for p in here if p.task != p.other), default=1.0) or 1.0
+            )
+            learnt = {(p.task, p.other): p.shared_percent for p in here}
+            chance = {(p.task, p.other): p.chance_percent for p in here}
+            for axes, values in zip(grid[row], (learnt, chance), strict=True):
+                _heat(axes, values, tasks, highest)
+            grid[row][0].set_title(place[:1].upper() + place[1:], loc="left", pad=12)
+        for row in (0, 1):
+            for axes, text in zip(grid[row], ("learnt", "by chance"), strict=True):
+                axes.text(0, 1.02, text, transform=axes.transAxes, va="bottom")
+        figure.supxlabel("of the zeros of this task's mask, % …", fontsize=7)
+        figure.supylabel("… are zeros of this one's, too", fontsize=7)
+    return figure
+
+
+def _heat(axes: Axes, values: dict[tuple[str, str], float], tasks: Sequence[str], highest: float) -> None:
+    import matplotlib
+    from matplotlib.patches import Rectangle
+
+    colours = matplotlib.colormaps["cividis"]
+    for x, task in enumerate(tasks):
+        for y, other in enumerate(tasks):
+            value = values.get((task, other))
+            if value is None:
+                diagonal = task == other
+                axes.add_patch(
+                    Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, facecolor="none", edgecolor=GRID, linewidth=0.6)
+                )
+                if not diagonal:
+                    axes.text(x, y, "–", ha="center", va="center", color=MISSING)
+                continue
+            share = min(value / highest, 1.0)
+            axes.add_patch(
+                Rectangle(
+                    (x - 0.47, y - 0.47), 0.94, 0.94, facecolor=matplotlib.colors.to_hex(colours(share)), linewidth=0
+                )
+            )
+            ink = CELL_DARK if luminance(colours(share)) > _DARK_TEXT_FROM else CELL_LIGHT
+            axes.text(x, y, _short(value), ha="center", va="center", color=ink)
+    axes.set_xlim(-0.5, len(tasks) - 0.5)
+    axes.set_ylim(len(tasks) - 0.5, -0.5)
+    axes.set_xticks(range(len(tasks)), [display_name(task) for task in tasks], rotation=90)
+    axes.set_yticks(range(len(tasks)), [display_name(task) for task in tasks])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def luminance(colour: Sequence[float]) -> float:
+    """Relative luminance of a colour, as contrast is computed from it.
+
+    Args:
+        colour: red, green and blue in [0, 1]; what follows is ignored.
+
+    Example:
+        >>> luminance((1.0, 1.0, 1.0)), luminance((0.0, 0.0, 0.0))
+        (1.0, 0.0)
+
+    Source: Web Content Accessibility Guidelines 2.2.
+    """
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _short(percent: float) -> str:
+    """Two digits, so that eight fit beside one another.
+
+    Example:
+        >>> [_short(value) for value in (0.04, 1.26, 12.6, 100.0)]
+        ['.04', '1.3', '13', '100']
+    """
+    if percent >= 9.95:
+        return f"{percent:.0f}"
+    return f"{percent:.1f}" if percent >= 0.95 else f"{percent:.2f}".removeprefix("0") if percent >= 0.005 else "0"
