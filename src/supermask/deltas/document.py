@@ -180,7 +180,7 @@ class TaskRecord(_Record):
 
 @final
 class MethodRecord(_Record):
-    """How it was learnt: the method's kind, and beside it the settings of that kind, as `Method.describe` gives them."""
+    """How it was learnt: the method's kind, and beside it its settings, as `Method.describe` gives them."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
     __pydantic_extra__: dict[str, JsonValue]
