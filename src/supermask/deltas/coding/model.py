@@ -1,12 +1,10 @@
-"""Where a mask's zeros are likely: a sum of few whole numbers for each weight, from vectors that the file holds.
+"""Where a mask's zeros are likely: a sum of few whole numbers for each weight, from vectors that the payload holds.
 
 For weight w in row i and column j the logarithm of the odds that it is dropped is, in half octaves,
 
-    x_ij = offset + row_i + column_j + magnitude[ top bits of |w| ] + sign(w) · Σ_t left_ti · right_tj
+    x_ij = offset + row_i + column_j + magnitude[ leading bits of |w| ]
 
-Rows and columns differ in density. Small weights, or large ones, are dropped more often. And where the loss pulls
-weights into one direction, row by row and column by column, those of the other sign are dropped: a gradient averaged
-over the data is close to an outer product, so few terms say much.
+Rows and columns differ in density, and small weights, or large ones, are dropped more often.
 """
 
 from __future__ import annotations
@@ -18,18 +16,18 @@ from typing import NamedTuple, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from supermask.deltas.coding.rates import RATES, rate_of
-from supermask.deltas.coding.symbols import COINS, Run, SymbolReader, SymbolWriter
+from supermask.deltas.coding.laws import COINS, RATES, rate_of
+from supermask.deltas.coding.symbols import Run, SymbolReader, SymbolWriter
 from supermask.errors import DeltaFormatError
 
 __all__ = [
     "CLASSES",
     "MAGNITUDES",
     "MAX_STEP",
-    "MAX_TERMS",
     "MIDDLE",
     "OFFSETS",
     "MaskModel",
+    "mask_needs_base",
     "read_model",
     "write_model",
 ]
@@ -39,14 +37,13 @@ Steps: TypeAlias = npt.NDArray[np.int16]
 CLASSES = 64
 MIDDLE = 40
 """Weights of class c are dropped with odds of about 2^((c - MIDDLE)/2); from MIDDLE on, those that stay are coded."""
-MAX_TERMS = 3
 MAX_STEP = 31
 """The largest number in a vector: 16 octaves."""
 MAGNITUDES = 64
 """How many ranges of |w| are told apart: 8 octaves in steps of an eighth octave or so, the three leading bits."""
 OFFSETS = range(-64, 64)
 
-_ROWS, _COLUMNS, _MAGNITUDES, _TERMS_AT = 1, 2, 4, 4
+_ROWS, _COLUMNS, _MAGNITUDES = 1, 2, 4
 _VARINT_BYTES = 5  # 2^34, the most weights that a tensor has, takes as many
 
 
@@ -59,9 +56,9 @@ class MaskModel:
         offset: in half octaves, one of `OFFSETS`.
         rows: one step for each row.
         columns: one step for each column.
-        magnitudes: one step for each of `MAGNITUDES` ranges of |w|, the ends included in the outer ones.
+        magnitudes: one step for each of `MAGNITUDES` ranges of |w|, the ends included in the outer ones; with them the
+            model goes by the base.
         first_magnitude: the leading bits of |w| in the first range.
-        terms: pairs of a vector over rows and one over columns, at most `MAX_TERMS`.
     """
 
     offset: int = 0
@@ -69,28 +66,16 @@ class MaskModel:
     columns: Steps | None = None
     magnitudes: Steps | None = None
     first_magnitude: int = 0
-    terms: Sequence[tuple[Steps, Steps]] = ()
-
-    @property
-    def needs_base(self) -> bool:
-        """Whether a weight's class depends on the base's value."""
-        return self.magnitudes is not None or bool(self.terms)
 
 
+@final
 class _VectorHead(NamedTuple):
-    """What is said of a vector before it is coded.
-
-    Args:
-        length: of the vector.
-        filled: how many of its entries are not 0.
-        rate: of their sizes.
-        largest: what a size can be at most.
-    """
+    """What is said of a vector before it is coded."""
 
     length: int
-    filled: int
-    rate: int
-    largest: int
+    filled: int  # entries that are not 0
+    rate: int  # of their sizes
+    largest: int  # size
 
     @property
     def runs(self) -> list[Run]:
@@ -105,74 +90,58 @@ class _VectorHead(NamedTuple):
         ]
 
 
-def write_model(model: MaskModel, writer: SymbolWriter) -> bytes:
-    """Put a model's vectors into a writer.
+def mask_needs_base(payload: bytes | memoryview) -> bool:
+    """Whether a mask's payload can only be read with the base's tensor.
 
-    Args:
-        model: the mask's.
-        writer: gets the vectors.
+    Raises:
+        DeltaFormatError: if it is empty, or begins as none does.
 
-    Returns:
-        The bytes that stand before the coded words.
+    Example:
+        >>> mask_needs_base(b"\\x03"), mask_needs_base(b"\\x04")
+        (False, True)
     """
+    if not len(payload) or payload[0] > _ROWS | _COLUMNS | _MAGNITUDES:
+        raise DeltaFormatError("the payload of a keep mask has no form that is known here")
+    return bool(payload[0] & _MAGNITUDES)
+
+
+def write_model(model: MaskModel, writer: SymbolWriter) -> bytes:
+    """Put a model's vectors into a writer, and give the bytes that stand before the coded words."""
     flags = (model.rows is not None) * _ROWS | (model.columns is not None) * _COLUMNS
-    flags |= (model.magnitudes is not None) * _MAGNITUDES | len(model.terms) << _TERMS_AT
     head = bytearray([flags, model.offset - OFFSETS[0]])
+    vectors = [vector for vector in (model.rows, model.columns) if vector is not None]
     if model.magnitudes is not None:
+        head[0] |= _MAGNITUDES
         head += model.first_magnitude.to_bytes(2, "little")
-    for vector in (model.rows, model.columns):
-        if vector is not None:
-            head += _write_vector(vector, writer)
-    if model.magnitudes is not None:
         # Neighbouring ranges are much alike, so their differences are coded.
-        head += _write_vector(np.diff(model.magnitudes, prepend=np.int16(0)), writer)
-    for left, right in model.terms:
-        head += _write_vector(left, writer) + _write_vector(right, writer)
+        vectors.append(np.diff(model.magnitudes, prepend=np.int16(0)))
+    for vector in vectors:
+        head += _write_vector(vector, writer)
     return bytes(head)
 
 
 def read_model(data: bytes | memoryview, rows: int, columns: int) -> tuple[MaskModel, SymbolReader]:
-    """Take a model out of a payload.
-
-    Args:
-        data: the payload behind its form byte.
-        rows: of the matrix.
-        columns: of the matrix.
-
-    Returns:
-        The model, and the reader behind it.
-
-    Raises:
-        DeltaFormatError: if the bytes are no model of such a matrix.
-    """
-    flags, offset = _take(data, 0), _take(data, 1) + OFFSETS[0]
-    terms = flags >> _TERMS_AT
-    if terms > MAX_TERMS or flags & 8 or offset not in OFFSETS:
-        raise DeltaFormatError("the payload of a keep mask has a head that no writer writes")
+    """Take a model of a matrix out of a payload, and give the reader behind it; DeltaFormatError if there is none."""
+    based, flags, offset = mask_needs_base(data), data[0], _take(data, 1) + OFFSETS[0]
+    if offset not in OFFSETS:
+        raise DeltaFormatError(f"the payload of a keep mask has the offset {offset}, which no writer writes")
+    lengths = {"rows": rows} if flags & _ROWS else {}
+    if flags & _COLUMNS:
+        lengths["columns"] = columns
     place, first = 2, 0
-    lengths = [rows] * bool(flags & _ROWS) + [columns] * bool(flags & _COLUMNS)
-    bounds = [MAX_STEP] * len(lengths)
-    if flags & _MAGNITUDES:
-        first, place = _take(data, 2) | _take(data, 3) << 8, 4
-        lengths.append(MAGNITUDES)
-        bounds.append(2 * MAX_STEP)  # a difference of two steps
-    lengths += [rows, columns] * terms
-    bounds += [MAX_STEP] * (2 * terms)
+    if based:
+        place, first = 4, _take(data, 2) | _take(data, 3) << 8
+        lengths["magnitudes"] = MAGNITUDES
     heads = []
-    for length, largest in zip(lengths, bounds, strict=True):
+    for name, length in lengths.items():
+        largest = 2 * MAX_STEP if name == "magnitudes" else MAX_STEP  # a difference of two steps
         head, place = _read_head(data, place, length, largest)
         heads.append(head)
     reader = SymbolReader(data[place:])
-    vectors = iter(_read_vectors(heads, reader))
-    model = MaskModel(
-        offset=offset,
-        rows=next(vectors) if flags & _ROWS else None,
-        columns=next(vectors) if flags & _COLUMNS else None,
-        magnitudes=_summed(next(vectors)) if flags & _MAGNITUDES else None,
-        first_magnitude=first,
-        terms=tuple((next(vectors), next(vectors)) for _ in range(terms)),
-    )
-    return model, reader
+    vectors = dict(zip(lengths, _read_vectors(heads, reader), strict=True))
+    if based:
+        vectors["magnitudes"] = _summed(vectors["magnitudes"])
+    return MaskModel(offset=offset, first_magnitude=first, **vectors), reader
 
 
 def _write_vector(vector: Steps, writer: SymbolWriter) -> bytes:

@@ -2,11 +2,9 @@
 
 Fine-tuning moves a weight by a small part of its size, so the high bits of new and old value agree. Taken as whole
 numbers of w bits, u and r, their difference u - r mod 2^w is small, and so is what is stored: its sign folded into the
-lowest bit, and all first bytes before all second ones, which lays the near-constant high bytes together.
-
-Two codings use the base for more. `sorted_difference` stores the weights of a block by the base's magnitude, which says
-how large the differences are. `difference` keeps the order, for matrices of which some rows alone took part, and takes
-off what weight decay did to the others.
+lowest bit, the weights of a block ordered by the base's magnitude, which says how large the differences are, and all
+first bytes before all second ones, which lays the near-constant bytes together. The zeros that rounding leaves in a
+value's low bits so cost nothing either.
 
 zstd gets 2^18 elements at a time, each block a frame of its own, so working sets are small and decoding is bounded.
 docs/FORMAT.md, section "Values", specifies all of it.
@@ -14,47 +12,38 @@ docs/FORMAT.md, section "Values", specifies all of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
-import numpy.typing as npt
 import torch
+import zstandard
 from torch import Tensor
 
-from supermask.deltas.codec import MAX_WEIGHTS
+from supermask.deltas.coding.differences import Words, fold, magnitude_order, shuffle, unfold, unshuffle_
+from supermask.deltas.coding.masks import MAX_WEIGHTS
 from supermask.deltas.tensor_bytes import STORED_DTYPES, as_bits, as_bytes, dtype_name, from_bytes
-from supermask.deltas.value_differences import (
-    Words,
-    common_differences,
-    context_bits,
-    contexts,
-    fold,
-    magnitude_order,
-    shuffle,
-    unfold,
-    unshuffle_,
-)
-from supermask.deltas.value_frames import frame_compressor, pack_frame, unpack_frames
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError, DeltaStateError
 
-__all__ = [
-    "VALUE_CODINGS",
-    "EncodedValues",
-    "decode_values",
-    "encode_values",
-    "needs_reference",
-]
+__all__ = ["VALUE_CODINGS", "EncodedValues", "decode_values", "encode_values", "needs_reference"]
 
-_RAW, _SHUFFLE, _DIFFERENCE, _SORTED = "raw", "shuffle", "difference", "sorted_difference"
+_RAW, _SHUFFLE, _SORTED = "raw", "shuffle", "sorted_difference"
 
-VALUE_CODINGS = (_RAW, _SHUFFLE, _DIFFERENCE, _SORTED)
-"""How values may be coded: their bytes, their bytes shuffled, or what they differ from the base's, in two orders."""
+VALUE_CODINGS = (_RAW, _SHUFFLE, _SORTED)
+"""How values may be coded: their bytes, their bytes shuffled, or what they differ by from the base's."""
 
 _BLOCK = 1 << 18  # elements at a time; part of the format
 _SAMPLE = 4  # blocks by which the coding of a larger tensor is chosen
-_TABLE_SAMPLE = 1 << 17  # elements by which the expected differences are found
+_MAX_WINDOW = 1 << 21  # bytes: the largest block
+_LENGTH = 4  # bytes of the number before each frame
+
+# The fastest strategy, and short matches left alone: shuffled bytes have skewed frequencies and few repetitions, so
+# matches of less than 7 bytes cost more than the entropy coder that they bypass. On real deltas level 3 is larger,
+# level 9 within 2 % either way at three times the time, and level 19 saves 1 % at thirty times the time.
+_PARAMETERS = zstandard.ZstdCompressionParameters(
+    compression_level=1, strategy=zstandard.STRATEGY_FAST, min_match=7, hash_log=14, window_log=21
+)
 
 
 @final
@@ -65,10 +54,6 @@ class EncodedValues:
     Args:
         data: the payload.
         coding: one of `VALUE_CODINGS`; not in the payload, so it must be stored beside it.
-
-    Example:
-        >>> EncodedValues(data=b"", coding="raw").coding
-        'raw'
     """
 
     data: bytes
@@ -83,11 +68,11 @@ def needs_reference(coding: str) -> bool:
 
     Example:
         >>> [needs_reference(coding) for coding in VALUE_CODINGS]
-        [False, False, True, True]
+        [False, False, True]
     """
     if coding not in VALUE_CODINGS:
         raise DeltaFormatError(f"values have the coding {coding!r}, which is none of {', '.join(VALUE_CODINGS)}")
-    return coding in (_DIFFERENCE, _SORTED)
+    return coding == _SORTED
 
 
 def encode_values(values: Tensor, reference: Tensor | None = None) -> EncodedValues:
@@ -95,8 +80,7 @@ def encode_values(values: Tensor, reference: Tensor | None = None) -> EncodedVal
 
     Up to 2^20 values the smallest is known; beyond that it is judged by four blocks of 2^18, evenly spread. What would
     not shrink is stored raw. Equal arguments give equal payloads under one version of the library zstandard; another
-    version may give another payload of the same values, and a zstd frame can be written in many ways, so a payload's
-    hash identifies the payload and not the values.
+    version may give another payload of the same values.
 
     Args:
         values: any shape and strides, of a dtype in `STORED_DTYPES`; taken in row-major order.
@@ -125,21 +109,27 @@ def encode_values(values: Tensor, reference: Tensor | None = None) -> EncodedVal
         )
     if values.numel() > MAX_WEIGHTS:
         raise ConfigurationError(f"a tensor has at most {MAX_WEIGHTS} values, received {values.numel()}")
-    fault = None if reference is None else _mismatch(reference, values.dtype, values.numel())
-    if fault is not None:
+    if reference is not None and (fault := _mismatch(reference, values.dtype, values.numel())):
         raise ConfigurationError(fault)
-    bits = as_bits(values).reshape(-1)
-    base_bits = None if reference is None else as_bits(reference).reshape(-1)
-    codings = (_SHUFFLE,) if base_bits is None else (_SORTED, _DIFFERENCE, _SHUFFLE)
-    encoder = _Encoder(bits, base_bits, values.dtype)
-    starts = range(0, bits.numel(), _BLOCK)
+    words = _words(as_bits(values))
+    base = None if reference is None else _words(as_bits(reference))
+    compressor = zstandard.ZstdCompressor(compression_params=_PARAMETERS)
+
+    def frame(coding: str, start: int) -> bytes:
+        block = words[start : start + _BLOCK]
+        if base is not None and coding == _SORTED:
+            old = base[start : start + _BLOCK]
+            block = fold(block - old)[magnitude_order(old)]
+        data = compressor.compress(shuffle(block).data)
+        return len(data).to_bytes(_LENGTH, "little") + data
+
+    starts = range(0, words.size, _BLOCK)
     sample = [starts[len(starts) * part // _SAMPLE] for part in range(_SAMPLE)] if len(starts) > _SAMPLE else starts
-    heads = {coding: encoder.head(coding) for coding in codings}
-    tried = {coding: encoder.frames(coding, sample) for coding in codings}
-    coding = min(codings, key=lambda coding: len(heads[coding]) + sum(map(len, tried[coding].values())))
-    frames = tried[coding] | encoder.frames(coding, (start for start in starts if start not in tried[coding]))
-    data = heads[coding] + b"".join(frames[start] for start in starts)
-    if len(data) < bits.numel() * bits.element_size():
+    codings = (_SHUFFLE,) if base is None else (_SORTED, _SHUFFLE)
+    tried = {coding: {start: frame(coding, start) for start in sample} for coding in codings}
+    coding = min(codings, key=lambda coding: sum(map(len, tried[coding].values())))
+    data = b"".join(tried[coding].get(start) or frame(coding, start) for start in starts)
+    if len(data) < words.nbytes:
         return EncodedValues(data=data, coding=coding)
     return EncodedValues(data=bytes(as_bytes(values)), coding=_RAW)
 
@@ -158,8 +148,7 @@ def decode_values(
         coding: one of `VALUE_CODINGS`.
         dtype: of the values.
         count: how many they are.
-        reference: the base's values at the same places, any shape, contiguous; looked at only if the coding
-            needs them.
+        reference: the base's values at the same places, any shape; looked at only if the coding needs them.
 
     Returns:
         A new tensor on the CPU, shape (count,).
@@ -173,85 +162,33 @@ def decode_values(
         >>> decode_values(b"\\x00\\x00\\x80\\x3f", coding="raw", dtype=torch.float32, count=1)
         tensor([1.])
     """
-    relative = needs_reference(coding)
-    if dtype_name(dtype) not in STORED_DTYPES or not 0 <= count <= MAX_WEIGHTS:
-        raise DeltaFormatError(f"there is no payload of {count} values of {dtype}")
-    if relative and reference is None:
+    if not needs_reference(coding):
+        reference = None
+    elif reference is None:
         raise DeltaStateError(
             f"values of coding {coding!r} are stored as differences from the base's and need them: pass the base"
         )
-    fault = _mismatch(reference, dtype, count) if relative and reference is not None else None
-    if fault is not None:
+    if dtype_name(dtype) not in STORED_DTYPES or not 0 <= count <= MAX_WEIGHTS:
+        raise DeltaFormatError(f"there is no payload of {count} values of {dtype}")
+    if reference is not None and (fault := _mismatch(reference, dtype, count)):
         raise BaseMismatchError(fault)
     size = dtype.itemsize
     if coding == _RAW:
         if len(data) != count * size:
             raise DeltaFormatError(f"{count} values of {dtype} have {count * size} bytes, and {len(data)} are stored")
         return from_bytes(data, dtype, (count,))
-    sizes = [min(_BLOCK, count - start) * size for start in range(0, count, _BLOCK)]
-    if coding == _DIFFERENCE and count:
-        sizes.insert(0, size << context_bits(dtype))
-    contents = unpack_frames(data, sizes)
-    table: Words | None = None
-    if coding == _DIFFERENCE and count:
-        table = np.empty(1 << context_bits(dtype), dtype=f"<u{size}")
-        unshuffle_(next(contents), table)
-    base_bits = as_bits(reference).reshape(-1) if relative and reference is not None else None
+    starts = range(0, count, _BLOCK)
+    contents = _unpack(memoryview(data), [min(_BLOCK, count - start) * size for start in starts])
     values = torch.empty(count, dtype=dtype)
-    words = _words(as_bits(values))
-    for start, content in zip(range(0, count, _BLOCK), contents, strict=True):
+    words, base = _words(as_bits(values)), None if reference is None else _words(as_bits(reference))
+    for start, content in zip(starts, contents, strict=True):
         block = words[start : start + _BLOCK]
         unshuffle_(content, block)
-        if base_bits is not None:
-            _add_reference(block, _words(base_bits[start : start + _BLOCK]), table, dtype)
+        if base is not None:
+            old, differences = base[start : start + _BLOCK], unfold(block)
+            block[magnitude_order(old)] = differences
+            block += old
     return values
-
-
-@final
-class _Encoder:
-    """Blocks of values to zstd frames, whichever coding is tried."""
-
-    def __init__(self, bits: Tensor, base_bits: Tensor | None, dtype: torch.dtype) -> None:
-        self._bits = bits
-        self._base_bits = base_bits
-        self._dtype = dtype
-        self._compressor = frame_compressor()
-        self._table: Words = np.zeros(0, dtype=np.uint8)
-
-    def head(self, coding: str) -> bytes:
-        """What a payload starts with: the frame of the expected differences, if the coding has them."""
-        if coding != _DIFFERENCE or self._base_bits is None:
-            return b""
-        every = max(1, -(-self._bits.numel() // _TABLE_SAMPLE))
-        reference = _words(self._base_bits[::every])
-        differences = _words(self._bits[::every]) - reference
-        self._table = common_differences(differences, contexts(reference, self._dtype), context_bits(self._dtype))
-        return pack_frame(self._compressor, shuffle(self._table))
-
-    def frames(self, coding: str, starts: Iterable[int]) -> dict[int, bytes]:
-        """The frames of some blocks, by each block's first element."""
-        return {start: pack_frame(self._compressor, self._block(coding, start)) for start in starts}
-
-    def _block(self, coding: str, start: int) -> npt.NDArray[np.uint8]:
-        words = _words(self._bits[start : start + _BLOCK])
-        if coding == _SHUFFLE or self._base_bits is None:
-            return shuffle(words)
-        reference = _words(self._base_bits[start : start + _BLOCK])
-        words = words - reference
-        if coding == _SORTED:
-            return shuffle(fold(words)[magnitude_order(reference)])
-        return shuffle(fold(words - self._table[contexts(reference, self._dtype)]))
-
-
-def _add_reference(block: Words, reference: Words, table: Words | None, dtype: torch.dtype) -> None:
-    """Turn a block of stored differences into values, in place."""
-    differences = unfold(block)
-    if table is None:
-        block[magnitude_order(reference)] = differences
-        block += reference
-    else:
-        np.add(differences, reference, out=block)
-        block += table[contexts(reference, dtype)]
 
 
 def _words(bits: Tensor) -> Words:
@@ -266,3 +203,47 @@ def _mismatch(reference: Tensor, dtype: torch.dtype, count: int) -> str | None:
         f"values are coded against as many of the same dtype: {count} of {dtype}; "
         f"received {reference.numel()} of {reference.dtype}"
     )
+
+
+def _unpack(data: memoryview, sizes: Sequence[int]) -> Iterator[bytes]:
+    """What the frames of a payload hold, so many bytes each, one decompressed after the other.
+
+    The headers of all frames are checked at once, before anything is allocated for their contents.
+    """
+    frames, position = [], 0
+    for number, size in enumerate(sizes):
+        end = position + _LENGTH + int.from_bytes(data[position : position + _LENGTH], "little")
+        if position + _LENGTH > len(data) or end > len(data):
+            raise DeltaFormatError(f"values are cut off in frame {number} of {len(sizes)}")
+        frames.append(data[position + _LENGTH : end])
+        _check_frame(frames[-1], size, number)
+        position = end
+    if position != len(data):
+        raise DeltaFormatError(f"{len(data) - position} bytes follow the last of {len(sizes)} frames of values")
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+    return (_decompress(decompressor, frame, size) for frame, size in zip(frames, sizes, strict=True))
+
+
+def _check_frame(frame: memoryview, nbytes: int, number: int) -> None:
+    try:
+        stated: Any = zstandard.get_frame_parameters(frame) if frame[:4] == zstandard.FRAME_HEADER else None
+    except zstandard.ZstdError:
+        stated = None
+    if stated is None:
+        raise DeltaFormatError(f"frame {number} of values is no zstd frame")
+    if stated.content_size != nbytes or stated.window_size > _MAX_WINDOW or stated.dict_id or stated.has_checksum:
+        raise DeltaFormatError(
+            f"frame {number} of values must state a size of {nbytes} bytes, a window of at most "
+            f"{_MAX_WINDOW}, no dictionary and no checksum; it states a size of {stated.content_size}, a window of "
+            f"{stated.window_size}, dictionary {stated.dict_id} and checksum {stated.has_checksum}"
+        )
+
+
+def _decompress(decompressor: zstandard.ZstdDecompressor, frame: memoryview, nbytes: int) -> bytes:
+    try:
+        content = decompressor.decompress(frame, max_output_size=nbytes, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise DeltaFormatError(f"a zstd frame of values is damaged: {error}") from None
+    if len(content) != nbytes:
+        raise DeltaFormatError(f"a zstd frame of values has {len(content)} bytes instead of {nbytes}")
+    return content
