@@ -18,7 +18,7 @@ from supermask.deltas.codec import decode_keep_mask
 from supermask.deltas.coding import decode_mask, encode_mask, payload_needs_base
 from supermask.deltas.container_v2 import checksum
 from supermask.deltas.document import ChangePlace, ChangeRecord, DeltaDocument, PayloadRecord, describe_invalid
-from supermask.deltas.positions import MaskPositions, keep_from_places, positions_from_keep
+from supermask.deltas.keep_mask import MaskPositions
 from supermask.deltas.rounding import SixteenBits, round_to_16_bits
 from supermask.deltas.tensor_bytes import STORED_DTYPES, dtype_name, from_bytes
 from supermask.deltas.value_codec import EncodedValues, decode_values, encode_values, needs_reference
@@ -183,14 +183,14 @@ def _survivors(values: Tensor, mask: MaskPositions) -> Tensor:
     positions = torch.from_numpy(mask.positions.copy())
     if not mask.dropped:
         return values.reshape(-1)[positions]
-    return values[keep_from_places(mask)]
+    return values[mask.keep]
 
 
 def _decode_1(record: ChangeRecord, payloads: Mapping[str, bytes], base: Tensor | None) -> Change:
     values = payloads.get(f"{record.name}:values", b"")
     if record.zeros is None:
         return DenseValues(from_bytes(values, STORED_DTYPES[str(record.dtype)][0], record.shape))
-    mask = positions_from_keep(decode_keep_mask(payloads[f"{record.name}:keep"], record.shape, record.zeros))
+    mask = MaskPositions.of(decode_keep_mask(payloads[f"{record.name}:keep"], record.shape, record.zeros))
     if record.kind == "keep_mask":
         return KeepMask(mask)
     count = (record.weights - record.zeros,)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar, final
 
 import torch
 from torch import nn
 
-from supermask.deltas.application import WEIGHTS_AT_A_TIME, applied_digest, apply_delta_, remove_delta_
-from supermask.deltas.changes import Change, DenseValues, SparseValues
-from supermask.deltas.document import ChangeRecord, DeltaDocument
-from supermask.deltas.workers import Step, run_steps
+from supermask.deltas.applying import applied_digest, apply_delta_, remove_delta_
+from supermask.deltas.changes import Change
+from supermask.deltas.document import DeltaDocument
+from supermask.deltas.threads import WEIGHTS_AT_A_TIME, run_in_threads
 
 __all__ = ["DecodedDelta", "decode_changes"]
 
@@ -56,11 +55,7 @@ class DecodedDelta:
     @property
     def nbytes(self) -> int:
         """The memory that the decoded changes take."""
-        return sum(
-            (change.values.nbytes if isinstance(change, DenseValues | SparseValues) else 0)
-            + (0 if isinstance(change, DenseValues) else change.places.nbytes)
-            for change in self.changes.values()
-        )
+        return sum(change.nbytes for change in self.changes.values())
 
     def apply_(
         self, model: _ModelT, *, verify: bool = True, switch: bool = False, threads: int | None = None
@@ -76,7 +71,6 @@ class DecodedDelta:
             verify=verify,
             switch=switch,
             threads=threads,
-            decoded=True,
         )
         return model
 
@@ -117,10 +111,10 @@ def decode_changes(
     """
     decoded: dict[str, Change] = {}
 
-    def decode(record: ChangeRecord) -> None:
-        decoded[record.name] = changes[record.name].compact()
+    def decode(name: str) -> None:
+        decoded[name] = changes[name]
 
-    steps = [Step(partial(decode, record), weights=record.weights) for record in document.changes]
+    weights = {record.name: record.weights for record in document.changes}
     with torch.no_grad():
-        run_steps(steps, threads=threads, weights_at_a_time=WEIGHTS_AT_A_TIME)
+        run_in_threads(decode, weights, threads=threads, at_a_time=WEIGHTS_AT_A_TIME)
     return {record.name: decoded[record.name] for record in document.changes}

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 import torch
 from torch import nn
 
-from supermask.deltas.application import applied_digest, apply_delta_, find_targets, remove_delta_, require_base
+from supermask.deltas.applying import (
+    applied_digest,
+    apply_delta_,
+    find_targets,
+    holding_base,
+    remove_delta_,
+    require_base,
+)
 from supermask.deltas.change_coding import StoredChanges, needs_base
 from supermask.deltas.changes import Change
 from supermask.deltas.container import container_nbytes, serialize_container
@@ -23,7 +30,6 @@ from supermask.deltas.document import ChangePlace, DeltaDocument, MethodRecord, 
 from supermask.deltas.files import read_delta, write_delta
 from supermask.deltas.fingerprint import Fingerprint, named_tensors
 from supermask.deltas.rounding import SixteenBits
-from supermask.errors import DeltaStateError
 
 if TYPE_CHECKING:
     from supermask.hub import PublishedDelta
@@ -279,14 +285,12 @@ class TaskDelta:
             DeltaStateError: if a delta is on the model.
             DeltaFormatError: if a payload does not code what the document says.
         """
-        if isinstance(base, nn.Module):
-            if applied_digest(base) is not None:
-                raise DeltaStateError("a delta is applied to this model, so it is not the base; remove the delta first")
-            base = named_tensors(base)
-        find_targets(base, self.document)
-        if verify:
-            require_base(base, self.document)
-        return DecodedDelta(self.document, decode_changes(self.document, self.changes_for(base), threads=threads))
+        with holding_base(base) as tensors:
+            find_targets(tensors, self.document)
+            if verify:
+                require_base(tensors, self.document)
+            changes = decode_changes(self.document, self.changes_for(tensors), threads=threads)
+        return DecodedDelta(self.document, changes)
 
     def is_applied(self, model: nn.Module) -> bool:
         """Whether this delta is on the model."""

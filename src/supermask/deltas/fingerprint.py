@@ -9,14 +9,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import final
 
 from torch import Tensor, nn
 
 from supermask.deltas.tensor_bytes import as_bytes, dtype_name
-from supermask.deltas.workers import Step, run_steps
+from supermask.deltas.threads import run_in_threads
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaStateError
 
 __all__ = [
@@ -84,7 +83,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> Fingerprint:
         hashes[key] = _tensor_hash(distinct[key])
 
     # Hashing is most of the time that applying a delta takes, and lets other threads run meanwhile.
-    run_steps([Step(partial(hash_one, key), weights=tensor.numel()) for key, tensor in distinct.items()])
+    run_in_threads(hash_one, {key: tensor.numel() for key, tensor in distinct.items()})
     root = hashlib.sha256(_ROOT)
     shortened: dict[str, str] = {}
     for name in sorted(tensors):

@@ -15,7 +15,7 @@ from supermask.deltas.coding.classes import BaseBits, as_matrix, base_bits, sort
 from supermask.deltas.coding.model import CLASSES, MIDDLE, MaskModel, read_model, write_model
 from supermask.deltas.coding.rates import ODDS_BITS, RATES, odds, rate_of
 from supermask.deltas.coding.symbols import Laws, Run, SymbolReader, SymbolWriter
-from supermask.deltas.positions import MaskPositions, keep_from_places, position_dtype
+from supermask.deltas.keep_mask import MaskPositions, position_dtype
 from supermask.errors import ConfigurationError, DeltaFormatError, DeltaStateError
 
 __all__ = ["decode_mask", "encode_mask", "payload_needs_base"]
@@ -41,9 +41,8 @@ def encode_mask(mask: MaskPositions, base: Tensor | None = None) -> bytes:
 
     Example:
         >>> import torch
-        >>> from supermask.deltas.positions import positions_from_keep
         >>> base = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
-        >>> mask = positions_from_keep(base.abs() > 0.2)
+        >>> mask = MaskPositions.of(base.abs() > 0.2)
         >>> len(encode_mask(mask)) > 5 * len(encode_mask(mask, base))
         True
     """
@@ -51,7 +50,7 @@ def encode_mask(mask: MaskPositions, base: Tensor | None = None) -> bytes:
 
     if base is not None and tuple(base.shape) != mask.shape:
         raise ConfigurationError(f"a mask of shape {mask.shape} has no base of shape {tuple(base.shape)}")
-    keep = keep_from_places(mask)
+    keep = mask.keep
     payload = bytes([_PLAIN]) + encode_keep_mask(keep)
     if mask.count:
         dropped, bits = keep.logical_not_().numpy().reshape(-1), None if base is None else base_bits(base)

@@ -1,0 +1,370 @@
+"""Putting a delta on a model in place, and taking it off again to the last bit.
+
+Each tensor is changed by itself, a few of them in threads. A switch takes the old delta off all of them before the
+new one goes on, so a change that is coded against the base's weights always finds them. Whatever fails on the way, the
+model is in the end as it was. A model has one lock: a second thread waits for the first.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from supermask.deltas.changes import Change, KeepMask, require_fit
+from supermask.deltas.document import ChangeRecord, DeltaDocument
+from supermask.deltas.fingerprint import fingerprint, named_tensors, require_same_base
+from supermask.deltas.tensor_bytes import as_bits, dtype_name, overlaps_itself, sharing_memory
+from supermask.deltas.threads import WEIGHTS_AT_A_TIME, run_in_threads, undisturbed
+from supermask.errors import BaseMismatchError, DeltaStateError
+
+__all__ = ["applied_digest", "apply_delta_", "find_targets", "holding_base", "remove_delta_", "require_base"]
+
+_Mark: TypeAlias = tuple[weakref.ref[Tensor], int, int | None]
+
+
+@final
+class _Overwritten:
+    """What a change overwrites in one tensor: the weights that a mask drops, or all."""
+
+    def __init__(self, tensor: Tensor, change: Change) -> None:
+        bits = as_bits(tensor)
+        self.dtype = tensor.dtype
+        self.mask = change if isinstance(change, KeepMask) else None
+        self.bits = bits.clone() if self.mask is None else bits.new_empty(self.mask.zeros)
+        self._filled = np.zeros(1, dtype=np.bool_)  # until then a mask has not moved anything
+
+    def put_on_(self, tensor: Tensor, change: Change) -> None:
+        if isinstance(change, KeepMask):
+            change.lift_(as_bits(tensor), self.bits, self._filled)
+        else:
+            as_bits(tensor).copy_(as_bits(change.whole))
+
+    def take_off_(self, tensor: Tensor) -> None:
+        """Once or several times makes no difference."""
+        if self.mask is None:
+            as_bits(tensor).copy_(self.bits)
+        elif self._filled[0]:
+            self.mask.put_back_(as_bits(tensor), self.bits)
+
+    def put_on_again_(self, tensor: Tensor, replaced: Tensor | None) -> None:
+        """Once or several times makes no difference; `replaced` are the bits that were there when it was taken off."""
+        if self.mask is not None:
+            self.mask.lift_(as_bits(tensor), torch.empty_like(self.bits, device=tensor.device), np.zeros(1, np.bool_))
+        elif replaced is not None:
+            as_bits(tensor).copy_(replaced)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Application:
+    """A delta that is on a model. Tensors are kept by name: a reference to the model would keep it alive for ever.
+
+    `marks` tell whether a tensor of the model has been written to since; None if its base was not verified.
+    """
+
+    document: DeltaDocument
+    digest: str
+    overwritten: Mapping[str, _Overwritten]
+    marks: Mapping[str, _Mark] | None
+
+
+@final
+@dataclass(eq=False)
+class _Place:
+    """Room for one delta on a model."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    application: _Application | None = None
+
+
+_places: weakref.WeakKeyDictionary[nn.Module, _Place] = weakref.WeakKeyDictionary()
+_places_lock = threading.Lock()
+
+
+def applied_digest(model: nn.Module) -> str | None:
+    """The digest of the delta that is on a model, or None.
+
+    Example:
+        >>> applied_digest(nn.Linear(2, 2)) is None
+        True
+    """
+    application = _place_on(model).application
+    return application.digest if application else None
+
+
+@contextmanager
+def holding_base(base: nn.Module | Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
+    """A base's tensors by name; no other thread puts a delta on a model while the block runs.
+
+    Args:
+        base: the model without a delta on it, or its tensors.
+
+    Raises:
+        DeltaStateError: if a delta is on the model.
+    """
+    if not isinstance(base, nn.Module):
+        yield base
+        return
+    place = _place_on(base)
+    with place.lock:
+        if place.application is not None:
+            raise DeltaStateError("a delta is applied to this model, so it is not the base; remove the delta first")
+        yield named_tensors(base)
+
+
+def apply_delta_(
+    model: nn.Module,
+    document: DeltaDocument,
+    changes: Mapping[str, Change],
+    *,
+    verify: bool = True,
+    switch: bool = False,
+    threads: int | None = None,
+) -> None:
+    """Change a model's tensors in place, all of them or none.
+
+    A switch from another delta asks for no new fingerprint if the model is known to be the base but for that delta:
+    the other delta's fingerprint was checked and is the same one, and torch has counted no write to any tensor since,
+    nor is one another object or elsewhere in memory. Only writes behind torch's back, through `.data`, numpy or a
+    library of its own, stay unseen; removal, which always takes the fingerprint again, reports them.
+
+    Args:
+        model: the base, on any device, in any mode.
+        document: what the delta says about itself.
+        changes: by tensor name; each is asked for once, in some thread, while its tensor holds the base's values. If
+            this is no dict, they are taken to be decoded on access, and stand in memory a few at a time.
+        verify: check the base's fingerprint now, and again on removal.
+        switch: if another delta is on the model, take it off; on an error it is on again.
+        threads: how many, at least 1; by default one a core.
+
+    Raises:
+        DeltaStateError: if a delta is applied already and `switch` is False, or something else changed the model
+            since, or a module is parametrised, as it is while a method is attached.
+        BaseMismatchError: if the model is not the delta's base, or its head has another shape.
+    """
+    place = _place_on(model)
+    with place.lock, torch.no_grad():
+        current = place.application
+        if current and not switch:
+            raise DeltaStateError(
+                f"a delta ({_describe(current.document)}) is applied to this model already, so another "
+                f"({_describe(document)}) cannot be; remove it first, or pass switch=True to put this one in its place"
+            )
+        _require_not_parametrised(model)
+        tensors = named_tensors(model)
+        targets = find_targets(tensors, document)
+        leaving = current.overwritten if current else {}
+        changed = _find_changed(tensors, current) if current else {}
+        untouched = current is not None and _is_untouched(tensors, current.marks)
+        replaced: dict[str, Tensor] = {}
+        overwritten: dict[str, _Overwritten] = {}
+
+        def take_off_(name: str) -> None:
+            # The values that a delta put in place of others are nowhere else; a mask can always be put on again.
+            if leaving[name].mask is None:
+                replaced[name] = as_bits(changed[name]).clone()
+            leaving[name].take_off_(changed[name])
+
+        def put_on_(name: str) -> None:
+            tensor, change = targets[name], changes[name]
+            require_fit(tensor, change)
+            overwritten[name] = _Overwritten(tensor, change)
+            overwritten[name].put_on_(tensor, change)
+
+        def go_back_() -> None:
+            for name, record in overwritten.items():
+                record.take_off_(targets[name])
+            for name, record in leaving.items():
+                record.put_on_again_(changed[name], replaced.get(name))
+            place.application = replace(current, marks=_marks(tensors)) if current and untouched else current
+
+        try:
+            _in_threads(take_off_, changed, threads)
+            if verify and not (current and untouched and current.document.base.digest == document.base.digest):
+                _verify(tensors, document, current)
+            _in_threads(put_on_, targets, threads, at_a_time=None if isinstance(changes, dict) else WEIGHTS_AT_A_TIME)
+            marks = _marks(tensors) if verify else None
+            place.application = _Application(document, document.digest, overwritten, marks)
+        except BaseException:
+            undisturbed(go_back_)
+            raise
+
+
+def remove_delta_(model: nn.Module, document: DeltaDocument, *, threads: int | None = None) -> None:
+    """Give a model back every bit that applying the delta overwrote; an interrupt waits until that is done.
+
+    Args:
+        model: with the delta on it, on whatever device it is by now.
+        document: of the delta that is to come off.
+        threads: how many, at least 1; by default one a core.
+
+    Raises:
+        DeltaStateError: if that delta is not on the model, or a tensor has another shape or dtype by now: nothing has
+            changed then. Also if the base's fingerprint was checked when the delta was applied and is another after
+            removal, because something else has changed the model in between: the delta is off then.
+    """
+    place = _place_on(model)
+    with place.lock, torch.no_grad():
+        current = place.application
+        if current is None:
+            raise DeltaStateError(f"no delta is applied to this {type(model).__name__}, so none can be removed")
+        if current.digest != document.digest:
+            raise DeltaStateError(
+                f"another delta ({_describe(current.document)}) is applied to this model; remove that one"
+            )
+        _require_not_parametrised(model)
+        tensors = named_tensors(model)
+        changed = _find_changed(tensors, current)
+
+        def remove_() -> None:
+            _in_threads(lambda name: current.overwritten[name].take_off_(changed[name]), changed, threads)
+            place.application = None
+
+        undisturbed(remove_)
+        if current.marks is not None:
+            try:
+                require_base(tensors, document)
+            except BaseMismatchError as error:
+                raise DeltaStateError(
+                    f"the delta is removed, but something else changed the model while it was applied: {error}"
+                ) from None
+
+
+def require_base(tensors: Mapping[str, Tensor], document: DeltaDocument) -> None:
+    """Refuse tensors whose fingerprint is not that of a delta's base.
+
+    Args:
+        tensors: of a model without a delta, by name.
+        document: of the delta.
+
+    Raises:
+        BaseMismatchError: naming the tensors that differ.
+    """
+    head = set(document.head)
+    found = fingerprint({name: tensor for name, tensor in tensors.items() if name not in head})
+    require_same_base(found, document.base.fingerprint, base_name=document.base.name)
+
+
+def find_targets(tensors: Mapping[str, Tensor], document: DeltaDocument) -> dict[str, Tensor]:
+    """The tensors that a delta changes.
+
+    Args:
+        tensors: of a model, by name.
+        document: of the delta.
+
+    Returns:
+        By name in model order.
+
+    Raises:
+        BaseMismatchError: naming some that are missing, of another shape or dtype, without values, or share memory.
+    """
+    head = set(document.head)
+    faults: list[str] = []
+    targets: dict[str, Tensor] = {}
+    for record in document.changes:
+        tensor = tensors.get(record.name)
+        fault = _fault(record, tensor, head=record.name in head)
+        if fault or tensor is None:
+            faults.append(f"{record.name} {fault}")
+        else:
+            targets[record.name] = tensor
+    if pair := sharing_memory(targets):
+        faults.append(f"{pair[0]} and {pair[1]} share memory here and are two tensors in the delta")
+    if faults:
+        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+        name = document.base.name or document.base.architecture
+        raise BaseMismatchError(
+            f"this model does not fit the delta, which was learnt on {name}: {'; '.join(faults[:3])}{more}"
+        )
+    return targets
+
+
+def _fault(record: ChangeRecord, tensor: Tensor | None, *, head: bool) -> str:
+    part = "head" if head else "base"
+    if tensor is None:
+        return f"of the delta's {part} is missing here"
+    if tensor.is_meta:
+        return "is on the meta device: load the model's weights first"
+    if tuple(tensor.shape) != record.shape:
+        remedy = ": load the base with the task's number of labels" if head else ""
+        return f"has shape {tuple(tensor.shape)} here and {record.shape} in the delta's {part}{remedy}"
+    if record.dtype is not None and dtype_name(tensor.dtype) != record.dtype:
+        return f"is {dtype_name(tensor.dtype)} here, not {record.dtype}: load the base with dtype=torch.{record.dtype}"
+    if overlaps_itself(tensor):
+        return f"has elements that share memory (strides {tensor.stride()}): give it memory of its own with clone()"
+    return ""
+
+
+def _find_changed(tensors: Mapping[str, Tensor], application: _Application) -> dict[str, Tensor]:
+    """The tensors that were changed, if what was overwritten still fits them."""
+    try:
+        targets = find_targets(tensors, application.document)
+    except BaseMismatchError as error:
+        raise DeltaStateError(f"the model was converted after the delta was applied: {error}") from None
+    for name, tensor in targets.items():
+        before = application.overwritten[name].dtype
+        if tensor.dtype is not before:
+            raise DeltaStateError(
+                f"the model was converted after the delta was applied: {name} is {dtype_name(tensor.dtype)} and was "
+                f"{dtype_name(before)}; convert it back, or load the base again"
+            )
+    return targets
+
+
+def _verify(tensors: Mapping[str, Tensor], document: DeltaDocument, current: _Application | None) -> None:
+    """Check the fingerprint of a model that no delta is on, or none any more."""
+    try:
+        require_base(tensors, document)
+    except BaseMismatchError as error:
+        if current and current.marks is not None and current.document.base.digest == document.base.digest:
+            raise DeltaStateError(
+                f"something else changed the model while a delta ({_describe(current.document)}) was applied, which is "
+                f"still on it: {error}"
+            ) from None
+        raise
+
+
+def _in_threads(
+    work: Callable[[str], None], tensors: Mapping[str, Tensor], threads: int | None, at_a_time: int | None = None
+) -> None:
+    weights = {name: tensor.numel() for name, tensor in tensors.items()}
+    devices = {tensor.device for tensor in tensors.values()}
+    run_in_threads(work, weights, threads=threads, at_a_time=at_a_time, devices=devices)
+
+
+def _place_on(model: nn.Module) -> _Place:
+    with _places_lock:
+        return _places.setdefault(model, _Place())
+
+
+def _require_not_parametrised(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if is_parametrized(module):
+            raise DeltaStateError(f"module {name!r} is parametrised, by a method perhaps; detach the method first")
+
+
+def _describe(document: DeltaDocument) -> str:
+    return f"task {document.task.name or 'unnamed'}, method {document.method.kind or 'unnamed'}"
+
+
+def _marks(tensors: Mapping[str, Tensor]) -> dict[str, _Mark]:
+    return {name: (weakref.ref(tensor), tensor.data_ptr(), _writes(tensor)) for name, tensor in tensors.items()}
+
+
+def _is_untouched(tensors: Mapping[str, Tensor], marks: Mapping[str, _Mark] | None) -> bool:
+    """Whether these are the very tensors that were marked, where they were, and torch has written to none of them."""
+    return marks is not None and _marks(tensors) == marks and all(mark[2] is not None for mark in marks.values())
+
+
+def _writes(tensor: Tensor) -> int | None:
+    """How many writes torch has counted; it does not count those to tensors that were made in inference mode."""
+    return None if tensor.is_inference() else tensor._version
