@@ -13,14 +13,14 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from supermask.deltas.changes import Change
 from supermask.deltas.document import ChangeRecord, DeltaDocument
-from supermask.deltas.fingerprint import fingerprint, named_tensors, require_same_base
+from supermask.deltas.fingerprint import named_tensors, require_base
 from supermask.deltas.overwriting import Overwritten, Reserve
 from supermask.deltas.tensor_bytes import dtype_name
 from supermask.deltas.transition import Transition, overlaps_itself
 from supermask.deltas.workers import undisturbed
 from supermask.errors import BaseMismatchError, DeltaStateError
 
-__all__ = ["WEIGHTS_AT_A_TIME", "applied_digest", "apply_delta_", "find_targets", "remove_delta_", "require_base"]
+__all__ = ["WEIGHTS_AT_A_TIME", "applied_digest", "apply_delta_", "find_targets", "remove_delta_"]
 
 WEIGHTS_AT_A_TIME = 5 << 20
 """Tensors that are decoded at the same time have this many weights together, or are one."""
@@ -166,32 +166,17 @@ def remove_delta_(model: nn.Module, document: DeltaDocument, *, threads: int | N
         _spares[model] = application.reserve
     if application.marks is not None:
         try:
-            require_base(named_tensors(model), document)
+            require_base(model, document.base.fingerprint, head=document.head)
         except BaseMismatchError as error:
             raise DeltaStateError(
                 f"the delta is removed, but something else changed the model while it was applied: {error}"
             ) from None
 
 
-def require_base(tensors: Mapping[str, Tensor], document: DeltaDocument) -> None:
-    """Refuse tensors whose fingerprint is not that of a delta's base.
-
-    Args:
-        tensors: of a model without a delta, by name.
-        document: of the delta.
-
-    Raises:
-        BaseMismatchError: naming the tensors that differ.
-    """
-    head = set(document.head)
-    found = fingerprint({name: tensor for name, tensor in tensors.items() if name not in head})
-    require_same_base(found, document.base.fingerprint, base_name=document.base.name)
-
-
 def _verify(tensors: Mapping[str, Tensor], document: DeltaDocument, current: _Application | None) -> None:
     """Check the fingerprint of a model that no delta is on, or none any more."""
     try:
-        require_base(tensors, document)
+        require_base(tensors, document.base.fingerprint, head=document.head)
     except BaseMismatchError as error:
         if current and current.marks is not None and current.document.base.digest == document.base.digest:
             raise DeltaStateError(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from supermask.deltas.files import CONFIG_FILE, DELTA_FILE
+from supermask.deltas.file import CONFIG_FILE, DELTA_FILE
 from supermask.errors import UnknownNameError
 from supermask.hub.address import HubAddress, find_place
 from supermask.hub.client import import_client

@@ -131,7 +131,7 @@ def _parse(text: bytes, path: Path) -> StoreBase:
             f"{_VERSION}; upgrade supermask"
         )
     try:
-        return _Card.model_validate_json(text).base
+        return _Card.model_validate(content).base
     except ValidationError as error:
         raise DeltaFormatError(f"{path}: {describe_invalid(error)}; the file is damaged or was edited") from None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import final
 
 from supermask.deltas.document import DeltaDocument
-from supermask.deltas.files import CONFIG_FILE, DELTA_FILE, read_document
+from supermask.deltas.file import CONFIG_FILE, DELTA_FILE, read_document
 from supermask.deltas.store.card import StoreBase, require_base_of_store
 from supermask.deltas.store.names import BESIDE, name_fault
 from supermask.errors import BaseMismatchError, DeltaFormatError

@@ -14,20 +14,21 @@ from typing import final
 
 from torch import Tensor, nn
 
+from supermask.atomic import flush_folder
 from supermask.deltas.delta import TaskDelta
-from supermask.deltas.files import CONFIG_FILE, DELTA_FILE, flush_folder
+from supermask.deltas.file import CONFIG_FILE, DELTA_FILE
 from supermask.deltas.store.card import CARD_FILE, StoreBase, create_card, read_card, require_base_of_store
 from supermask.deltas.store.contents import StoredDelta, StoreListing, list_deltas, scan_store, twins
 from supermask.deltas.store.lock import locked
 from supermask.deltas.store.names import BESIDE, default_name, require_name
-from supermask.deltas.store.verification import StoreVerification, load_entry, verify_deltas
+from supermask.deltas.store.verification import StoreVerification, verify_deltas
 from supermask.errors import OutputError, UnknownNameError
 
 __all__ = ["DeltaStore"]
 
 _TOKEN = r"[0-9a-f]{16}"
 _LEFTOVER = re.compile(rf"\.[A-Za-z0-9][A-Za-z0-9._-]*\.{_TOKEN}\.(new|old)|\.store\.json\.{_TOKEN}\.part")
-_LEFTOVER_IN_DELTA = re.compile(rf"\.delta[._a-z]*\.{_TOKEN}\.(new|old)")
+_LEFTOVER_IN_DELTA = re.compile(rf"\.delta[._a-z]*\.{_TOKEN}\.part")
 _OF_A_DELTA = frozenset({DELTA_FILE, CONFIG_FILE, "README.md"})
 
 
@@ -189,7 +190,7 @@ class DeltaStore:
             BaseMismatchError: if it is of another base than the store's.
         """
         base = self.base
-        delta = load_entry(self._place(name))
+        delta = TaskDelta.load(self._place(name))
         require_base_of_store(delta.document.base, base, delta=name, store=self.path)
         return delta
 
