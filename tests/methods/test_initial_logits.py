@@ -5,7 +5,7 @@ import torch
 
 from supermask.core import magnitude
 from supermask.errors import ConfigurationError
-from supermask.methods.initial_logits import initial_mask_logits
+from supermask.methods.supermask import initial_mask_logits
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

@@ -15,8 +15,8 @@ from supermask.errors import DeltaFormatError, DeltaStateError
 from supermask.interop.peft.merging import DroppedWeights, drop_
 from supermask.interop.peft.packing import pack_keep_mask, unpack_keep_mask
 from supermask.methods.draw_clock import DrawClock
-from supermask.methods.initial_logits import initial_mask_logits
 from supermask.methods.mask_parametrization import keeps_logits_in_float32
+from supermask.methods.supermask import initial_mask_logits
 
 if TYPE_CHECKING:
     from supermask.interop.peft.config import SupermaskConfig

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from supermask.core import keep_probability, sparsity
 from supermask.methods import Supermask, make_optimizer
-from supermask.methods.supermask_attachment import SupermaskAttachment
+from supermask.methods.supermask import SupermaskAttachment
 from tiny_models import tiny_batch, tiny_model
 
 
