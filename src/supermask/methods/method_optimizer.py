@@ -184,6 +184,7 @@ class MethodOptimizer(torch.optim.Optimizer):
         )
 
     def _step_8bit(self, group: dict[str, Any]) -> None:
+        beta1, beta2 = group["betas"]
         for index, parameter in enumerate(group["params"]):
             if parameter.grad is None:
                 continue
@@ -203,7 +204,7 @@ class MethodOptimizer(torch.optim.Optimizer):
                 state["first_scale"],
                 state["second"],
                 state["second_scale"],
-                AdamStep(float(group["lr"]), *group["betas"], group["eps"], step),
+                AdamStep(float(group["lr"]), beta1, beta2, group["eps"], step),
                 key=key_words("8-bit moments", index, step),
             )
 
