@@ -42,7 +42,7 @@ def learnt(architecture: str, *, seed: int = 0, **settings: Any) -> TaskDelta:
         model(**tiny_batch(model, seed=step)).loss.backward()
         optimizer.step()
     return attachment.extract(
-        base_name="tiny", base_revision="7", task={"name": "toy", "kind": "single"}, training={"seed": seed, "steps": 2}
+        base_name="tiny", base_revision="7", task={"name": "toy", "kind": "single"}, training={"config": {"seed": seed}, "steps": 2}
     )
 
 
