@@ -316,7 +316,7 @@ class DeltaDocument(_Record):
         return hashlib.sha256(self.to_json().encode("utf-8")).hexdigest()
 
     def to_json(self) -> str:
-        """The document as JSON: sorted keys, no white space, absent fields left out; equal documents give equal text."""
+        """The document as JSON: sorted keys, no white space, nothing absent; equal documents give equal text."""
         # Only our own records leave out what is absent: a null among the settings is the method's to mean something by.
         described = {name: getattr(self, name).model_dump(exclude_unset=True) for name in _DESCRIPTIONS}
         content = {
