@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from deltas.tiny_deltas import tiny_delta, tiny_model
 from supermask.deltas import TaskDelta
 from supermask.errors import DeltaFormatError, MissingDependencyError, OutputError, UnknownNameError
-from supermask.hub import resolve_delta, resolve_folder
+from supermask.hub import from_pretrained, resolve_delta, resolve_folder
 from tiny_hub import READER, Files, TinyHub
 
 
@@ -49,13 +49,13 @@ def many(hub: TinyHub, delta: TaskDelta, other: TaskDelta, tmp_path: Path) -> Ti
 
 def message_of(name: str | Path, **options: object) -> str:
     with pytest.raises(UnknownNameError) as caught:
-        TaskDelta.from_pretrained(name, **options)  # type: ignore[arg-type]
+        from_pretrained(name, **options)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_a_delta_is_fetched_and_nothing_else(one: TinyHub, delta: TaskDelta) -> None:
-    assert TaskDelta.from_pretrained("me/one") == delta
+    assert from_pretrained("me/one") == delta
     wanted = {path.rpartition("/")[2] for path in (p for _, p in one.requests) if "/resolve/" in path}
     assert wanted == {"delta.safetensors", "delta_config.json"}
     cached = [path.name for path in Path(constants.HF_HUB_CACHE).rglob("snapshots/*/*")]
@@ -67,22 +67,22 @@ def test_at_a_revision(one: TinyHub, delta: TaskDelta, other: TaskDelta, tmp_pat
     first = repository.refs["main"]
     repository.refs["v1"] = first
     repository.commit(files_of(other, tmp_path / "other"))
-    assert TaskDelta.from_pretrained("me/one") == other
+    assert from_pretrained("me/one") == other
     for revision in ("v1", first):
-        assert TaskDelta.from_pretrained("me/one", revision=revision) == delta
-        assert TaskDelta.from_pretrained(f"me/one@{revision}") == delta
+        assert from_pretrained("me/one", revision=revision) == delta
+        assert from_pretrained(f"me/one@{revision}") == delta
 
 
 def test_a_branch_that_moves_is_followed(one: TinyHub, delta: TaskDelta, other: TaskDelta, tmp_path: Path) -> None:
-    assert TaskDelta.from_pretrained("me/one") == delta
+    assert from_pretrained("me/one") == delta
     one.repositories["me/one"].commit(files_of(other, tmp_path / "other"))
-    assert TaskDelta.from_pretrained("me/one") == other
+    assert from_pretrained("me/one") == other
 
 
 def test_one_of_many(many: TinyHub, delta: TaskDelta, other: TaskDelta) -> None:
-    assert TaskDelta.from_pretrained("me/many", subfolder="mrpc") == delta
-    assert TaskDelta.from_pretrained("me/many@main/deep/rte") == other
-    assert TaskDelta.from_pretrained("hf://me/many/deep/rte") == other
+    assert from_pretrained("me/many", subfolder="mrpc") == delta
+    assert from_pretrained("me/many@main/deep/rte") == other
+    assert from_pretrained("hf://me/many/deep/rte") == other
     assert not many.asked_for("optimizer.pt")
 
 
@@ -97,14 +97,14 @@ def test_a_folder_of_many(many: TinyHub) -> None:
 
 def test_a_subfolder_is_a_name_and_no_pattern(hub: TinyHub, delta: TaskDelta, other: TaskDelta, tmp_path: Path) -> None:
     hub.add("me/odd", files_of(delta, tmp_path / "a", "[ab]/") | files_of(other, tmp_path / "b", "a/"))
-    assert TaskDelta.from_pretrained("me/odd", subfolder="[ab]") == delta
+    assert from_pretrained("me/odd", subfolder="[ab]") == delta
     assert not hub.asked_for("/a/delta.safetensors")
 
 
 def test_without_configuration_beside_it(one: TinyHub, delta: TaskDelta) -> None:
     for files in one.repositories["me/one"].commits.values():
         files.pop("delta_config.json")
-    assert TaskDelta.from_pretrained("me/one") == delta
+    assert from_pretrained("me/one") == delta
 
 
 def test_what_is_fetched_is_checked_as_what_is_loaded(one: TinyHub) -> None:
@@ -113,31 +113,31 @@ def test_what_is_fetched_is_checked_as_what_is_loaded(one: TinyHub) -> None:
     content[-1] ^= 1
     repository.commit({"delta.safetensors": bytes(content)})
     with pytest.raises(DeltaFormatError):
-        TaskDelta.from_pretrained("me/one")
+        from_pretrained("me/one")
     repository.commit({"delta.safetensors": b"\x80\x04K\x01."})
     with pytest.raises(DeltaFormatError, match="pickle"):
-        TaskDelta.from_pretrained("me/one")
+        from_pretrained("me/one")
 
 
 def test_offline_from_the_cache(one: TinyHub, delta: TaskDelta, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = one.repositories["me/one"].refs["main"]
-    assert TaskDelta.from_pretrained("me/one") == delta
+    assert from_pretrained("me/one") == delta
     one.requests.clear()
     for revision in (None, "main", commit):
-        assert TaskDelta.from_pretrained("me/one", revision=revision, local_files_only=True) == delta
+        assert from_pretrained("me/one", revision=revision, local_files_only=True) == delta
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for revision in (None, "main", commit):
-        assert TaskDelta.from_pretrained("me/one", revision=revision) == delta
+        assert from_pretrained("me/one", revision=revision) == delta
     assert not one.requests
 
 
 def test_without_a_connection_the_cache_is_read_and_nobody_waits(
     one: TinyHub, delta: TaskDelta, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert TaskDelta.from_pretrained("me/one") == delta
+    assert from_pretrained("me/one") == delta
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the port `discard`, where nobody listens
     begun = time.monotonic()
-    assert TaskDelta.from_pretrained("me/one") == delta
+    assert from_pretrained("me/one") == delta
     assert re.fullmatch(
         r"'me/two' is no file or folder here and not in the cache, and the hub at http://127\.0\.0\.1:9 cannot be "
         r"reached \(\w+: .*refused.*\); check the name and the connection",
@@ -147,7 +147,7 @@ def test_without_a_connection_the_cache_is_read_and_nobody_waits(
 
 
 def test_a_cache_of_ones_own(one: TinyHub, delta: TaskDelta, tmp_path: Path) -> None:
-    assert TaskDelta.from_pretrained("me/one", cache_dir=tmp_path / "own") == delta
+    assert from_pretrained("me/one", cache_dir=tmp_path / "own") == delta
     assert (tmp_path / "own" / "models--me--one").is_dir()
     assert not Path(constants.HF_HUB_CACHE).exists()
     assert "not in the cache" in message_of("me/one", local_files_only=True)
@@ -164,7 +164,7 @@ def test_offline_and_not_cached(one: TinyHub, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_only_another_delta_of_the_repository_is_cached(many: TinyHub, delta: TaskDelta) -> None:
-    assert TaskDelta.from_pretrained("me/many", subfolder="mrpc") == delta
+    assert from_pretrained("me/many", subfolder="mrpc") == delta
     many.requests.clear()
     complaint = message_of("me/many", subfolder="deep/rte", local_files_only=True)
     assert "'me/many/deep/rte' is not in the cache" in complaint
@@ -182,14 +182,14 @@ def test_no_such_repository(one: TinyHub) -> None:
 def test_a_private_repository(one: TinyHub, delta: TaskDelta, monkeypatch: pytest.MonkeyPatch) -> None:
     one.repositories["me/one"].private = True
     assert "or it is private" in message_of("me/one")
-    assert TaskDelta.from_pretrained("me/one", token=READER) == delta
+    assert from_pretrained("me/one", token=READER) == delta
 
 
 def test_the_token_of_the_environment(one: TinyHub, delta: TaskDelta, monkeypatch: pytest.MonkeyPatch) -> None:
     one.repositories["me/one"].private = True
     monkeypatch.setenv("HF_TOKEN", READER)
     assert "or it is private" in message_of("me/one", token=False)
-    assert TaskDelta.from_pretrained("me/one") == delta
+    assert from_pretrained("me/one") == delta
 
 
 def test_a_gated_repository(one: TinyHub, delta: TaskDelta) -> None:
@@ -198,7 +198,7 @@ def test_a_gated_repository(one: TinyHub, delta: TaskDelta) -> None:
         "the hub repository 'me/one' is gated; accept its terms on its page, then log in with `hf auth login`, or pass "
         "a token"
     )
-    assert TaskDelta.from_pretrained("me/one", token=READER) == delta
+    assert from_pretrained("me/one", token=READER) == delta
 
 
 def test_a_token_that_is_none(one: TinyHub) -> None:
@@ -242,9 +242,9 @@ def test_a_hub_that_is_unwell(one: TinyHub, delta: TaskDelta) -> None:
     one.refuse_all_with = 503
     assert message_of("me/one").startswith(f"the hub at {one.endpoint} answers for 'me/one': 503")
     one.refuse_all_with = None
-    assert TaskDelta.from_pretrained("me/one") == delta
+    assert from_pretrained("me/one") == delta
     one.refuse_all_with = 503
-    assert TaskDelta.from_pretrained("me/one") == delta
+    assert from_pretrained("me/one") == delta
 
 
 def test_a_full_disk(one: TinyHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +253,7 @@ def test_a_full_disk(one: TinyHub, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
     with pytest.raises(OutputError, match=r"no space is left on the disk of /cache/blob to fetch 'me/one'"):
-        TaskDelta.from_pretrained("me/one")
+        from_pretrained("me/one")
 
 
 def test_a_fault_of_the_storage_is_no_fault_of_the_connection(one: TinyHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,11 +271,11 @@ def test_paths_need_no_hub_and_no_client(delta: TaskDelta, tmp_path: Path, monke
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     delta.save(tmp_path / "many" / "mrpc")
     for path in (tmp_path / "many" / "mrpc", tmp_path / "many" / "mrpc" / "delta.safetensors"):
-        assert TaskDelta.from_pretrained(path) == delta
-        assert TaskDelta.from_pretrained(str(path)) == delta
-    assert TaskDelta.from_pretrained(tmp_path / "many", subfolder="mrpc") == delta
+        assert from_pretrained(path) == delta
+        assert from_pretrained(str(path)) == delta
+    assert from_pretrained(tmp_path / "many", subfolder="mrpc") == delta
     with pytest.raises(MissingDependencyError, match=r"pip install 'supermask\[hub\]'"):
-        TaskDelta.from_pretrained("me/one")
+        from_pretrained("me/one")
 
 
 def test_a_folder_that_hides_a_repository(
@@ -283,8 +283,8 @@ def test_a_folder_that_hides_a_repository(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     other.save("me/one")
-    assert TaskDelta.from_pretrained("me/one") == other
-    assert TaskDelta.from_pretrained("hf://me/one") == delta
+    assert from_pretrained("me/one") == other
+    assert from_pretrained("hf://me/one") == delta
     shutil.rmtree("me/one")
     other.save("me/one/mrpc")
     with pytest.raises(UnknownNameError) as caught:

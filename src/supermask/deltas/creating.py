@@ -84,9 +84,9 @@ def code_delta(
                 tensors={name: short[:SHORT_HASH] for name, short in base.tensors.items()},
             ),
             head=tuple(head),
-            method=MethodRecord.model_validate(method),
-            task=TaskRecord.model_validate(task, strict=False),
-            training=TrainingRecord.model_validate(training),
+            method=MethodRecord.model_validate(_plain(method)),
+            task=TaskRecord.model_validate(_plain(task), strict=False),
+            training=TrainingRecord.model_validate(_plain(training)),
             changes=tuple(records),
             payloads_sha256=hashlib.sha256(b"".join(payloads.values())).hexdigest(),
         )
@@ -133,3 +133,8 @@ def recode_delta(
         round_values=round_values,
         rounded=rounded,
     )
+
+
+def _plain(told: Any) -> Any:
+    """A mapping of whatever kind as the dict that pydantic takes in strict mode."""
+    return dict(told) if isinstance(told, Mapping) else told
