@@ -90,7 +90,7 @@ class StoreDescription(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     format: Literal["supermask-store"] = "supermask-store"
-    version: Literal[1] = 1
+    version: Annotated[int, Field(ge=1, le=1)] = 1
     base: StoreBase
 
 

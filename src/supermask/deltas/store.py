@@ -194,12 +194,13 @@ class DeltaStore:
             DeltaFormatError: if there is no store, or its `store.json` is damaged.
             BaseMismatchError: if the base given is not the store's.
         """
-        names, strangers = self._scan()
+        store_base = self.base
+        names, strangers = scan_store(self.path)
         tensors = base_tensors(base) if base is not None else None
         faults, checked = list(twins(names)), False
         for name in names:
             try:
-                delta = self[name]
+                delta = self._load(self.path / name, store_base)
             except SupermaskError as error:
                 if (self.path / name).is_dir():  # else it was removed a moment ago
                     faults.append(StoreFault(name=name, what=str(error)))
@@ -226,7 +227,8 @@ class DeltaStore:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of its deltas, damaged ones included, in alphabetical order."""
-        return self._scan()[0]
+        read_store_base(self.path)
+        return scan_store(self.path)[0]
 
     def __getitem__(self, name: str) -> TaskDelta:
         """Load a delta; every checksum of it is compared.
@@ -236,10 +238,7 @@ class DeltaStore:
             DeltaFormatError: if it is damaged.
             BaseMismatchError: if it is of another base than the store's.
         """
-        base = self.base
-        delta = TaskDelta.load(self._place(name) / DELTA_FILE)
-        require_base_of_store(delta.document.base, base, delta=name, store=self.path)
-        return delta
+        return self._load(self._place(name), self.base)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -253,9 +252,11 @@ class DeltaStore:
     def __repr__(self) -> str:
         return f"DeltaStore({str(self.path)!r})"
 
-    def _scan(self) -> tuple[tuple[str, ...], tuple[StoreFault, ...]]:
-        read_store_base(self.path)
-        return scan_store(self.path)
+    def _load(self, place: Path, base: StoreBase) -> TaskDelta:
+        # The file alone: what lies beside it says nothing that it does not say itself.
+        delta = TaskDelta.load(place / DELTA_FILE)
+        require_base_of_store(delta.document.base, base, delta=place.name, store=self.path)
+        return delta
 
     def _place(self, name: str) -> Path:
         """The folder of a delta that is there. The name is looked up and never made a path of otherwise."""
