@@ -167,7 +167,7 @@ def test_only_another_delta_of_the_repository_is_cached(many: TinyHub, delta: Ta
     assert from_pretrained("me/many", subfolder="mrpc") == delta
     many.requests.clear()
     complaint = message_of("me/many", subfolder="deep/rte", local_files_only=True)
-    assert "'me/many/deep/rte' is not in the cache" in complaint
+    assert "'hf://me/many/deep/rte' is not in the cache" in complaint
     assert not many.requests
 
 
