@@ -80,7 +80,7 @@ def test_a_card_needs_a_folder_a_licence_a_name_and_a_library(
     delta.save(tmp_path / "new")
 
 
-def test_pushed_in_one_commit_and_read_again(hub: TinyHub, delta: TaskDelta) -> None:
+def test_pushed_in_one_commit_to_a_branch_that_is_made_or_there_and_read_again(hub: TinyHub, delta: TaskDelta) -> None:
     pushed = push_to_hub(delta, "me/new", license="apache-2.0")
     repository = hub.repositories["me/new"]
     assert (pushed.repo_id, pushed.commit, pushed.subfolder) == ("me/new", repository.refs["main"], None)
@@ -94,11 +94,13 @@ def test_pushed_in_one_commit_and_read_again(hub: TinyHub, delta: TaskDelta) -> 
     assert "license: apache-2.0" in card
     assert not repository.private
     assert from_pretrained("me/new", revision=pushed.commit) == delta
-
-
-def test_pushing_the_same_again_changes_nothing(hub: TinyHub, delta: TaskDelta) -> None:
-    assert push_to_hub(delta, "me/new") == push_to_hub(delta, "me/new")
-    assert len(hub.repositories["me/new"].commits) == 2
+    assert push_to_hub(delta, "new", license="apache-2.0") == pushed  # a name without owner is one's own
+    assert len(repository.commits) == 2
+    other = tiny_delta(tiny_model(), task={"name": "other"})
+    for _ in range(2):
+        push_to_hub(other, "me/new", revision="better")
+    assert from_pretrained("me/new") == delta
+    assert from_pretrained("me/new@better") == other
 
 
 def test_a_repository_of_many(hub: TinyHub, delta: TaskDelta) -> None:
@@ -113,15 +115,6 @@ def test_a_repository_of_many(hub: TinyHub, delta: TaskDelta) -> None:
     assert 'from_pretrained("hf://me/many/glue/toy")' in card
     assert from_pretrained("hf://me/many/glue/toy") == delta
     assert from_pretrained("me/many", subfolder="other") == other
-
-
-def test_to_a_branch_that_is_made_or_there(hub: TinyHub, delta: TaskDelta) -> None:
-    push_to_hub(delta, "me/new")
-    other = tiny_delta(tiny_model(), task={"name": "other"})
-    for _ in range(2):
-        push_to_hub(other, "me/new", revision="better")
-    assert from_pretrained("me/new") == delta
-    assert from_pretrained("me/new@better") == other
 
 
 def test_a_pull_request_where_one_may_not_write(hub: TinyHub, delta: TaskDelta) -> None:
@@ -144,12 +137,6 @@ def test_private_is_private_or_refused(hub: TinyHub, delta: TaskDelta) -> None:
         with pytest.raises(ConfigurationError, match=rf"'{repo_id}' is {is_now}, and private={private} would not"):
             push_to_hub(delta, repo_id, private=private)
     assert not [path for _, path in hub.requests if "commit" in path or "preupload" in path]
-
-
-def test_a_name_without_owner_is_ones_own(hub: TinyHub, delta: TaskDelta) -> None:
-    assert push_to_hub(delta, "new").repo_id == "me/new"
-    card = hub.repositories["me/new"].commits[hub.repositories["me/new"].refs["main"]]["README.md"]
-    assert b'from_pretrained("me/new")' in card
 
 
 @pytest.mark.parametrize(
@@ -192,26 +179,23 @@ def test_what_the_hub_refuses(hub: TinyHub, delta: TaskDelta) -> None:
     assert '"license" must be one of those that are known' in complaint
 
 
-def test_no_connection(delta: TaskDelta, hub: TinyHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    complaint = refusal(delta, "me/new")
-    assert complaint.startswith(
-        "the delta cannot be pushed to 'me/new': the hub at http://127.0.0.1:9 cannot be reached ("
-    )
-    assert "refused" in complaint
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert refusal(delta, "me/new") == "the delta cannot be pushed to 'me/new': HF_HUB_OFFLINE is set; unset it"
-
-
-def test_faults_of_the_disk_and_of_the_storage(delta: TaskDelta, hub: TinyHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_of_connection_disk_and_storage(delta: TaskDelta, hub: TinyHub, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", broken)
-    error: Exception = OSError(28, "No space left on device")
-    assert "no space is left on the disk" in refusal(delta, "me/new")
-    error = RuntimeError("chunk lost")
-    assert refusal(delta, "me/new") == "the delta cannot be pushed to 'me/new' (RuntimeError: chunk lost); try again"
+    failed = "the delta cannot be pushed to 'me/new'"
+    with monkeypatch.context() as patched:
+        patched.setattr(huggingface_hub.HfApi, "upload_folder", broken)
+        error: Exception = OSError(28, "No space left on device")
+        assert refusal(delta, "me/new").startswith(f"{failed}: no space is left on the disk")
+        error = RuntimeError("chunk lost")
+        assert refusal(delta, "me/new") == f"{failed} (RuntimeError: chunk lost); try again"
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    complaint = refusal(delta, "me/new")
+    assert complaint.startswith(f"{failed}: the hub at http://127.0.0.1:9 cannot be reached (")
+    assert "refused" in complaint
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert refusal(delta, "me/new") == f"{failed}: HF_HUB_OFFLINE is set; unset it"
 
 
 ROUND_TRIP = """

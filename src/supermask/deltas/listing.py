@@ -16,6 +16,7 @@ from typing import Annotated, Final, Literal, final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
+from supermask.atomic import write_atomically
 from supermask.deltas.document import BaseRecord, DeltaDocument, describe_invalid
 from supermask.deltas.files import CONFIG_FILE, DELTA_FILE, read_document
 from supermask.deltas.fingerprint import fingerprint, named_tensors, require_same_base
@@ -26,12 +27,12 @@ __all__ = [
     "BESIDE",
     "STORE_FILE",
     "StoreBase",
-    "StoreDescription",
     "StoreFault",
     "StoreListing",
     "StoredDelta",
     "StoredScore",
     "base_tensors",
+    "create_store_file",
     "list_deltas",
     "misfits",
     "name_fault",
@@ -48,11 +49,11 @@ BESIDE: Final = frozenset({STORE_FILE, "readme.md", "license"})
 
 _MOST_BYTES = 1 << 16  # of store.json
 _SHOWN_DIGITS = 16
-_LONGEST_NAME = 100
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DEVICES = frozenset(
     ["con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))]
 )
+_CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True)
 _Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -68,7 +69,7 @@ class StoreBase(BaseModel):
         digest: its fingerprint's digest.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = _CLOSED
 
     name: _Line | None = None
     revision: _Line | None = None
@@ -78,16 +79,10 @@ class StoreBase(BaseModel):
 
 
 @final
-class StoreDescription(BaseModel):
-    """What `store.json` holds. It is settled when the first delta comes and never changes, so nothing can go stale.
+class _StoreFile(BaseModel):
+    """What `store.json` holds. It is settled when the first delta comes and never changes, so nothing can go stale."""
 
-    Args:
-        format: what the file is.
-        version: of the store's layout.
-        base: of its deltas.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = _CLOSED
 
     format: Literal["supermask-store"] = "supermask-store"
     version: Annotated[int, Field(ge=1, le=1)] = 1
@@ -156,11 +151,19 @@ class StoreListing:
     strangers: tuple[StoreFault, ...]
 
 
+def create_store_file(folder: Path, base: BaseRecord) -> None:
+    """Make a folder a store over a base.
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
+    told = StoreBase.model_validate(base.model_dump(include=set(StoreBase.model_fields)))
+    text = _StoreFile(base=told).model_dump_json(indent=2, exclude_none=True)
+    write_atomically(folder / STORE_FILE, text.encode("utf-8") + b"\n")
+
+
 def read_store_base(folder: Path) -> StoreBase:
     """The base of a store, from its `store.json`.
-
-    Args:
-        folder: the store.
 
     Raises:
         DeltaFormatError: if there is no store, or its `store.json` is damaged or of another version.
@@ -179,7 +182,7 @@ def read_store_base(folder: Path) -> StoreBase:
     if len(text) > _MOST_BYTES:
         raise DeltaFormatError(f"{path}: longer than {_MOST_BYTES} bytes, so it is no store's; get it again")
     try:
-        return StoreDescription.model_validate_json(text).base
+        return _StoreFile.model_validate_json(text).base
     except ValidationError as error:
         raise DeltaFormatError(
             f"{path}: {describe_invalid(error)}; it is no store's, damaged, or a newer supermask's: get it again, or "
@@ -188,17 +191,7 @@ def read_store_base(folder: Path) -> StoreBase:
 
 
 def require_base_of_store(found: BaseRecord, expected: StoreBase, *, delta: str, store: Path) -> None:
-    """Refuse a delta of another base.
-
-    Args:
-        found: the delta's base.
-        expected: the store's.
-        delta: what the delta is called, for the message.
-        store: where the store is, for the message.
-
-    Raises:
-        BaseMismatchError: naming both.
-    """
+    """Refuse a delta of another base; both are named, by what the delta is called and where the store is."""
     if found.digest != expected.digest:
         raise BaseMismatchError(
             f"{delta}: learnt on the base {_in_words(found)}, but the store {store} is over {_in_words(expected)}; "
@@ -207,15 +200,9 @@ def require_base_of_store(found: BaseRecord, expected: StoreBase, *, delta: str,
 
 
 def scan_store(folder: Path) -> tuple[tuple[str, ...], tuple[StoreFault, ...]]:
-    """Tell deltas from other things by looking at names alone.
+    """The names of a store's deltas, and the strangers, by looking at names alone.
 
     Hidden files, `store.json`, `README.md` and `LICENSE` are passed over.
-
-    Args:
-        folder: the store.
-
-    Returns:
-        The names of the deltas, and the strangers.
 
     Raises:
         DeltaFormatError: if the folder cannot be read.
@@ -238,13 +225,7 @@ def scan_store(folder: Path) -> tuple[tuple[str, ...], tuple[StoreFault, ...]]:
 
 
 def list_deltas(folder: Path) -> StoreListing:
-    """Read the header of each delta in a store, and nothing else of it.
-
-    Args:
-        folder: the store.
-
-    Returns:
-        The deltas, and what is wrong; a damaged delta does not keep the others from being listed.
+    """Read the header of each delta in a store, and nothing else of it; one that is damaged hides no other.
 
     Raises:
         DeltaFormatError: if there is no store, or its `store.json` is damaged.
@@ -288,24 +269,21 @@ def name_fault(name: str) -> str | None:
         >>> name_fault("mrpc-seed0") is None
         True
         >>> name_fault("aux.v2")
-        "'aux.v2' is a device's name on Windows"
+        "'aux.v2' is no name for a delta: a name has 1 to 100 letters ... and is no store's file or Windows device"
     """
-    shown = repr(name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "...")
     lowered = name.lower()
-    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
-        return (
-            f"{shown} is no name for a delta: a name has 1 to {_LONGEST_NAME} letters A-Z and a-z, digits, '.', '_' "
-            "and '-', and starts with a letter or digit"
-        )
-    if lowered.partition(".")[0] in _DEVICES:
-        return f"{shown} is a device's name on Windows"
-    if lowered in BESIDE:
-        return f"{shown} is the name of a store's own file"
-    if lowered.endswith("."):
-        return f"{shown} ends in a dot, which Windows drops"
-    if lowered.endswith(".safetensors"):
-        return f"{shown} ends as the name of a single file does"
-    return None
+    if (
+        _NAME.fullmatch(name)
+        and lowered.partition(".")[0] not in _DEVICES
+        and lowered not in BESIDE
+        and not lowered.endswith((".", ".safetensors"))
+    ):
+        return None
+    shown = repr(name if len(name) <= 100 else name[:100] + "...")
+    return (
+        f"{shown} is no name for a delta: a name has 1 to 100 letters A-Z and a-z, digits, '.', '_' and '-', starts "
+        "with a letter or digit, ends neither in a dot nor in .safetensors, and is no store's file or Windows device"
+    )
 
 
 def _stranger(folder: Path, name: str, is_folder: bool) -> str | None:

@@ -17,7 +17,6 @@ from typing import Final, final
 import filelock
 from torch import Tensor, nn
 
-from supermask.atomic import write_atomically
 from supermask.deltas.delta import TaskDelta
 from supermask.deltas.document import TaskRecord
 from supermask.deltas.files import CONFIG_FILE, DELTA_FILE, flush_folder
@@ -26,10 +25,10 @@ from supermask.deltas.listing import (
     STORE_FILE,
     StoreBase,
     StoredDelta,
-    StoreDescription,
     StoreFault,
     StoreListing,
     base_tensors,
+    create_store_file,
     list_deltas,
     misfits,
     name_fault,
@@ -149,8 +148,8 @@ class DeltaStore:
         """
         read_store_base(self.path)
         with self._locked():
-            place = self._place(name)
-            try:
+            place, aside = self._place(name), self._aside(name, "old")
+            with _explained(f"{place}: the delta cannot be removed"):
                 inside = sorted(entry.name for entry in place.iterdir())
                 kept = [file for file in inside if file not in _OF_A_DELTA and not _LEFTOVER_IN_DELTA.fullmatch(file)]
                 if kept:
@@ -158,13 +157,8 @@ class DeltaStore:
                         f"{place}: holds more than a delta ({', '.join(map(repr, kept[:3]))}); move that away first, "
                         "or delete the folder yourself"
                     )
-                aside = self._aside(name, "old")
                 place.rename(aside)
                 flush_folder(self.path)
-            except OSError as error:
-                if isinstance(error, OutputError):
-                    raise
-                raise OutputError(f"{place}: the delta cannot be removed: {error.strerror or error}") from error
             shutil.rmtree(aside, ignore_errors=True)  # what is left of it the next writer sweeps away
 
     def list(self) -> StoreListing:
@@ -268,7 +262,7 @@ class DeltaStore:
         return self.path / name
 
     def _make_folder(self) -> None:
-        try:
+        with _explained(f"{self.path}: cannot be made a store", "; name a folder that you may write to"):
             if self.path.is_dir() and not os.path.lexists(self.path / STORE_FILE):
                 entries = sorted(entry.name for entry in self.path.iterdir())
                 others = [name for name in entries if not name.startswith(".") and name.lower() not in BESIDE]
@@ -278,12 +272,6 @@ class DeltaStore:
                         f"{self.path}: is no store and not empty, it holds {others[0]!r}; name a store or a new folder"
                     )
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            if isinstance(error, OutputError):
-                raise
-            raise OutputError(
-                f"{self.path}: cannot be made a store: {error.strerror or error}; name a folder that you may write to"
-            ) from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -294,19 +282,15 @@ class DeltaStore:
         """
         path = self.path / _LOCK_FILE
         lock = filelock.FileLock(path, timeout=_PATIENCE_SECONDS)
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise OutputError(
-                f"{self.path}: another process has been writing to this store for {_PATIENCE_SECONDS:.0f} seconds; "
-                "wait for it to end, or end it"
-            ) from None
-        except (OSError, NotImplementedError) as error:
-            what = getattr(error, "strerror", None) or error
-            raise OutputError(
-                f"{path}: the store cannot be locked for writing: {what}; choose a store that you may write to, on a "
-                "disk that has locks"
-            ) from error
+        remedy = "; choose a store that you may write to, on a disk that has locks"
+        with _explained(f"{path}: the store cannot be locked for writing", remedy):
+            try:
+                lock.acquire()
+            except filelock.Timeout:
+                raise OutputError(
+                    f"{self.path}: another process has been writing to this store for {_PATIENCE_SECONDS:.0f} seconds; "
+                    "wait for it to end, or end it"
+                ) from None
         try:
             self._sweep()
             yield
@@ -344,23 +328,27 @@ class DeltaStore:
     def _write(self, delta: TaskDelta, place: Path, *, is_new: bool) -> None:
         staged = self._aside(place.name, "new")
         try:
-            delta.save(staged)
-            if is_new:
-                told = delta.document.base.model_dump(include=set(StoreBase.model_fields))
-                description = StoreDescription(base=StoreBase.model_validate(told))
-                text = description.model_dump_json(indent=2, exclude_none=True) + "\n"
-                write_atomically(self.path / STORE_FILE, text.encode("utf-8"))
-            staged.rename(place)  # fails if somebody has put something there after all
-            flush_folder(self.path)
-        except OSError as error:
-            if isinstance(error, OutputError):
-                raise
-            raise OutputError(f"{place}: the delta cannot be stored: {error.strerror or error}") from error
+            with _explained(f"{place}: the delta cannot be stored"):
+                delta.save(staged)
+                if is_new:
+                    create_store_file(self.path, delta.document.base)
+                staged.rename(place)  # fails if somebody has put something there after all
+                flush_folder(self.path)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
     def _aside(self, name: str, end: str) -> Path:
         return self.path / f".{name}.{secrets.token_hex(8)}.{end}"
+
+
+@contextmanager
+def _explained(what: str, remedy: str = "") -> Iterator[None]:
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{what}: {error.strerror or error}{remedy}") from error
 
 
 def _default_name(task: TaskRecord) -> str:

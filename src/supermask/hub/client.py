@@ -35,13 +35,7 @@ def import_client(purpose: str) -> Any:
 
 
 def explain_fetch(error: Exception, address: HubAddress, *, local_files_only: bool) -> SupermaskError:
-    """The error to raise when something could not be fetched: what, where and the remedy.
-
-    Args:
-        error: what the client raised.
-        address: what was asked for.
-        local_files_only: whether the cache alone was to be read.
-    """
+    """The error to raise when something could not be fetched: what, where and the remedy."""
     from huggingface_hub import constants, errors
 
     what, where, status = f"'{address}'", f"the hub at {constants.ENDPOINT}", _status(error)
@@ -79,13 +73,7 @@ def explain_fetch(error: Exception, address: HubAddress, *, local_files_only: bo
 
 
 def explain_push(error: Exception, repo_id: str, revision: str | None) -> SupermaskError:
-    """The error to raise when something could not be pushed: what, where and the remedy.
-
-    Args:
-        error: what the client raised.
-        repo_id: where it was to go.
-        revision: the branch it was to go to, if one was named.
-    """
+    """The error to raise when something could not be pushed: what, where and the remedy."""
     from huggingface_hub import constants, errors
 
     where, status = f"the hub at {constants.ENDPOINT}", _status(error)
