@@ -14,53 +14,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from supermask.deltas.changes import Change, KeepMask, require_fit
+from supermask.deltas.changes import Change, Overwritten, require_fit
 from supermask.deltas.document import ChangeRecord, DeltaDocument
-from supermask.deltas.fingerprint import fingerprint, named_tensors, require_same_base
+from supermask.deltas.fingerprint import named_tensors, require_base
 from supermask.deltas.tensor_bytes import as_bits, dtype_name, overlaps_itself, sharing_memory
 from supermask.deltas.threads import WEIGHTS_AT_A_TIME, run_in_threads, undisturbed
 from supermask.errors import BaseMismatchError, DeltaStateError
 
-__all__ = ["applied_digest", "apply_delta_", "find_targets", "holding_base", "remove_delta_", "require_base"]
+__all__ = ["applied_digest", "apply_delta_", "find_targets", "holding_base", "remove_delta_"]
 
 _Mark: TypeAlias = tuple[weakref.ref[Tensor], int, int | None]
-
-
-@final
-class _Overwritten:
-    """What a change overwrites in one tensor: the weights that a mask drops, or all."""
-
-    def __init__(self, tensor: Tensor, change: Change) -> None:
-        bits = as_bits(tensor)
-        self.dtype = tensor.dtype
-        self.mask = change if isinstance(change, KeepMask) else None
-        self.bits = bits.clone() if self.mask is None else bits.new_empty(self.mask.zeros)
-        self._filled = np.zeros(1, dtype=np.bool_)  # until then a mask has not moved anything
-
-    def put_on_(self, tensor: Tensor, change: Change) -> None:
-        if isinstance(change, KeepMask):
-            change.lift_(as_bits(tensor), self.bits, self._filled)
-        else:
-            as_bits(tensor).copy_(as_bits(change.whole))
-
-    def take_off_(self, tensor: Tensor) -> None:
-        """Once or several times makes no difference."""
-        if self.mask is None:
-            as_bits(tensor).copy_(self.bits)
-        elif self._filled[0]:
-            self.mask.put_back_(as_bits(tensor), self.bits)
-
-    def put_on_again_(self, tensor: Tensor, replaced: Tensor | None) -> None:
-        """Once or several times makes no difference; `replaced` are the bits that were there when it was taken off."""
-        if self.mask is not None:
-            self.mask.lift_(as_bits(tensor), torch.empty_like(self.bits, device=tensor.device), np.zeros(1, np.bool_))
-        elif replaced is not None:
-            as_bits(tensor).copy_(replaced)
 
 
 @final
@@ -73,7 +40,8 @@ class _Application:
 
     document: DeltaDocument
     digest: str
-    overwritten: Mapping[str, _Overwritten]
+    overwritten: Mapping[str, Overwritten]
+    dtypes: Mapping[str, torch.dtype]
     marks: Mapping[str, _Mark] | None
 
 
@@ -124,7 +92,7 @@ def holding_base(base: nn.Module | Mapping[str, Tensor]) -> Iterator[Mapping[str
 def apply_delta_(
     model: nn.Module,
     document: DeltaDocument,
-    changes: Mapping[str, Change],
+    changes: Mapping[str, Change] | Callable[[Mapping[str, Tensor]], Mapping[str, Change]],
     *,
     verify: bool = True,
     switch: bool = False,
@@ -140,8 +108,8 @@ def apply_delta_(
     Args:
         model: the base, on any device, in any mode.
         document: what the delta says about itself.
-        changes: by tensor name; each is asked for once, in some thread, while its tensor holds the base's values. If
-            this is no dict, they are taken to be decoded on access, and stand in memory a few at a time.
+        changes: by tensor name, in memory; or what makes them of the base's tensors by name, each when it is asked
+            for: that is once, in some thread, while they hold the base's values, and a few at a time.
         verify: check the base's fingerprint now, and again on removal.
         switch: if another delta is on the model, take it off; on an error it is on again.
         threads: how many, at least 1; by default one a core.
@@ -162,38 +130,42 @@ def apply_delta_(
         _require_not_parametrised(model)
         tensors = named_tensors(model)
         targets = find_targets(tensors, document)
-        leaving = current.overwritten if current else {}
         changed = _find_changed(tensors, current) if current else {}
         untouched = current is not None and _is_untouched(tensors, current.marks)
+        coming = changes(tensors) if callable(changes) else changes
+        leaving = current.overwritten if current else {}
         replaced: dict[str, Tensor] = {}
-        overwritten: dict[str, _Overwritten] = {}
+        overwritten: dict[str, Overwritten] = {}
 
         def take_off_(name: str) -> None:
-            # The values that a delta put in place of others are nowhere else; a mask can always be put on again.
+            bits = as_bits(changed[name])
             if leaving[name].mask is None:
-                replaced[name] = as_bits(changed[name]).clone()
-            leaving[name].take_off_(changed[name])
+                replaced[name] = bits.clone()
+            leaving[name].take_off_(bits)
 
         def put_on_(name: str) -> None:
-            tensor, change = targets[name], changes[name]
-            require_fit(tensor, change)
-            overwritten[name] = _Overwritten(tensor, change)
-            overwritten[name].put_on_(tensor, change)
+            change, bits = coming[name], as_bits(targets[name])
+            require_fit(targets[name], change)
+            overwritten[name] = Overwritten(bits, change)
+            overwritten[name].put_on_(bits, change)
 
         def go_back_() -> None:
             for name, record in overwritten.items():
-                record.take_off_(targets[name])
+                record.take_off_(as_bits(targets[name]))
             for name, record in leaving.items():
-                record.put_on_again_(changed[name], replaced.get(name))
+                record.put_on_again_(as_bits(changed[name]), replaced.get(name))
             place.application = replace(current, marks=_marks(tensors)) if current and untouched else current
 
         try:
-            _in_threads(take_off_, changed, threads)
+            run_in_threads(take_off_, changed, threads=threads)
             if verify and not (current and untouched and current.document.base.digest == document.base.digest):
                 _verify(tensors, document, current)
-            _in_threads(put_on_, targets, threads, at_a_time=None if isinstance(changes, dict) else WEIGHTS_AT_A_TIME)
+            run_in_threads(
+                put_on_, targets, threads=threads, at_a_time=WEIGHTS_AT_A_TIME if callable(changes) else None
+            )
+            dtypes = {name: tensor.dtype for name, tensor in targets.items()}
             marks = _marks(tensors) if verify else None
-            place.application = _Application(document, document.digest, overwritten, marks)
+            place.application = _Application(document, document.digest, overwritten, dtypes, marks)
         except BaseException:
             undisturbed(go_back_)
             raise
@@ -226,32 +198,19 @@ def remove_delta_(model: nn.Module, document: DeltaDocument, *, threads: int | N
         changed = _find_changed(tensors, current)
 
         def remove_() -> None:
-            _in_threads(lambda name: current.overwritten[name].take_off_(changed[name]), changed, threads)
+            run_in_threads(
+                lambda name: current.overwritten[name].take_off_(as_bits(changed[name])), changed, threads=threads
+            )
             place.application = None
 
         undisturbed(remove_)
         if current.marks is not None:
             try:
-                require_base(tensors, document)
+                require_base(tensors, document.base.fingerprint, head=document.head)
             except BaseMismatchError as error:
                 raise DeltaStateError(
                     f"the delta is removed, but something else changed the model while it was applied: {error}"
                 ) from None
-
-
-def require_base(tensors: Mapping[str, Tensor], document: DeltaDocument) -> None:
-    """Refuse tensors whose fingerprint is not that of a delta's base.
-
-    Args:
-        tensors: of a model without a delta, by name.
-        document: of the delta.
-
-    Raises:
-        BaseMismatchError: naming the tensors that differ.
-    """
-    head = set(document.head)
-    found = fingerprint({name: tensor for name, tensor in tensors.items() if name not in head})
-    require_same_base(found, document.base.fingerprint, base_name=document.base.name)
 
 
 def find_targets(tensors: Mapping[str, Tensor], document: DeltaDocument) -> dict[str, Tensor]:
@@ -311,7 +270,7 @@ def _find_changed(tensors: Mapping[str, Tensor], application: _Application) -> d
     except BaseMismatchError as error:
         raise DeltaStateError(f"the model was converted after the delta was applied: {error}") from None
     for name, tensor in targets.items():
-        before = application.overwritten[name].dtype
+        before = application.dtypes[name]
         if tensor.dtype is not before:
             raise DeltaStateError(
                 f"the model was converted after the delta was applied: {name} is {dtype_name(tensor.dtype)} and was "
@@ -323,7 +282,7 @@ def _find_changed(tensors: Mapping[str, Tensor], application: _Application) -> d
 def _verify(tensors: Mapping[str, Tensor], document: DeltaDocument, current: _Application | None) -> None:
     """Check the fingerprint of a model that no delta is on, or none any more."""
     try:
-        require_base(tensors, document)
+        require_base(tensors, document.base.fingerprint, head=document.head)
     except BaseMismatchError as error:
         if current and current.marks is not None and current.document.base.digest == document.base.digest:
             raise DeltaStateError(
@@ -331,14 +290,6 @@ def _verify(tensors: Mapping[str, Tensor], document: DeltaDocument, current: _Ap
                 f"still on it: {error}"
             ) from None
         raise
-
-
-def _in_threads(
-    work: Callable[[str], None], tensors: Mapping[str, Tensor], threads: int | None, at_a_time: int | None = None
-) -> None:
-    weights = {name: tensor.numel() for name, tensor in tensors.items()}
-    devices = {tensor.device for tensor in tensors.values()}
-    run_in_threads(work, weights, threads=threads, at_a_time=at_a_time, devices=devices)
 
 
 def _place_on(model: nn.Module) -> _Place:
@@ -362,7 +313,15 @@ def _marks(tensors: Mapping[str, Tensor]) -> dict[str, _Mark]:
 
 def _is_untouched(tensors: Mapping[str, Tensor], marks: Mapping[str, _Mark] | None) -> bool:
     """Whether these are the very tensors that were marked, where they were, and torch has written to none of them."""
-    return marks is not None and _marks(tensors) == marks and all(mark[2] is not None for mark in marks.values())
+    if marks is None or marks.keys() != tensors.keys():
+        return False
+    return all(
+        marked() is tensors[name]
+        and address == tensors[name].data_ptr()
+        and writes is not None
+        and writes == _writes(tensors[name])
+        for name, (marked, address, writes) in marks.items()
+    )
 
 
 def _writes(tensor: Tensor) -> int | None:

@@ -145,10 +145,8 @@ def sharing_memory(tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
         else:
             groups.append([name])
             reached = (device, end)
-    return next(
-        filter(None, (_sharing_bytes({name: tensors[name] for name in tensors if name in group}) for group in groups)),
-        None,
-    )
+    pairs = (_sharing_bytes({name: tensors[name] for name in tensors if name in group}) for group in groups)
+    return next(filter(None, pairs), None)
 
 
 def _sharing_bytes(tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:

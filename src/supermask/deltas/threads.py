@@ -6,10 +6,10 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
+from torch import Tensor
 
 from supermask.errors import ConfigurationError
 
@@ -20,8 +20,6 @@ WEIGHTS_AT_A_TIME = 5 << 20
 
 _MOST_THREADS = 8
 _WEIGHTS_A_THREAD = 1 << 20  # starting a thread takes as long as changing about as many weights
-
-_Item = TypeVar("_Item")
 
 
 def default_threads(weights: int) -> int:
@@ -37,41 +35,40 @@ def default_threads(weights: int) -> int:
 
 
 def run_in_threads(
-    work: Callable[[_Item], object],
-    weights: Mapping[_Item, int],
+    work: Callable[[str], object],
+    tensors: Mapping[str, Tensor],
     *,
     threads: int | None = None,
     at_a_time: int | None = None,
-    devices: Collection[torch.device] = (),
 ) -> None:
-    """Do something with each item, in several threads if it is worth it. Items start in order; this thread takes part.
+    """Do something with each tensor, in order of starting, in several threads if that is worth it; this one takes part.
 
     Args:
-        work: what to do; any thread may call it, and no item may wait for another.
-        weights: the items, and how many weights each has in hand meanwhile.
+        work: what to do, by the tensor's name; any thread may call it, and none may wait for another.
+        tensors: by name. Whatever this thread has queued on their devices comes first.
         threads: how many, this one included; by default `default_threads` of all the weights.
-        at_a_time: items that run together have no more weights than this in hand; a larger one runs alone.
-        devices: that the items are on. Whatever this thread has queued there comes first.
+        at_a_time: tensors in hand together have no more weights than this; a larger one is in hand alone.
 
     Raises:
         ConfigurationError: if `threads` is less than 1.
-        BaseException: an interrupt, or what the first item in order that failed raised. Items that had not started then
-            never do, and those that had are done.
+        BaseException: an interrupt, or what the first tensor in order that failed raised. Those that had not started
+            then never do, and those that had are done.
 
     Example:
         >>> done = []
-        >>> run_in_threads(done.append, dict.fromkeys("abc", 1), threads=2)
+        >>> run_in_threads(done.append, {"a": torch.zeros(2), "b": torch.zeros(3)}, threads=2)
         >>> sorted(done)
-        ['a', 'b', 'c']
+        ['a', 'b']
     """
     if threads is not None and threads < 1:
         raise ConfigurationError(f"threads must be at least 1, received {threads}")
-    waiting, errors = deque(enumerate(weights.items())), dict[int, BaseException]()
+    weights = {name: tensor.numel() for name, tensor in tensors.items()}
+    waiting, errors = deque(enumerate(weights)), dict[int, BaseException]()
     changed, in_hand = threading.Condition(), 0
-    surroundings = _surroundings(devices)
+    surroundings = _surroundings({tensor.device for tensor in tensors.values()})
 
     def fits() -> bool:
-        return not (waiting and in_hand and at_a_time) or in_hand + waiting[0][1][1] <= at_a_time
+        return not (waiting and in_hand and at_a_time) or in_hand + weights[waiting[0][1]] <= at_a_time
 
     def take_turns() -> None:
         nonlocal in_hand
@@ -81,16 +78,16 @@ def run_in_threads(
                     changed.wait_for(fits)
                     if not waiting:
                         return
-                    index, (item, size) = waiting.popleft()
-                    in_hand += size
+                    index, name = waiting.popleft()
+                    in_hand += weights[name]
                 try:
-                    work(item)
+                    work(name)
                 except BaseException as error:  # raised in the thread that asked, once all threads are done
                     errors[index] = error
                     stop()
                 finally:
                     with changed:
-                        in_hand -= size
+                        in_hand -= weights[name]
                         changed.notify_all()
 
     def stop() -> None:
@@ -136,10 +133,10 @@ def undisturbed(action: Callable[[], object]) -> None:
         raise interrupt
 
 
-def _surroundings(devices: Collection[torch.device]) -> Callable[[], contextlib.AbstractContextManager[None]]:
+def _surroundings(devices: set[torch.device]) -> Callable[[], contextlib.AbstractContextManager[None]]:
     """What torch keeps for each thread, as it is in this one: gradients, inference mode, streams of devices."""
     gradients, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-    streams = [torch.cuda.current_stream(device) for device in set(devices) if device.type == "cuda"]
+    streams = [torch.cuda.current_stream(device) for device in devices if device.type == "cuda"]
 
     @contextlib.contextmanager
     def entered() -> Iterator[None]:

@@ -266,7 +266,7 @@ def _read_document(path: Path, metadata: Mapping[str, str]) -> SparseDocument:
     text, keys = metadata.get("document", ""), {"format", "version", "document", "sha256"}
     if metadata.keys() != keys or sha256_hex(text.encode()) != metadata["sha256"]:
         raise _refusal(path, "the document does not have the hash that is stated beside it")
-    parse_json(text, f"{path}: document")  # refuses what pydantic would let pass: keys that stand twice
+    parse_json(text.encode(), f"{path}: document")  # refuses what pydantic would let pass: keys that stand twice
     try:
         return SparseDocument.model_validate_json(text)
     except ValidationError as error:
