@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,6 @@ from supermask.deltas.application import (
 )
 from supermask.deltas.changes import Change
 from supermask.deltas.document import (
-    BaseRecord,
     ChangePlace,
     ChangeRecord,
     DeltaDocument,
@@ -34,7 +32,14 @@ from supermask.deltas.document import (
     TrainingRecord,
     describe_invalid,
 )
-from supermask.deltas.file import Payloads, file_nbytes, read_delta, require_storable, write_delta
+from supermask.deltas.file import (
+    Payloads,
+    file_nbytes,
+    payloads_digest,
+    read_delta,
+    require_storable,
+    write_delta,
+)
 from supermask.deltas.fingerprint import Fingerprint, named_tensors, require_base
 from supermask.deltas.payloads import StoredChanges, encode_change, needs_base
 from supermask.deltas.workers import Step, run_steps
@@ -130,21 +135,23 @@ class TaskDelta:
             raise ConfigurationError("a delta without changes would have no effect; pass at least the task head")
         payloads = {name: parts for name, (_, parts) in coded.items()}
         try:
-            document = DeltaDocument(
-                base=BaseRecord(
-                    name=base_name,
-                    revision=base_revision,
-                    architecture=architecture,
-                    dtype=base.dtype,
-                    digest=base.digest,
-                    tensors=dict(base.tensors),
-                ),
-                head=tuple(head),
-                method=MethodRecord.model_validate(method),
-                task=TaskRecord.model_validate(task),
-                training=TrainingRecord.model_validate(training),
-                changes=tuple(record for record, _ in coded.values()),
-                payloads_sha256=hashlib.sha256(b"".join(b"".join(parts) for parts in payloads.values())).hexdigest(),
+            document = DeltaDocument.model_validate(
+                {
+                    "base": {
+                        "name": base_name,
+                        "revision": base_revision,
+                        "architecture": architecture,
+                        "dtype": base.dtype,
+                        "digest": base.digest,
+                        "tensors": dict(base.tensors),
+                    },
+                    "head": tuple(head),
+                    "method": method,
+                    "task": task,
+                    "training": training,
+                    "changes": tuple(record for record, _ in coded.values()),
+                    "payloads_sha256": payloads_digest(payloads.values()),
+                }
             )
         except ValidationError as error:
             raise ConfigurationError(f"this delta cannot be stored: {describe_invalid(error)}") from None
