@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from torch import nn
 from supermask.deltas.applying import applied_digest, apply_delta_, find_targets, holding_base, remove_delta_
 from supermask.deltas.changes import Change
 from supermask.deltas.document import (
-    BaseRecord,
     ChangePlace,
     DeltaDocument,
     MethodRecord,
@@ -26,7 +24,14 @@ from supermask.deltas.document import (
     TrainingRecord,
     describe_invalid,
 )
-from supermask.deltas.file import Payloads, file_nbytes, read_delta, require_storable, write_delta
+from supermask.deltas.file import (
+    Payloads,
+    file_nbytes,
+    payloads_digest,
+    read_delta,
+    require_storable,
+    write_delta,
+)
 from supermask.deltas.fingerprint import Fingerprint, named_tensors, require_base
 from supermask.deltas.payloads import StoredChanges, encode_change, needs_base
 from supermask.deltas.threads import WEIGHTS_AT_A_TIME, run_in_threads
@@ -122,21 +127,23 @@ class TaskDelta:
             raise ConfigurationError("a delta without changes would have no effect; pass at least the task head")
         payloads = {name: parts for name, (_, parts) in coded.items()}
         try:
-            document = DeltaDocument(
-                base=BaseRecord(
-                    name=base_name,
-                    revision=base_revision,
-                    architecture=architecture,
-                    dtype=base.dtype,
-                    digest=base.digest,
-                    tensors=dict(base.tensors),
-                ),
-                head=tuple(head),
-                method=MethodRecord.model_validate(method),
-                task=TaskRecord.model_validate(task),
-                training=TrainingRecord.model_validate(training),
-                changes=tuple(record for record, _ in coded.values()),
-                payloads_sha256=hashlib.sha256(b"".join(b"".join(parts) for parts in payloads.values())).hexdigest(),
+            document = DeltaDocument.model_validate(
+                {
+                    "base": {
+                        "name": base_name,
+                        "revision": base_revision,
+                        "architecture": architecture,
+                        "dtype": base.dtype,
+                        "digest": base.digest,
+                        "tensors": dict(base.tensors),
+                    },
+                    "head": tuple(head),
+                    "method": method,
+                    "task": task,
+                    "training": training,
+                    "changes": tuple(record for record, _ in coded.values()),
+                    "payloads_sha256": payloads_digest(payloads.values()),
+                }
             )
         except ValidationError as error:
             raise ConfigurationError(f"this delta cannot be stored: {describe_invalid(error)}") from None

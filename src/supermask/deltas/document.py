@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, final
@@ -84,7 +85,7 @@ _Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Name: TypeAlias = Annotated[str, Field(max_length=1000, pattern=rf"^[^{_STEERING}]+$")]  # can be shown as it is
 _Text: TypeAlias = Annotated[str, Field(max_length=1000)]
 _Settings: TypeAlias = dict[str, JsonValue]
-_Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False, strict=False)]
+_Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 _List: TypeAlias = Annotated[tuple[_ItemT, ...], FailFast(), Field(strict=False)]
 _Table: TypeAlias = Annotated[dict[_Name, _ItemT], BeforeValidator(_table)]
 
@@ -118,10 +119,12 @@ class _Record(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_fields(cls, value: object) -> object:
-        if isinstance(value, dict) and cls.model_config.get("extra") == "forbid":
+        if not isinstance(value, Mapping):
+            return value
+        if cls.model_config.get("extra") == "forbid":
             for name in value.keys() - cls.model_fields.keys():
                 raise ValueError(f"{str(name)[:100]!r} is no field; fields: {', '.join(cls.model_fields)}")
-        return value
+        return dict(value)
 
 
 @final

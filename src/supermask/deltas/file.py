@@ -12,7 +12,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, final
@@ -36,6 +36,7 @@ __all__ = [
     "DELTA_FILE",
     "Payloads",
     "file_nbytes",
+    "payloads_digest",
     "read_delta",
     "read_document",
     "require_storable",
@@ -96,13 +97,11 @@ def read_delta(path: str | os.PathLike[str]) -> tuple[DeltaDocument, dict[str, P
     """
     with _opened(Path(path)) as (file, place):
         document = _read_document(file, place)
-        payloads, found = {}, hashlib.sha256()
-        for change in document.changes:
-            parts = Payloads(file.read(change.keep_nbytes or 0), file.read(change.values_nbytes or 0))
-            found.update(parts.keep)
-            found.update(parts.values)
-            payloads[change.name] = parts
-        if found.hexdigest() != document.payloads_sha256:
+        payloads = {
+            change.name: Payloads(file.read(change.keep_nbytes or 0), file.read(change.values_nbytes or 0))
+            for change in document.changes
+        }
+        if payloads_digest(payloads.values()) != document.payloads_sha256:
             raise _refusal(place, "the payloads do not have the hash that the document states", _DAMAGED)
         return document, payloads
 
@@ -142,6 +141,15 @@ def write_delta(
         write_atomically(target / CONFIG_FILE, _summary(document))
         sweep(target / CONFIG_FILE)
     return file
+
+
+def payloads_digest(payloads: Iterable[Payloads]) -> str:
+    """SHA-256 in hex of all payloads, end to end."""
+    found = hashlib.sha256()
+    for parts in payloads:
+        found.update(parts.keep)
+        found.update(parts.values)
+    return found.hexdigest()
 
 
 def file_nbytes(document: DeltaDocument) -> int:
