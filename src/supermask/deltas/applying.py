@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from supermask.deltas.changes import Change, Overwritten, require_fit
+from supermask.deltas.changes import Change, require_fit
 from supermask.deltas.document import ChangeRecord, DeltaDocument
 from supermask.deltas.fingerprint import named_tensors, require_base
-from supermask.deltas.tensor_bytes import as_bits, dtype_name, overlaps_itself, sharing_memory
+from supermask.deltas.keep_mask import KeepMask, Overwritten
+from supermask.deltas.tensor_bytes import STORED_DTYPES, as_bits
 from supermask.deltas.threads import WEIGHTS_AT_A_TIME, run_in_threads, undisturbed
 from supermask.errors import BaseMismatchError, DeltaStateError
 
@@ -129,43 +130,68 @@ def apply_delta_(
             )
         _require_not_parametrised(model)
         tensors = named_tensors(model)
-        targets = find_targets(tensors, document)
+        is_known = current is not None and _is_untouched(tensors, current)
         changed = _find_changed(tensors, current) if current else {}
-        untouched = current is not None and _is_untouched(tensors, current.marks)
+        targets = find_targets(tensors, document)
+        bits = {name: as_bits(tensor) for name, tensor in {**changed, **targets}.items()}
+        # Tensors that are one, or overlap, under two names cannot go from one delta to the other each by itself.
+        is_entangled = len(bits) > len(targets) and _sharing_memory(bits) is not None
+        same_base = current is not None and current.document.base.digest == document.base.digest
+        must_verify = verify and not (is_known and same_base)
         coming = changes(tensors) if callable(changes) else changes
         leaving = current.overwritten if current else {}
-        replaced: dict[str, Tensor] = {}
         overwritten: dict[str, Overwritten] = {}
+        replaced: dict[str, Tensor] = {}
 
         def take_off_(name: str) -> None:
-            bits = as_bits(changed[name])
-            if leaving[name].mask is None:
-                replaced[name] = bits.clone()
-            leaving[name].take_off_(bits)
+            # The values that a delta put in place of others stand nowhere else; a mask can always be put on again.
+            if leaving[name].mask is None and name not in replaced:
+                replaced[name] = bits[name].clone()
+            leaving[name].take_off_(bits[name])
 
         def put_on_(name: str) -> None:
-            change, bits = coming[name], as_bits(targets[name])
+            change = coming[name]
             require_fit(targets[name], change)
-            overwritten[name] = Overwritten(bits, change)
-            overwritten[name].put_on_(bits, change)
+            mask, whole = (change, None) if isinstance(change, KeepMask) else (None, as_bits(change.whole))
+            overwritten[name] = Overwritten(bits[name], mask)
+            overwritten[name].put_on_(bits[name], whole)
+
+        def change_(name: str) -> None:
+            if name in leaving:
+                take_off_(name)
+            if name in targets:
+                put_on_(name)
 
         def go_back_() -> None:
             for name, record in overwritten.items():
-                record.take_off_(as_bits(targets[name]))
+                record.take_off_(bits[name])
             for name, record in leaving.items():
-                record.put_on_again_(as_bits(changed[name]), replaced.get(name))
-            place.application = replace(current, marks=_marks(tensors)) if current and untouched else current
+                record.put_on_again_(bits[name], replaced.get(name))
+            place.application = replace(current, marks=marks()) if current and is_known else current
+
+        def marks() -> dict[str, _Mark]:
+            return {name: (weakref.ref(tensor), tensor.data_ptr(), _writes(tensor)) for name, tensor in tensors.items()}
 
         try:
-            run_in_threads(take_off_, changed, threads=threads)
-            if verify and not (current and untouched and current.document.base.digest == document.base.digest):
-                _verify(tensors, document, current)
-            run_in_threads(
-                put_on_, targets, threads=threads, at_a_time=WEIGHTS_AT_A_TIME if callable(changes) else None
-            )
+            if must_verify or is_entangled:
+                for name in leaving:
+                    take_off_(name)
+            if must_verify:
+                try:
+                    require_base(tensors, document.base.fingerprint, head=document.head)
+                except BaseMismatchError as error:
+                    if current and current.marks is not None and same_base:
+                        raise DeltaStateError(
+                            f"something else changed the model while a delta ({_describe(current.document)}) was "
+                            f"applied, which is still on it: {error}"
+                        ) from None
+                    raise
+            at_a_time = WEIGHTS_AT_A_TIME if callable(changes) else None
+            run_in_threads(change_, bits, threads=threads, at_a_time=at_a_time)
             dtypes = {name: tensor.dtype for name, tensor in targets.items()}
-            marks = _marks(tensors) if verify else None
-            place.application = _Application(document, document.digest, overwritten, dtypes, marks)
+            place.application = _Application(
+                document, document.digest, overwritten, dtypes, marks() if verify else None
+            )
         except BaseException:
             undisturbed(go_back_)
             raise
@@ -236,7 +262,7 @@ def find_targets(tensors: Mapping[str, Tensor], document: DeltaDocument) -> dict
             faults.append(f"{record.name} {fault}")
         else:
             targets[record.name] = tensor
-    if pair := sharing_memory(targets):
+    if pair := _sharing_memory(targets):
         faults.append(f"{pair[0]} and {pair[1]} share memory here and are two tensors in the delta")
     if faults:
         more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
@@ -256,9 +282,9 @@ def _fault(record: ChangeRecord, tensor: Tensor | None, *, head: bool) -> str:
     if tuple(tensor.shape) != record.shape:
         remedy = ": load the base with the task's number of labels" if head else ""
         return f"has shape {tuple(tensor.shape)} here and {record.shape} in the delta's {part}{remedy}"
-    if record.dtype is not None and dtype_name(tensor.dtype) != record.dtype:
-        return f"is {dtype_name(tensor.dtype)} here, not {record.dtype}: load the base with dtype=torch.{record.dtype}"
-    if overlaps_itself(tensor):
+    if record.dtype is not None and tensor.dtype is not STORED_DTYPES[record.dtype][0]:
+        return f"is {tensor.dtype} here, not {record.dtype}: load the base with dtype=torch.{record.dtype}"
+    if _overlaps_itself(tensor):
         return f"has elements that share memory (strides {tensor.stride()}): give it memory of its own with clone()"
     return ""
 
@@ -273,23 +299,10 @@ def _find_changed(tensors: Mapping[str, Tensor], application: _Application) -> d
         before = application.dtypes[name]
         if tensor.dtype is not before:
             raise DeltaStateError(
-                f"the model was converted after the delta was applied: {name} is {dtype_name(tensor.dtype)} and was "
-                f"{dtype_name(before)}; convert it back, or load the base again"
+                f"the model was converted after the delta was applied: {name} is {tensor.dtype} and was "
+                f"{before}; convert it back, or load the base again"
             )
     return targets
-
-
-def _verify(tensors: Mapping[str, Tensor], document: DeltaDocument, current: _Application | None) -> None:
-    """Check the fingerprint of a model that no delta is on, or none any more."""
-    try:
-        require_base(tensors, document.base.fingerprint, head=document.head)
-    except BaseMismatchError as error:
-        if current and current.marks is not None and current.document.base.digest == document.base.digest:
-            raise DeltaStateError(
-                f"something else changed the model while a delta ({_describe(current.document)}) was applied, which is "
-                f"still on it: {error}"
-            ) from None
-        raise
 
 
 def _place_on(model: nn.Module) -> _Place:
@@ -307,12 +320,9 @@ def _describe(document: DeltaDocument) -> str:
     return f"task {document.task.name or 'unnamed'}, method {document.method.kind or 'unnamed'}"
 
 
-def _marks(tensors: Mapping[str, Tensor]) -> dict[str, _Mark]:
-    return {name: (weakref.ref(tensor), tensor.data_ptr(), _writes(tensor)) for name, tensor in tensors.items()}
-
-
-def _is_untouched(tensors: Mapping[str, Tensor], marks: Mapping[str, _Mark] | None) -> bool:
+def _is_untouched(tensors: Mapping[str, Tensor], application: _Application) -> bool:
     """Whether these are the very tensors that were marked, where they were, and torch has written to none of them."""
+    marks = application.marks
     if marks is None or marks.keys() != tensors.keys():
         return False
     return all(
@@ -327,3 +337,52 @@ def _is_untouched(tensors: Mapping[str, Tensor], marks: Mapping[str, _Mark] | No
 def _writes(tensor: Tensor) -> int | None:
     """How many writes torch has counted; it does not count those to tensors that were made in inference mode."""
     return None if tensor.is_inference() else tensor._version
+
+
+def _overlaps_itself(tensor: Tensor) -> bool:
+    """Whether elements of a tensor may share memory with each other, as those of an expanded one do."""
+    reached = 0
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1:
+            if stride <= reached:
+                return True
+            reached += stride * (size - 1)
+    return False
+
+
+def _sharing_memory(tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
+    """The names of two tensors that have bytes in common, if there are two. None of them overlaps itself."""
+    spans = sorted((str(tensor.device), *_span(tensor), name) for name, tensor in tensors.items() if tensor.numel())
+    groups: list[list[str]] = []
+    reached = ("", 0)
+    for device, start, end, name in spans:
+        if device == reached[0] and start < reached[1]:
+            groups[-1].append(name)
+            reached = (device, max(end, reached[1]))
+        else:
+            groups.append([name])
+            reached = (device, end)
+    pairs = (_sharing_bytes({name: tensors[name] for name in tensors if name in group}) for group in groups)
+    return next(filter(None, pairs), None)
+
+
+def _sharing_bytes(tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
+    """The same for tensors whose stretches of memory meet: their columns may still lie side by side."""
+    if len(tensors) < 2:
+        return None
+    names, spans = list(tensors), [_span(tensor) for tensor in tensors.values()]
+    first = min(start for start, _ in spans)
+    owners = torch.zeros(max(end for _, end in spans) - first, dtype=torch.int32)
+    for number, (tensor, (start, _)) in enumerate(zip(tensors.values(), spans, strict=True), start=1):
+        size = tensor.element_size()
+        taken = owners.as_strided((*tensor.shape, size), (*(size * s for s in tensor.stride()), 1), start - first)
+        if other := int(taken.max()):
+            return names[other - 1], names[number - 1]
+        taken.fill_(number)
+    return None
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    start, itemsize = tensor.data_ptr(), tensor.element_size()
+    last = sum(stride * (size - 1) for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
+    return start, start + (last + 1) * itemsize

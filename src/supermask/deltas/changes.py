@@ -1,4 +1,4 @@
-"""What a delta does to one tensor: three kinds of change, each a pure function of the base's tensor; and undoing it.
+"""What a delta does to one tensor: three kinds of change, each a pure function of the base's tensor.
 
 Storage is no concern here: how a change becomes bytes is `coding`, how it is put on a model is `applying`.
 """
@@ -9,15 +9,13 @@ import math
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from supermask.deltas.keep_mask import KeepMask, MaskPositions
 from supermask.deltas.tensor_bytes import as_bits
 from supermask.errors import ConfigurationError
 
-__all__ = ["Change", "DenseValues", "KeepMask", "Overwritten", "SparseValues", "require_fit"]
+__all__ = ["Change", "DenseValues", "KeepMask", "SparseValues", "require_fit"]
 
 
 @final
@@ -146,47 +144,6 @@ class SparseValues:
 
 Change: TypeAlias = KeepMask | DenseValues | SparseValues
 """What can happen to one tensor."""
-
-
-@final
-class Overwritten:
-    """What a change overwrites in one tensor, so that it can be put back: the weights that a mask drops, or all.
-
-    Args:
-        bits: of the tensor, as integers, of any strides and without overlap, on any device. Nothing is written to it.
-        change: what is to become of it.
-    """
-
-    def __init__(self, bits: Tensor, change: Change) -> None:
-        self.mask = change if isinstance(change, KeepMask) else None
-        self._bits = bits.clone() if self.mask is None else bits.new_empty(self.mask.zeros)
-        self._lifted = np.zeros(1, dtype=np.bool_)  # until then a mask has moved nothing
-
-    def put_on_(self, bits: Tensor, change: Change) -> None:
-        """Make the change. Whatever interrupts it, `take_off_` gives the tensor back."""
-        if isinstance(change, KeepMask):
-            change.lift_(bits, self._bits, self._lifted)
-        else:
-            bits.copy_(as_bits(change.whole))
-
-    def take_off_(self, bits: Tensor) -> None:
-        """Put back what was there before; once or several times makes no difference."""
-        if self.mask is None:
-            bits.copy_(self._bits)
-        elif self._lifted[0]:
-            self.mask.put_back_(bits, self._bits)
-
-    def put_on_again_(self, bits: Tensor, replaced: Tensor | None) -> None:
-        """Undo `take_off_`; once or several times makes no difference.
-
-        Args:
-            bits: of the tensor.
-            replaced: its bits before it was taken off, if it was, and the change is no mask: they are nowhere else.
-        """
-        if self.mask is not None:
-            self.mask.lift_(bits, torch.empty_like(self._bits, device=bits.device), np.zeros(1, dtype=np.bool_))
-        elif replaced is not None:
-            bits.copy_(replaced)
 
 
 def require_fit(tensor: Tensor, change: Change) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from supermask.deltas.tensor_bytes import as_bits
 from supermask.errors import ConfigurationError
 
-__all__ = ["KeepMask", "MaskPositions", "position_dtype"]
+__all__ = ["KeepMask", "MaskPositions", "Overwritten", "position_dtype"]
 
 
 def position_dtype(weights: int) -> npt.DTypeLike:
@@ -144,7 +144,7 @@ class KeepMask:
 
     shape: tuple[int, ...]
     zeros: int
-    _dropped: npt.NDArray[Any]  # positions, or words of 64 bits: weight i is bit i mod 64 of word i // 64
+    dropped: npt.NDArray[Any]  # positions, or words of 64 bits: weight i is bit i mod 64 of word i // 64
 
     def __init__(self, keep: Tensor | MaskPositions) -> None:
         mask = MaskPositions.of(keep) if isinstance(keep, Tensor) else keep
@@ -159,22 +159,22 @@ class KeepMask:
                 dropped[-1:] &= np.uint64((1 << 64) - 1 >> -mask.weights % 64)
         object.__setattr__(self, "shape", mask.shape)
         object.__setattr__(self, "zeros", mask.zeros)
-        object.__setattr__(self, "_dropped", _read_only(dropped))
+        object.__setattr__(self, "dropped", _read_only(dropped))
 
     @property
     def keep(self) -> Tensor:
         """One boolean a weight, True where it survives; a new tensor on the CPU."""
-        return self._dropped_on(torch.device("cpu")).logical_not_()
+        return self.dropped_on(torch.device("cpu")).logical_not_()
 
     @property
     def positions(self) -> MaskPositions:
         """The positions of the rarer kind of weight."""
-        return MaskPositions.of(self.keep) if self._in_bits else MaskPositions(self._dropped, True, self.shape)
+        return MaskPositions.of(self.keep) if self.in_bits else MaskPositions(self.dropped, True, self.shape)
 
     @property
     def nbytes(self) -> int:
         """The memory it takes."""
-        return self._dropped.nbytes
+        return self.dropped.nbytes
 
     def apply(self, tensor: Tensor) -> Tensor:
         """The changed tensor, leaving the given one as it is.
@@ -192,58 +192,95 @@ class KeepMask:
             raise ConfigurationError(
                 f"this change is for a tensor of shape {self.shape}, received {tuple(tensor.shape)}"
             )
-        return as_bits(tensor).masked_fill(self._dropped_on(tensor.device), 0).view(tensor.dtype)
-
-    def lift_(self, bits: Tensor, lifted: Tensor, done: npt.NDArray[np.bool_]) -> None:
-        """Move the weights that are dropped out of a tensor and leave zeros.
-
-        Args:
-            bits: of the tensor, as integers, of any strides and without overlap, on any device.
-            lifted: gets the dropped weights, in row-major order: as many as there are zeros.
-            done: one boolean, set when all of them are in: until then the tensor is as it was.
-        """
-        if _is_plain(bits):
-            from supermask.deltas import mask_kernels
-
-            lift = mask_kernels.lift_bits if self._in_bits else mask_kernels.lift_positions
-            lift(bits.view(-1).numpy(), self._dropped, lifted.numpy(), done)
-            _tell_autograd(bits)
-        else:
-            dropped = self._dropped_on(bits.device)
-            lifted.copy_(bits[dropped])
-            done[0] = True
-            bits.masked_fill_(dropped, 0)
-
-    def put_back_(self, bits: Tensor, lifted: Tensor) -> None:
-        """Write what `lift_` took to where it was; once or several times makes no difference."""
-        if _is_plain(bits):
-            from supermask.deltas import mask_kernels
-
-            put = mask_kernels.put_bits if self._in_bits else mask_kernels.put_positions
-            put(bits.view(-1).numpy(), self._dropped, lifted.cpu().numpy())
-            _tell_autograd(bits)
-        else:
-            bits.masked_scatter_(self._dropped_on(bits.device), lifted.to(bits.device))
+        return as_bits(tensor).masked_fill(self.dropped_on(tensor.device), 0).view(tensor.dtype)
 
     @property
-    def _in_bits(self) -> bool:
-        return self._dropped.dtype == np.uint64
+    def in_bits(self) -> bool:
+        """Whether `dropped` are words of bits."""
+        return self.dropped.dtype == np.uint64
 
-    def _dropped_on(self, device: torch.device) -> Tensor:
+    def dropped_on(self, device: torch.device) -> Tensor:
         """One boolean a weight, True where it is dropped; what moves to the device is the small form."""
         weights = math.prod(self.shape)
-        if self._in_bits:
-            data = torch.from_numpy(self._dropped.view(np.uint8).copy()).to(device)
+        if self.in_bits:
+            data = torch.from_numpy(self.dropped.view(np.uint8).copy()).to(device)
             flat = (
                 (data.unsqueeze(1) >> torch.arange(8, dtype=torch.uint8, device=device) & 1).view(-1)[:weights].bool()
             )
         else:
             flat = torch.zeros(weights, dtype=torch.bool, device=device)
-            flat[torch.from_numpy(self._dropped.copy()).to(device).long()] = True
+            flat[torch.from_numpy(self.dropped.copy()).to(device).long()] = True
         return flat.reshape(self.shape)
 
     def __repr__(self) -> str:
         return f"KeepMask({self.zeros} of {math.prod(self.shape)} weights dropped, shape {self.shape})"
+
+
+@final
+class Overwritten:
+    """What a change overwrites in one tensor, so that it can be put back: the weights that a mask drops, or all.
+
+    Tensors are given as integers (`as_bits`), of any strides and without overlap, on any device.
+
+    Args:
+        tensor: that is going to be changed; nothing is written to it yet.
+        mask: what is put on it, or None if it is replaced as a whole.
+    """
+
+    def __init__(self, tensor: Tensor, mask: KeepMask | None) -> None:
+        self.mask = mask
+        self._old = tensor.clone() if mask is None else tensor.new_empty(mask.zeros)
+        self._filled = np.zeros(1, dtype=np.bool_)  # until then a mask has moved nothing
+
+    def put_on_(self, tensor: Tensor, whole: Tensor | None = None) -> None:
+        """Drop what the mask drops, or write the whole. Whatever interrupts it, `take_off_` gives the tensor back."""
+        if self.mask is not None:
+            self._lift_(self.mask, tensor, self._old, self._filled)
+        elif whole is not None:
+            tensor.copy_(whole)
+
+    def take_off_(self, tensor: Tensor) -> None:
+        """Put back what was there before; once or several times makes no difference."""
+        if self.mask is None:
+            tensor.copy_(self._old)
+        elif not self._filled[0]:
+            return
+        elif _is_plain(tensor):
+            from supermask.deltas import mask_kernels
+
+            put = mask_kernels.put_bits if self.mask.in_bits else mask_kernels.put_positions
+            put(tensor.view(-1).numpy(), self.mask.dropped, self._old.cpu().numpy())
+            _tell_autograd(tensor)
+        else:
+            tensor.masked_scatter_(self.mask.dropped_on(tensor.device), self._old.to(tensor.device))
+
+    def put_on_again_(self, tensor: Tensor, whole: Tensor | None) -> None:
+        """Undo `take_off_`; once or several times makes no difference.
+
+        Args:
+            tensor: to change again.
+            whole: what it was before it was taken off, if it was and there is no mask: that stands nowhere else.
+        """
+        if self.mask is not None:
+            scratch = torch.empty_like(self._old, device=tensor.device)
+            self._lift_(self.mask, tensor, scratch, np.zeros(1, dtype=np.bool_))
+        elif whole is not None:
+            tensor.copy_(whole)
+
+    @staticmethod
+    def _lift_(mask: KeepMask, tensor: Tensor, lifted: Tensor, filled: npt.NDArray[np.bool_]) -> None:
+        """Move the dropped weights to `lifted`, in row-major order, and leave zeros."""
+        if _is_plain(tensor):
+            from supermask.deltas import mask_kernels
+
+            lift = mask_kernels.lift_bits if mask.in_bits else mask_kernels.lift_positions
+            lift(tensor.view(-1).numpy(), mask.dropped, lifted.numpy(), filled)
+            _tell_autograd(tensor)
+        else:
+            dropped = mask.dropped_on(tensor.device)
+            lifted.copy_(tensor[dropped])
+            filled[0] = True
+            tensor.masked_fill_(dropped, 0)
 
 
 def _is_plain(bits: Tensor) -> bool:

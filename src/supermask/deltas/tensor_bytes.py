@@ -11,7 +11,7 @@ from torch import Tensor
 
 from supermask.errors import DeltaFormatError
 
-__all__ = ["STORED_DTYPES", "as_bits", "as_bytes", "dtype_name", "from_bytes", "overlaps_itself", "sharing_memory"]
+__all__ = ["STORED_DTYPES", "as_bits", "as_bytes", "dtype_name", "from_bytes"]
 
 STORED_DTYPES: Mapping[str, tuple[torch.dtype, str]] = MappingProxyType(
     {
@@ -105,70 +105,6 @@ def from_bytes(data: bytes | memoryview, dtype: torch.dtype, shape: tuple[int, .
     if not len(data):
         return torch.empty(shape, dtype=dtype)
     return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(dtype).reshape(shape)
-
-
-def overlaps_itself(tensor: Tensor) -> bool:
-    """Whether elements of a tensor may share memory with each other, as those of an expanded one do.
-
-    Example:
-        >>> overlaps_itself(torch.zeros(2, 1).expand(2, 3)), overlaps_itself(torch.zeros(2, 3).t())
-        (True, False)
-    """
-    reached = 0
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size > 1:
-            if stride <= reached:
-                return True
-            reached += stride * (size - 1)
-    return False
-
-
-def sharing_memory(tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
-    """The names of two tensors that have bytes in common, if there are two.
-
-    Args:
-        tensors: by name; none overlaps itself.
-
-    Example:
-        >>> whole = torch.zeros(4, 4)
-        >>> sharing_memory({"left": whole[:, :2], "right": whole[:, 2:]})
-        >>> sharing_memory({"left": whole[:, :2], "top": whole[:1]})
-        ('left', 'top')
-    """
-    spans = sorted((str(tensor.device), *_span(tensor), name) for name, tensor in tensors.items() if tensor.numel())
-    groups: list[list[str]] = []
-    reached = ("", 0)
-    for device, start, end, name in spans:
-        if device == reached[0] and start < reached[1]:
-            groups[-1].append(name)
-            reached = (device, max(end, reached[1]))
-        else:
-            groups.append([name])
-            reached = (device, end)
-    pairs = (_sharing_bytes({name: tensors[name] for name in tensors if name in group}) for group in groups)
-    return next(filter(None, pairs), None)
-
-
-def _sharing_bytes(tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
-    """The same for tensors whose stretches of memory meet: their columns may still lie side by side."""
-    if len(tensors) < 2:
-        return None
-    names, spans = list(tensors), [_span(tensor) for tensor in tensors.values()]
-    first = min(start for start, _ in spans)
-    owners = torch.zeros(max(end for _, end in spans) - first, dtype=torch.int32)
-    for number, (tensor, (start, _)) in enumerate(zip(tensors.values(), spans, strict=True), start=1):
-        size = tensor.element_size()
-        taken = owners.as_strided((*tensor.shape, size), (*(size * s for s in tensor.stride()), 1), start - first)
-        if other := int(taken.max()):
-            return names[other - 1], names[number - 1]
-        taken.fill_(number)
-    return None
-
-
-def _span(tensor: Tensor) -> tuple[int, int]:
-    start, itemsize = tensor.data_ptr(), tensor.element_size()
-    last = sum(stride * (size - 1) for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
-    return start, start + (last + 1) * itemsize
 
 
 def _require_little_endian() -> None:
