@@ -138,6 +138,7 @@ def apply_delta_(
         is_entangled = len(bits) > len(targets) and _sharing_memory(bits) is not None
         same_base = current is not None and current.document.base.digest == document.base.digest
         must_verify = verify and not (is_known and same_base)
+        comes_off_first = must_verify or is_entangled
         coming = changes(tensors) if callable(changes) else changes
         leaving = current.overwritten if current else {}
         overwritten: dict[str, Overwritten] = {}
@@ -157,7 +158,7 @@ def apply_delta_(
             overwritten[name].put_on_(bits[name], whole)
 
         def change_(name: str) -> None:
-            if name in leaving:
+            if name in leaving and not comes_off_first:
                 take_off_(name)
             if name in targets:
                 put_on_(name)
@@ -173,7 +174,7 @@ def apply_delta_(
             return {name: (weakref.ref(tensor), tensor.data_ptr(), _writes(tensor)) for name, tensor in tensors.items()}
 
         try:
-            if must_verify or is_entangled:
+            if comes_off_first:
                 for name in leaving:
                     take_off_(name)
             if must_verify:

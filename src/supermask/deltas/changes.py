@@ -27,6 +27,7 @@ class DenseValues:
         values: the new values, in the base's dtype.
 
     Example:
+        >>> import torch
         >>> DenseValues(torch.tensor([3.0])).apply(torch.tensor([1.0]))
         tensor([3.])
     """
@@ -77,6 +78,7 @@ class SparseValues:
         ConfigurationError: if `keep` is a tensor and not boolean, or there are not as many values as survivors.
 
     Example:
+        >>> import torch
         >>> SparseValues(torch.tensor([True, False, True]), torch.tensor([4.0, 5.0])).apply(torch.ones(3))
         tensor([4., 0., 5.])
     """
