@@ -112,6 +112,6 @@ def _holds_a_delta(path: Path) -> bool:
 
     try:
         with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("format") == FORMAT_NAME
+            return str((file.metadata() or {}).get("format")).startswith(FORMAT_NAME)
     except (SafetensorError, OSError):
         return False

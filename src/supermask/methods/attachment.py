@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from supermask.deltas import Change, ChangePlace, DenseValues, TaskDelta, base_fingerprint
-from supermask.deltas.application import applied_digest
+from supermask.deltas.applying import applied_digest
 from supermask.errors import DeltaStateError
 from supermask.methods.sharding import is_sharded, whole_tensor
 from supermask.models import ParameterMap, Role

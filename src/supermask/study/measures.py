@@ -19,7 +19,7 @@ from supermask.analysis import (
     magnitudes,
 )
 from supermask.deltas import ChangeRecord, DenseValues, TaskDelta, named_tensors
-from supermask.deltas.store.verification import misfits, require_base_tensors
+from supermask.deltas.fingerprint import require_base
 from supermask.errors import BaseMismatchError, ConfigurationError
 from supermask.study.measure_records import PairMeasures, PairTensor, RunMeasures, TensorMeasures
 from supermask.training.provenance import current_environment
@@ -172,10 +172,8 @@ def _base_tensors(base: nn.Module | Mapping[str, Tensor], delta: TaskDelta, *, v
     tensors = named_tensors(base) if isinstance(base, nn.Module) else base
     if missing := [record.name for record in _without_head(delta) if record.name not in tensors]:
         raise BaseMismatchError(f"the base has no tensor {missing[0]}, which the delta changes; pass the delta's base")
-    for name, what in misfits(delta.document, tensors).items():
-        raise BaseMismatchError(f"{name}: the delta {what}")
     if verify:
-        require_base_tensors(tensors, delta.document)
+        require_base(tensors, delta.base)
     return tensors
 
 

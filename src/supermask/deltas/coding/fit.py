@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from supermask.deltas.coding.classes import BaseBits, sort_weights
 from supermask.deltas.coding.model import MAGNITUDES, MAX_STEP, OFFSETS, MaskModel
-from supermask.deltas.positions import MaskPositions
+from supermask.deltas.keep_mask import MaskPositions
 
 __all__ = ["fit_mask_model"]
 
@@ -81,8 +81,8 @@ def _fit_magnitudes(fit: _Fit, base: BaseBits) -> None:
     median = int(np.searchsorted(np.cumsum(weights), leading.size / 2))
     first = max(0, median - (MAGNITUDES - _ABOVE_MEDIAN))
     ranges = np.clip(np.arange(most) - first, 0, MAGNITUDES - 1)
-    held, lost = (np.bincount(ranges, counts, MAGNITUDES) for counts in (weights, zeros))
-    expected = held * fit.share
+    held, lost = (np.bincount(ranges, counts, MAGNITUDES).astype(np.float64) for counts in (weights, zeros))
+    expected: Floats = held * fit.share
     found = _logit((lost + expected / (expected + 1)) / (held + 1)) - _logit((expected + 0.5) / (held + 1))
     steps = np.where(held > 0, np.clip(np.round(found / _STEP), -MAX_STEP, MAX_STEP), 0.0)
     for number in range(1, MAGNITUDES):  # an empty range costs nothing if it is like the one before
@@ -141,13 +141,13 @@ def _best_steps(zeros: Floats, expected: Floats, weights: Counts) -> Floats:
 
 def _price(steps: Floats) -> float:
     """What the description of a vector takes, in bits."""
-    some, total = np.count_nonzero(steps), float(np.abs(steps).sum())
+    some, total = int(np.count_nonzero(steps)), float(np.abs(steps).sum())
     return _HEAD + some + _entropy(some, steps.size - some) + _entropy(some, total - some)
 
 
 def _entropy(ones: float, others: float) -> float:
     """Bits of so many geometric gaps."""
-    return sum(count * math.log2((ones + others) / count) for count in (ones, others) if count)
+    return math.fsum(count * math.log2((ones + others) / count) for count in (ones, others) if count)
 
 
 def _logit(share: Any) -> Any:

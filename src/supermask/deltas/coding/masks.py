@@ -22,7 +22,7 @@ from supermask.deltas.coding.fit import fit_mask_model
 from supermask.deltas.coding.laws import ODDS_BITS, RATES, odds, rate_of
 from supermask.deltas.coding.model import CLASSES, MIDDLE, MaskModel, mask_needs_base, read_model, write_model
 from supermask.deltas.coding.symbols import Run, SymbolReader, SymbolWriter
-from supermask.deltas.positions import MaskPositions, position_dtype
+from supermask.deltas.keep_mask import MaskPositions, position_dtype
 from supermask.errors import ConfigurationError, DeltaFormatError, DeltaStateError
 
 __all__ = ["MAX_WEIGHTS", "decode_mask", "encode_mask", "is_storable_shape"]
@@ -62,9 +62,8 @@ def encode_mask(mask: MaskPositions, base: Tensor | None = None) -> bytes:
 
     Example:
         >>> import torch
-        >>> from supermask.deltas.positions import positions_from_keep
         >>> base = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
-        >>> mask = positions_from_keep(base.abs() > 0.2)
+        >>> mask = MaskPositions.of(base.abs() > 0.2)
         >>> len(encode_mask(mask)) > 5 * len(encode_mask(mask, base))
         True
     """

@@ -9,9 +9,9 @@ Rows and columns differ in density, and small weights, or large ones, are droppe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias, final
+from typing import TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -68,28 +68,6 @@ class MaskModel:
     first_magnitude: int = 0
 
 
-@final
-class _VectorHead(NamedTuple):
-    """What is said of a vector before it is coded."""
-
-    length: int
-    filled: int  # entries that are not 0
-    rate: int  # of their sizes
-    largest: int  # size
-
-    @property
-    def runs(self) -> list[Run]:
-        """Gaps between the entries that are not 0, their sizes less 1, and whether they are negative."""
-        if not self.filled:
-            return []
-        others = self.length - self.filled
-        return [
-            Run(rate_of(self.filled, others), self.filled, others),
-            Run(self.rate, self.filled, self.filled * (self.largest - 1)),
-            Run(COINS, self.filled, self.filled),
-        ]
-
-
 def mask_needs_base(payload: bytes | memoryview) -> bool:
     """Whether a mask's payload can only be read with the base's tensor.
 
@@ -120,27 +98,35 @@ def write_model(model: MaskModel, writer: SymbolWriter) -> bytes:
     return bytes(head)
 
 
-def read_model(data: bytes | memoryview, rows: int, columns: int) -> tuple[MaskModel, SymbolReader]:
+def read_model(payload: bytes | memoryview, rows: int, columns: int) -> tuple[MaskModel, SymbolReader]:
     """Take a model of a matrix out of a payload, and give the reader behind it; DeltaFormatError if there is none."""
-    based, flags, offset = mask_needs_base(data), data[0], _take(data, 1) + OFFSETS[0]
+    based, data = mask_needs_base(payload), io.BytesIO(payload)
+    flags, offset = _take(data), _take(data) + OFFSETS[0]
     if offset not in OFFSETS:
         raise DeltaFormatError(f"the payload of a keep mask has the offset {offset}, which no writer writes")
-    lengths = {"rows": rows} if flags & _ROWS else {}
+    first = _take(data) | _take(data) << 8 if based else 0
+    parts = [("rows", rows, MAX_STEP)] if flags & _ROWS else []
     if flags & _COLUMNS:
-        lengths["columns"] = columns
-    place, first = 2, 0
+        parts.append(("columns", columns, MAX_STEP))
     if based:
-        place, first = 4, _take(data, 2) | _take(data, 3) << 8
-        lengths["magnitudes"] = MAGNITUDES
-    heads = []
-    for name, length in lengths.items():
-        largest = 2 * MAX_STEP if name == "magnitudes" else MAX_STEP  # a difference of two steps
-        head, place = _read_head(data, place, length, largest)
-        heads.append(head)
-    reader = SymbolReader(data[place:])
-    vectors = dict(zip(lengths, _read_vectors(heads, reader), strict=True))
+        parts.append(("magnitudes", MAGNITUDES, 2 * MAX_STEP))  # a difference of two steps
+    heads = [(name, length, largest, *_read_head(data, length)) for name, length, largest in parts]
+    reader = SymbolReader(data.read())
+    runs = []
+    for _, length, largest, filled, rate in heads:
+        runs.append(Run(rate_of(filled, length - filled) if filled else 0, filled, length - filled))
+        runs += [Run(rate, filled, filled * (largest - 1)), Run(COINS, filled, filled)]
+    numbers, vectors = reader.take(runs), {}
+    for name, length, largest, filled, _ in heads:
+        gaps, sizes, negative = numbers[: 3 * filled].reshape(3, filled)
+        numbers, vectors[name] = numbers[3 * filled :], np.zeros(length, dtype=np.int16)
+        if (sizes >= largest).any():
+            raise DeltaFormatError(f"the payload of a keep mask has a step above {largest}")
+        vectors[name][np.cumsum(gaps + 1) - 1] = np.where(negative, -1 - sizes, sizes + 1)
     if based:
-        vectors["magnitudes"] = _summed(vectors["magnitudes"])
+        vectors["magnitudes"] = np.cumsum(vectors["magnitudes"], dtype=np.int16)
+        if (np.abs(vectors["magnitudes"]) > MAX_STEP).any():
+            raise DeltaFormatError(f"the payload of a keep mask has a step above {MAX_STEP} for a range of magnitudes")
     return MaskModel(offset=offset, first_magnitude=first, **vectors), reader
 
 
@@ -163,47 +149,24 @@ def _write_vector(vector: Steps, writer: SymbolWriter) -> bytes:
     return bytes(head)
 
 
-def _read_head(data: bytes | memoryview, place: int, length: int, largest: int) -> tuple[_VectorHead, int]:
-    """A vector's head, and where the next one stands."""
-    count = 0
+def _read_head(data: io.BytesIO, length: int) -> tuple[int, int]:
+    """How many entries of a vector are not 0, and the rate of their sizes."""
+    filled = 0
     for index in range(_VARINT_BYTES):
-        byte = _take(data, place + index)
-        count |= (byte & 127) << 7 * index
+        byte = _take(data)
+        filled |= (byte & 127) << 7 * index
         if byte < 128:
             break
-    if byte >= 128 or (index and not byte) or count > length:
+    if byte >= 128 or (index and not byte) or filled > length:
         raise DeltaFormatError(f"the payload of a keep mask has no count of the steps for {length} rows or columns")
-    place += index + 1
-    if not count:
-        return _VectorHead(length, 0, 0, largest), place
-    rate = _take(data, place) + RATES[0]
+    rate = _take(data) + RATES[0] if filled else 0
     if rate not in RATES:
         raise DeltaFormatError(f"the payload of a keep mask has the rate {rate}, which does not exist")
-    return _VectorHead(length, count, rate, largest), place + 1
+    return filled, rate
 
 
-def _read_vectors(heads: Sequence[_VectorHead], reader: SymbolReader) -> list[Steps]:
-    numbers = reader.take([run for head in heads for run in head.runs])
-    vectors, place = [], 0
-    for head in heads:
-        gaps, sizes, negative = numbers[place : place + 3 * head.filled].reshape(3, head.filled)
-        place += 3 * head.filled
-        if (sizes >= head.largest).any():
-            raise DeltaFormatError(f"the payload of a keep mask has a step above {head.largest}")
-        vector = np.zeros(head.length, dtype=np.int16)
-        vector[np.cumsum(gaps + 1) - 1] = np.where(negative, -1 - sizes, sizes + 1)
-        vectors.append(vector)
-    return vectors
-
-
-def _summed(differences: Steps) -> Steps:
-    summed: Steps = np.cumsum(differences, dtype=np.int16)
-    if (np.abs(summed) > MAX_STEP).any():
-        raise DeltaFormatError(f"the payload of a keep mask has a step above {MAX_STEP} for a range of magnitudes")
-    return summed
-
-
-def _take(data: bytes | memoryview, place: int) -> int:
-    if place >= len(data):
-        raise DeltaFormatError(f"the payload of a keep mask ends within its head, after {len(data)} bytes")
-    return data[place]
+def _take(data: io.BytesIO) -> int:
+    byte = data.read(1)
+    if not byte:
+        raise DeltaFormatError(f"the payload of a keep mask ends within its head, after {data.tell()} bytes")
+    return byte[0]

@@ -13,8 +13,7 @@ docs/FORMAT.md, section "Values", specifies all of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
@@ -47,14 +46,8 @@ _PARAMETERS = zstandard.ZstdCompressionParameters(
 
 
 @final
-@dataclass(frozen=True)
-class EncodedValues:
-    """Values as `encode_values` gives them.
-
-    Args:
-        data: the payload.
-        coding: one of `VALUE_CODINGS`; not in the payload, so it must be stored beside it.
-    """
+class EncodedValues(NamedTuple):
+    """Values as `encode_values` gives them; their coding, one of `VALUE_CODINGS`, must be stored beside the payload."""
 
     data: bytes
     coding: str

@@ -12,13 +12,13 @@ import torch
 from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, TaskDelta, fingerprint
-from supermask.deltas.fingerprint import require_same_base
+from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, TaskDelta
+from supermask.deltas.fingerprint import require_base
 from supermask.deltas.tensor_bytes import as_bits, dtype_name
 from supermask.errors import BaseMismatchError, ConfigurationError
-from supermask.interop.peft.callback import supermask_tuner
 from supermask.interop.peft.config import SupermaskConfig
 from supermask.interop.peft.targets import base_tensors, head_modules
+from supermask.interop.peft.training import supermask_tuner
 from supermask.models import ParameterMap, map_parameters
 
 __all__ = ["adapter_to_delta", "delta_to_adapter", "delta_to_peft", "peft_to_delta"]
@@ -74,8 +74,7 @@ def delta_to_peft(
             peft_model.add_adapter(adapter_name, config)
     except BaseMismatchError:
         # Say which tensors differ; only a delta knows.
-        found = fingerprint({name: tensor for name, tensor in tensors.items() if name not in delta.head})
-        require_same_base(found, delta.base, base_name=delta.document.base.name)
+        require_base(tensors, delta.base, head=delta.head)
         raise
     _fill(peft_model, adapter_name, delta, base)
     return peft_model.eval()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from supermask.core.sparsity import zero_count, zeros_of_logits
 from supermask.deltas import Fingerprint, fingerprint
-from supermask.deltas.application import applied_digest
+from supermask.deltas.applying import applied_digest
 from supermask.errors import (
     BaseMismatchError,
     ConfigurationError,
@@ -22,8 +22,7 @@ from supermask.errors import (
     UnknownNameError,
 )
 from supermask.interop.peft.config import SupermaskConfig
-from supermask.interop.peft.entries import adapter_entries, check_loaded, named_entries
-from supermask.interop.peft.layer import SupermaskLayer
+from supermask.interop.peft.layer import SupermaskLayer, adapter_entries, check_loaded, named_entries
 from supermask.interop.peft.mask import AdapterMask
 from supermask.interop.peft.mixed import BASE_ROWS, rows_by_adapter
 from supermask.interop.peft.targets import base_modules, base_tensors, check_targets, complete_, covers
