@@ -26,11 +26,11 @@ def keys(count: int) -> bytes:
 
 BOMBS: dict[str, Callable[[], bytes]] = {
     "800,000 bad keys": lambda: keys(800_000),
-    "1.8 million small dicts": lambda: b'{"changes":[' + b",".join([b"{}"] * 1_800_000) + b"]}",
-    "a list of 90 MB": lambda: b'{"head":[' + b",".join([b"1"] * 45_000_000) + b"]}",
+    "1.8 million small dicts": lambda: b'{"changes":[' + b"{}," * 1_800_000 + b"{}]}",
+    "a list of 90 MB": lambda: b'{"head":[' + b"1," * 45_000_000 + b"1]}",
     "bad keys, as many as there may be": lambda: keys(PARTS - 2),
-    "small dicts, as many as there may be": lambda: b'{"changes":[' + b",".join([b"{}"] * (PARTS - 4)) + b"]}",
-    "numbers for names, as many as there may be": lambda: b'{"head":[' + b",".join([b"1"] * (2 * PARTS - 4)) + b"]}",
+    "small dicts, as many as there may be": lambda: b'{"changes":[' + b"{}," * (PARTS - 5) + b"{}]}",
+    "numbers for names, as many as there may be": lambda: b'{"head":[' + b"1," * (2 * PARTS - 5) + b"1]}",
     "hashes, as many as there may be": lambda: b'{"base":{"tensors":' + keys(PARTS - 4) + b"}}",
     "splits, as many as there may be": lambda: b'{"training":{"data":' + keys(PARTS - 4) + b"}}",
     "scores, as many as there may be": lambda: (
