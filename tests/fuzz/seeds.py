@@ -15,8 +15,8 @@ from deltas.tiny_values import forced
 from fuzz.anatomy import put_together, take_apart
 from fuzz.bases import BASES, EIGHT_BITS, FLOATS, HEAD, WHOLE, FuzzBase, base_named
 from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, SparseValues, TaskDelta, fingerprint
+from supermask.deltas.coding import VALUE_CODINGS
 from supermask.deltas.container import serialize_container
-from supermask.deltas.value_codec import VALUE_CODINGS
 
 __all__ = ["Seed", "seeds", "seeds_of"]
 
