@@ -88,7 +88,8 @@ def test_every_arrangement_comes_back_from_no_more_than_its_entropy(arrangement:
     free, based = encode_mask(mask), encode_mask(mask, base)
     assert not mask_needs_base(free)
     assert len(based) <= len(free)
-    assert len(free) <= 1.01 * entropy_nbytes(keep) + 16
+    structured = arrangement in ("one row", "one column", "block", "half and half")
+    assert len(free) <= (0.8 if structured else 1.01) * entropy_nbytes(keep) + (0 if structured else 16)
     for payload in (free, based):
         assert same(decode_mask(payload, SHAPE, mask.zeros, base if mask_needs_base(payload) else None), mask)
 
@@ -97,12 +98,6 @@ def test_every_arrangement_comes_back_from_no_more_than_its_entropy(arrangement:
 def test_zeros_strewn_at_random_cost_their_entropy(sparsity: float) -> None:
     keep = noise(1024, 1024) >= sparsity
     assert len(encode_mask(MaskPositions.of(keep), weights(1024, 1024))) <= 1.0015 * entropy_nbytes(keep) + 16
-
-
-@pytest.mark.parametrize("arrangement", ["one row", "one column", "block", "half and half"])
-def test_dense_rows_and_columns_are_found_without_the_base(arrangement: str) -> None:
-    keep = ARRANGEMENTS[arrangement]()
-    assert len(encode_mask(MaskPositions.of(keep))) < 0.8 * entropy_nbytes(keep)
 
 
 def test_what_the_base_tells_is_not_paid_for() -> None:
@@ -274,7 +269,8 @@ def check_against_the_reference(seed: int) -> None:
     payload = reference_masks.encode(case.keep, case.shape, case.model, case.base)
     assert encoded(case) == payload
     assert mask_needs_base(payload) == (case.model.magnitudes is not None)
-    assert outcomes(payload, case, case.zeros) == (case.keep, case.keep)
+    for whole in (payload, encode_mask(case.mask, case.base_tensor)):
+        assert outcomes(whole, case, case.zeros) == (case.keep, case.keep)
     ours, theirs = outcomes(damaged(payload, source), case, case.zeros + source.choice((0, 0, 0, 1, -1)))
     assert ours == theirs
 
@@ -289,14 +285,6 @@ def test_both_write_the_same_bytes_and_make_the_same_of_whole_and_damaged_ones(s
 def test_both_make_the_same_of_many_payloads() -> None:
     for seed in range(20_000):
         check_against_the_reference(seed)
-
-
-@given(SEEDS)
-@settings(max_examples=100)
-def test_the_reference_reads_what_is_fitted(seed: int) -> None:
-    case = any_case(seed)
-    payload = encode_mask(case.mask, case.base_tensor)
-    assert outcomes(payload, case, case.zeros) == (case.keep, case.keep)
 
 
 @given(SEEDS)
@@ -371,14 +359,11 @@ def test_shapes_that_cannot_be_stored() -> None:
         assert not is_storable_shape(shape)
         with pytest.raises(DeltaFormatError, match="there is no keep mask"):
             decode_mask(b"\0", shape, 0)
+    for zeros in (-1, 5):
+        with pytest.raises(DeltaFormatError, match="there is no keep mask"):
+            decode_mask(b"\0", (2, 2), zeros)
     with pytest.raises(ConfigurationError, match="beyond the format's limit"):
         encode_mask(MaskPositions(np.empty(0, dtype=np.int64), True, (masks.MAX_WEIGHTS + 1,)))
-
-
-@pytest.mark.parametrize("zeros", [-1, 5])
-def test_a_mask_that_there_is_not(zeros: int) -> None:
-    with pytest.raises(DeltaFormatError, match="there is no keep mask"):
-        decode_mask(b"\0", (2, 2), zeros)
 
 
 @pytest.mark.parametrize("folded", [(1, 4), (4, 1), (2, 4), (2, 0)])

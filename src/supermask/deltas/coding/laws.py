@@ -60,13 +60,8 @@ def rate_of(rarer: int, others: int) -> int:
     """
     if others == 0:
         return RATES[0]
-    found = bisect.bisect_left(_descending(), -((rarer << ODDS_BITS) // others))
+    found = bisect.bisect_left(RATES, -((rarer << ODDS_BITS) // others), key=lambda rate: -odds(rate))
     return RATES[min(found, len(RATES) - 1)]
-
-
-@functools.cache
-def _descending() -> list[int]:
-    return [-odds(rate) for rate in RATES]
 
 
 def escape_symbol(rate: int) -> int:

@@ -85,11 +85,10 @@ def mask_needs_base(payload: bytes | memoryview) -> bool:
 
 def write_model(model: MaskModel, writer: SymbolWriter) -> bytes:
     """Put a model's vectors into a writer, and give the bytes that stand before the coded words."""
-    flags = (model.rows is not None) * _ROWS | (model.columns is not None) * _COLUMNS
-    head = bytearray([flags, model.offset - OFFSETS[0]])
+    parts = ((_ROWS, model.rows), (_COLUMNS, model.columns), (_MAGNITUDES, model.magnitudes))
+    head = bytearray([sum(flag for flag, part in parts if part is not None), model.offset - OFFSETS[0]])
     vectors = [vector for vector in (model.rows, model.columns) if vector is not None]
     if model.magnitudes is not None:
-        head[0] |= _MAGNITUDES
         head += model.first_magnitude.to_bytes(2, "little")
         # Neighbouring ranges are much alike, so their differences are coded.
         vectors.append(np.diff(model.magnitudes, prepend=np.int16(0)))
