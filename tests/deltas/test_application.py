@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from deltas.tiny_deltas import HEAD, TinyModel, pattern, snapshot, surface, tiny_delta, tiny_model, unchanged
-from supermask.deltas import Change, KeepMask, SparseValues, StoredChanges, TaskDelta, base_fingerprint, mask_kernels
+from supermask.deltas import Change, KeepMask, SparseValues, TaskDelta, base_fingerprint, mask_kernels
 from supermask.deltas.application import applied_digest
+from supermask.deltas.payloads import StoredChanges
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError, DeltaStateError
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]

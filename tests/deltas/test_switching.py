@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from deltas.tiny_deltas import HEAD, TinyModel, pattern, snapshot, surface, tiny_delta, tiny_model, unchanged
-from supermask.deltas import DenseValues, KeepMask, StoredChanges, TaskDelta, application, base_fingerprint
+from supermask.deltas import DenseValues, KeepMask, TaskDelta, application, base_fingerprint
 from supermask.deltas.application import applied_digest
+from supermask.deltas.payloads import StoredChanges
 from supermask.errors import BaseMismatchError, DeltaFormatError, DeltaStateError
 
 
