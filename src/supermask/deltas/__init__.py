@@ -6,7 +6,6 @@ Needs torch, numpy, numba, constriction, zstandard and pydantic; no transformers
 from __future__ import annotations
 
 from supermask.deltas.changes import Change, DenseValues, KeepMask, SparseValues
-from supermask.deltas.codec import decode_keep_mask, encode_keep_mask
 from supermask.deltas.delta import TaskDelta
 from supermask.deltas.document import (
     BaseRecord,
@@ -39,8 +38,6 @@ __all__ = [
     "TaskRecord",
     "TrainingRecord",
     "base_fingerprint",
-    "decode_keep_mask",
-    "encode_keep_mask",
     "fingerprint",
     "named_tensors",
     "read_document",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, final
@@ -15,17 +15,10 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from supermask.deltas.application import (
-    WEIGHTS_AT_A_TIME,
-    applied_digest,
-    apply_delta_,
-    find_targets,
-    remove_delta_,
-)
+from supermask.deltas.applying import applied_digest, apply_delta_, find_targets, holding_base, remove_delta_
 from supermask.deltas.changes import Change
 from supermask.deltas.document import (
     ChangePlace,
-    ChangeRecord,
     DeltaDocument,
     MethodRecord,
     TaskRecord,
@@ -42,8 +35,8 @@ from supermask.deltas.file import (
 )
 from supermask.deltas.fingerprint import Fingerprint, named_tensors, require_base
 from supermask.deltas.payloads import StoredChanges, encode_change, needs_base
-from supermask.deltas.workers import Step, run_steps
-from supermask.errors import ConfigurationError, DeltaStateError
+from supermask.deltas.threads import WEIGHTS_AT_A_TIME, run_in_threads
+from supermask.errors import ConfigurationError
 
 __all__ = ["TaskDelta"]
 
@@ -229,11 +222,10 @@ class TaskDelta:
         apply_delta_(
             model,
             self.document,
-            self.changes_for(model) if changes is None else changes,
+            self.changes_for if changes is None else changes,
             verify=verify,
             switch=switch,
             threads=threads,
-            decoded=changes is not None,
         )
         return model
 
@@ -285,21 +277,17 @@ class TaskDelta:
             DeltaStateError: if a delta is on the model.
             DeltaFormatError: if a payload does not code what the document says.
         """
-        if isinstance(base, nn.Module) and applied_digest(base) is not None:
-            raise DeltaStateError("a delta is applied to this model, so it is not the base; remove the delta first")
-        tensors = named_tensors(base)
-        find_targets(tensors, self.document)
-        if verify:
-            require_base(tensors, self.base, head=self.head)
-        stored, decoded = self.changes_for(tensors), dict[str, Change]()
+        with holding_base(base) as tensors, torch.no_grad():
+            targets = find_targets(tensors, self.document)
+            if verify:
+                require_base(tensors, self.base, head=self.head)
+            stored, decoded = self.changes_for(tensors), dict[str, Change]()
 
-        def decode_one(record: ChangeRecord) -> None:
-            decoded[record.name] = stored[record.name].compact()
+            def decode_one(name: str) -> None:
+                decoded[name] = stored[name]
 
-        steps = [Step(partial(decode_one, record), weights=record.weights) for record in self.document.changes]
-        with torch.no_grad():
-            run_steps(steps, threads=threads, weights_at_a_time=WEIGHTS_AT_A_TIME)
-        return {record.name: decoded[record.name] for record in self.document.changes}
+            run_in_threads(decode_one, targets, threads=threads, at_a_time=WEIGHTS_AT_A_TIME)
+        return {name: decoded[name] for name in targets}
 
     def is_applied(self, model: nn.Module) -> bool:
         """Whether this delta is on the model."""

@@ -25,10 +25,9 @@ from pydantic import (
     model_validator,
 )
 
-from supermask.deltas.codec import is_storable_shape
+from supermask.deltas.coding import VALUE_CODINGS, is_storable_shape, needs_reference
 from supermask.deltas.fingerprint import SHORT_HASH, Fingerprint
 from supermask.deltas.tensor_bytes import STORED_DTYPES
-from supermask.deltas.value_codec import VALUE_CODINGS, needs_reference
 from supermask.errors import DeltaFormatError
 
 __all__ = [

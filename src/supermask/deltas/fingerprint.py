@@ -9,14 +9,13 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain
 from typing import TypeAlias, final
 
 from torch import Tensor, nn
 
 from supermask.deltas.tensor_bytes import as_bytes, dtype_name
-from supermask.deltas.workers import Step, run_steps
+from supermask.deltas.threads import run_in_threads
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaStateError
 
 __all__ = ["SHORT_HASH", "Fingerprint", "base_fingerprint", "fingerprint", "named_tensors", "require_base"]
@@ -78,11 +77,13 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> Fingerprint:
         names[_place(name, tensors[name])].append(name)
     hashes: dict[str, bytes] = {}
 
-    def hash_one(group: list[str]) -> None:
-        hashes.update(dict.fromkeys(group, _tensor_hash(tensors[group[0]])))
+    def hash_one(name: str) -> None:
+        hashes[name] = _tensor_hash(tensors[name])
 
     # Hashing is most of the time that applying a delta takes, and lets other threads run meanwhile.
-    run_steps([Step(partial(hash_one, group), weights=tensors[group[0]].numel()) for group in names.values()])
+    run_in_threads(hash_one, {group[0]: tensors[group[0]] for group in names.values()})
+    for group in names.values():
+        hashes.update(dict.fromkeys(group, hashes[group[0]]))
     root = hashlib.sha256(_ROOT)
     for name in sorted(tensors):
         root.update(_counted(name) + hashes[name])

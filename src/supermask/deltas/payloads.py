@@ -14,12 +14,18 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from supermask.deltas.changes import Change, DenseValues, KeepMask, SparseValues
-from supermask.deltas.coding import decode_mask, encode_mask, payload_needs_base
+from supermask.deltas.coding import (
+    decode_mask,
+    decode_values,
+    encode_mask,
+    encode_values,
+    mask_needs_base,
+    needs_reference,
+)
 from supermask.deltas.document import ChangePlace, ChangeRecord, DeltaDocument, describe_invalid
 from supermask.deltas.file import Payloads
-from supermask.deltas.positions import MaskPositions, keep_from_places
+from supermask.deltas.keep_mask import MaskPositions
 from supermask.deltas.tensor_bytes import STORED_DTYPES, dtype_name
-from supermask.deltas.value_codec import decode_values, encode_values, needs_reference
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError, DeltaStateError
 
 __all__ = ["StoredChanges", "encode_change", "needs_base"]
@@ -60,7 +66,7 @@ class StoredChanges(Mapping[str, Change]):
 def needs_base(document: DeltaDocument, payloads: Mapping[str, Payloads]) -> bool:
     """Whether any change can only be decoded with the base's tensors."""
     return any(
-        (change.zeros is not None and payload_needs_base(payloads[change.name].keep))
+        (change.zeros is not None and mask_needs_base(payloads[change.name].keep))
         or (change.values_coding is not None and needs_reference(change.values_coding))
         for change in document.changes
     )
@@ -142,4 +148,4 @@ def _decode(record: ChangeRecord, payloads: Payloads, base: Tensor | None) -> Ch
 def _survivors(values: Tensor, mask: MaskPositions) -> Tensor:
     if not mask.dropped:
         return values.reshape(-1)[torch.from_numpy(mask.positions.copy())]
-    return values[keep_from_places(mask)]
+    return values[mask.keep]

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal, final
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
-from supermask.deltas.codec import is_storable_shape
+from supermask.deltas.coding import is_storable_shape
 from supermask.deltas.document import describe_invalid, parse_json
 from supermask.deltas.tensor_bytes import STORED_DTYPES
 from supermask.errors import DeltaFormatError

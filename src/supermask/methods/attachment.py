@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, SparseValues, TaskDelta, base_fingerprint
-from supermask.deltas.application import applied_digest
+from supermask.deltas.applying import applied_digest
 from supermask.errors import ConfigurationError, DeltaStateError
 from supermask.methods.sharding import is_sharded, whole_tensor
 from supermask.models import ParameterMap, Role
@@ -263,7 +263,7 @@ def _rounded(name: str, change: Change, kind: torch.dtype) -> Change:
     values = change.values.to(kind).to(change.values.dtype)
     if (beyond := values.isinf() & change.values.isfinite()).any():
         raise ConfigurationError(
-            f"{name}: {change.values[beyond][0].item()} is beyond what {kind} holds; round to bfloat16, or keep every bit"
+            f"{name}: {change.values[beyond][0].item()} is beyond what {kind} holds; choose bfloat16, or keep every bit"
         )
     return DenseValues(values) if isinstance(change, DenseValues) else SparseValues(change.mask, values)
 

@@ -65,9 +65,6 @@ class MethodOptimizer(torch.optim.Optimizer):
         """The L2 norm of all gradients, to be logged; `step` clips by what was measured here if it comes next.
 
         Gradients must not change in between.
-
-        Returns:
-            float32 tensor without dimensions.
         """
         self._norms = (gradient_norm(self._gradients(masks=True)), gradient_norm(self._gradients(masks=False)))
         masks, others = self._norms

@@ -31,17 +31,6 @@ def initial_mask_logits(weight: Tensor, *, initial_sparsity: float, init_logit: 
     """ν at the start: -init_logit for the smallest magnitudes, +init_logit for the rest (a soft magnitude-pruning
     mask).
 
-    Args:
-        weight: θ̃, any shape.
-        initial_sparsity: fraction that starts dropped, in [0, 1].
-        init_logit: |ν|.
-
-    Returns:
-        float32 tensor of the same shape and device.
-
-    Raises:
-        ConfigurationError: if the sparsity is outside [0, 1], or a weight is not a number.
-
     Example:
         >>> initial_mask_logits(torch.tensor([0.1, -2.0]), initial_sparsity=0.5, init_logit=5.0)
         tensor([-5.,  5.])

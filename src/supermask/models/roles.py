@@ -143,17 +143,7 @@ class ParameterMap:
         return tuple(info.name for info in self.infos if info.role is Role.HEAD)
 
     def info(self, name: str) -> ParameterInfo:
-        """Look a parameter up by its name or by one of its aliases.
-
-        Args:
-            name: The full parameter name.
-
-        Returns:
-            Its entry.
-
-        Raises:
-            SelectionError: If the model has no such parameter.
-        """
+        """Look a parameter up by its name or by one of its aliases."""
         for info in self.infos:
             if name == info.name or name in info.aliases:
                 return info

@@ -123,19 +123,7 @@ def check_in_place(**tensors: Tensor) -> None:
 
 
 def result_like(tensor: Tensor, *, dtype: torch.dtype, out: Tensor | None) -> Tensor:
-    """Where to write a result: the tensor given for it, or a new one.
-
-    Args:
-        tensor: whose shape and device the result has.
-        dtype: of the result.
-        out: given for it; None for a new one.
-
-    Returns:
-        Contiguous.
-
-    Raises:
-        ConfigurationError: if the tensor given does not fit.
-    """
+    """Where to write a result: the tensor given for it, or a new one."""
     if out is None:
         return torch.empty(tensor.shape, dtype=dtype, device=tensor.device)
     if out.shape != tensor.shape or out.dtype != dtype or out.device != tensor.device or not out.is_contiguous():

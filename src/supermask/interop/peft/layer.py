@@ -169,16 +169,7 @@ def _taken(state_dict: dict[str, Any], start: str) -> dict[str, Tensor]:
 
 
 def adapter_entries(model: nn.Module, adapter_name: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What an adapter's file gets of a model's state dictionary.
-
-    Args:
-        model: with the adapter over it.
-        adapter_name: the adapter, whose name ends each key.
-        state_dict: of the model.
-
-    Raises:
-        DeltaStateError: if a mask is missing, because it was never loaded.
-    """
+    """What an adapter's file gets of a model's state dictionary."""
     for name, module in model.named_modules():
         wanted = isinstance(module, SupermaskLayer) and adapter_name in module.masks
         if wanted and f"{name}.{KEEP_KEY}.{adapter_name}" not in state_dict:

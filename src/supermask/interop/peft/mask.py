@@ -230,13 +230,6 @@ class DroppedWeights:
 def drop_(weight: Tensor, keep_mask: Tensor) -> DroppedWeights:
     """Zero the weights that a mask drops, in place.
 
-    Args:
-        weight: any shape and floating dtype.
-        keep_mask: boolean, same shape, True = survives.
-
-    Returns:
-        What `DroppedWeights.restore_` needs to give every bit back.
-
     Example:
         >>> weight = torch.tensor([1.0, -0.0, float("nan")])
         >>> dropped = drop_(weight, torch.tensor([False, False, True]))

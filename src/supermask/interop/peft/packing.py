@@ -3,7 +3,7 @@
 8 bytes    rows of the weight, a little-endian whole number
 8 bytes    columns
 8 bytes    zeros: how many weights the mask drops
-the rest   the mask, entropy-coded as docs/FORMAT.md, section "Version 1", specifies
+the rest   the mask, entropy-coded as docs/FORMAT.md, section "Keep masks", specifies
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from supermask.core import zero_count
-from supermask.deltas import decode_keep_mask, encode_keep_mask
+from supermask.deltas.coding import decode_mask, encode_mask, mask_needs_base
+from supermask.deltas.keep_mask import MaskPositions
 from supermask.errors import DeltaFormatError
 
 __all__ = ["MASK_FORMAT", "pack_keep_mask", "unpack_keep_mask"]
@@ -28,36 +29,20 @@ _HEADER = struct.Struct("<QQQ")
 def pack_keep_mask(keep_mask: Tensor) -> Tensor:
     """Code a keep mask in about N·H(s) bits, base not needed.
 
-    Args:
-        keep_mask: boolean, (rows, columns), True = survives.
-
-    Returns:
-        uint8, one-dimensional, on the CPU.
-
     Example:
         >>> keep_mask = torch.ones(32, 32, dtype=torch.bool)
         >>> keep_mask[3, 5] = False
         >>> packed = pack_keep_mask(keep_mask)
         >>> packed.dtype, len(packed), torch.equal(unpack_keep_mask(packed, (32, 32)), keep_mask)
-        (torch.uint8, 32, True)
+        (torch.uint8, 30, True)
     """
     rows, columns = keep_mask.shape
-    content = _HEADER.pack(rows, columns, zero_count(keep_mask)) + encode_keep_mask(keep_mask)
+    content = _HEADER.pack(rows, columns, zero_count(keep_mask)) + encode_mask(MaskPositions.of(keep_mask))
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
 def unpack_keep_mask(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The keep mask that `pack_keep_mask` coded.
-
-    Args:
-        packed: the bytes, on any device.
-        shape: of the weight that the mask is for.
-
-    Returns:
-        Boolean tensor on the CPU, True = survives.
-
-    Raises:
-        DeltaFormatError: if these are not the bytes of a mask of this shape.
 
     Example:
         >>> unpack_keep_mask(pack_keep_mask(torch.ones(2, 3, dtype=torch.bool)), (3, 2))
@@ -75,4 +60,7 @@ def unpack_keep_mask(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
         raise DeltaFormatError(
             f"the mask is for a weight of shape {(rows, columns)}, and the model's is {tuple(shape)}"
         )
-    return decode_keep_mask(content[_HEADER.size :], shape, zeros)
+    payload = content[_HEADER.size :]
+    if mask_needs_base(payload):
+        raise DeltaFormatError("the mask is coded against its base's weights, and a packed one is read alone")
+    return decode_mask(payload, shape, zeros).keep

@@ -7,94 +7,73 @@ import time
 import pytest
 import torch
 
-from supermask.deltas import workers
-from supermask.deltas.workers import Step, default_threads, run_steps, undisturbed
+from supermask.deltas import threads as module
+from supermask.deltas.threads import default_threads, run_in_threads, undisturbed
 from supermask.errors import ConfigurationError
 
 
+def tensors(*weights: int) -> dict[str, torch.Tensor]:
+    return {str(number): torch.zeros(1).expand(size) for number, size in enumerate(weights)}
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5, None])
-def test_every_step_runs_once_before_it_returns(threads: int | None) -> None:
-    done: list[int] = []
-    run_steps([Step(lambda index=index: done.append(index), weights=1 << 20) for index in range(50)], threads=threads)
-    assert sorted(done) == list(range(50))
-    run_steps([], threads=threads)
-
-
-def test_steps_start_in_order() -> None:
-    started: list[int] = []
-    lock = threading.Lock()
-
-    def step(index: int) -> None:
-        with lock:
-            started.append(index)
-        time.sleep(0.001)
-
-    run_steps([Step(lambda index=index: step(index), weights=1) for index in range(40)], threads=1)
-    assert started == list(range(40))
+def test_everything_is_done_once_before_it_returns_and_started_in_order(threads: int | None) -> None:
+    done: list[str] = []
+    run_in_threads(done.append, tensors(*[1 << 20] * 50), threads=threads)
+    assert (done if threads == 1 else sorted(done, key=int)) == [str(number) for number in range(50)]
+    run_in_threads(done.append, {}, threads=threads)
+    assert len(done) == 50
 
 
 def test_no_more_weights_are_in_hand_than_allowed() -> None:
+    sizes = tensors(3, 3, 3, 50, 1, 1, 1, 1, 9, 4, 4)
     in_hand: list[int] = []
-    most: list[int] = []
-    together: list[int] = []
+    seen: list[tuple[int, int]] = []
     lock = threading.Lock()
 
-    def step(weights: int) -> None:
+    def work(name: str) -> None:
         with lock:
-            in_hand.append(weights)
-            most.append(sum(in_hand))
-            together.append(len(in_hand))
+            in_hand.append(sizes[name].numel())
+            seen.append((sum(in_hand), len(in_hand)))
         time.sleep(0.002)
         with lock:
-            in_hand.remove(weights)
+            in_hand.remove(sizes[name].numel())
 
-    sizes = [3, 3, 3, 50, 1, 1, 1, 1, 9, 4, 4]
-    run_steps(
-        [Step(lambda weights=weights: step(weights), weights=weights) for weights in sizes],
-        threads=4,
-        weights_at_a_time=10,
-    )
-    assert max(together) > 1
-    assert sorted(set(most), reverse=True)[0] == 50
-    assert all(total <= 10 for total in most if total != 50)
+    run_in_threads(work, sizes, threads=4, at_a_time=10)
+    assert max(together for _, together in seen) > 1
+    assert {(total, together) for total, together in seen if total > 10} == {(50, 1)}
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_first_error_in_order_is_raised_and_nothing_runs_any_more(threads: int) -> None:
-    done: list[int] = []
+    done: list[str] = []
 
-    def step(index: int) -> None:
-        if index == 1:  # fails late, after the one behind it
-            time.sleep(0.02)
-            raise ValueError("one")
-        if index == 2:
-            raise ValueError("two")
-        done.append(index)
+    def work(name: str) -> None:
+        if name in "12":  # the first fails late, after the one behind it
+            time.sleep(0.02 if name == "1" else 0)
+            raise ValueError(name)
+        done.append(name)
 
     before = threading.active_count()
-    with pytest.raises(ValueError, match="one"):
-        run_steps([Step(lambda index=index: step(index), weights=1) for index in range(30)], threads=threads)
+    with pytest.raises(ValueError, match="1"):
+        run_in_threads(work, tensors(*[1] * 30), threads=threads)
     assert threading.active_count() == before
-    assert 28 not in done
+    assert "28" not in done
 
 
 def test_an_interrupt_goes_before_other_errors() -> None:
-    def step(index: int) -> None:
-        raise KeyboardInterrupt if index else ValueError
-
     barrier = threading.Barrier(2)
 
-    def together(index: int) -> None:
+    def work(name: str) -> None:
         barrier.wait(10)
-        step(index)
+        raise KeyboardInterrupt if name == "1" else ValueError
 
     with pytest.raises(KeyboardInterrupt):
-        run_steps([Step(lambda index=index: together(index), weights=1) for index in range(2)], threads=2)
+        run_in_threads(work, tensors(1, 1), threads=2)
 
 
 def test_an_interrupt_of_the_waiting_thread_waits_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    joined = threading.Thread.join
-    interrupts = iter([KeyboardInterrupt, KeyboardInterrupt])
+    joined, interrupts = threading.Thread.join, iter([KeyboardInterrupt, KeyboardInterrupt])
     begun, done = threading.Event(), threading.Event()
 
     def join(thread: threading.Thread, timeout: float | None = None) -> None:
@@ -102,7 +81,7 @@ def test_an_interrupt_of_the_waiting_thread_waits_for_the_others(monkeypatch: py
             raise error
         joined(thread, timeout)
 
-    def slow() -> None:
+    def slow(name: str) -> None:
         if threading.current_thread() is threading.main_thread():
             begun.wait(10)
         else:
@@ -113,7 +92,7 @@ def test_an_interrupt_of_the_waiting_thread_waits_for_the_others(monkeypatch: py
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "join", join)
         with pytest.raises(KeyboardInterrupt):
-            run_steps([Step(slow, weights=1)] * 2, threads=2)
+            run_in_threads(slow, tensors(1, 1), threads=2)
     assert done.is_set()
 
 
@@ -139,12 +118,12 @@ def test_what_is_undisturbed_runs_to_its_end_and_then_tells() -> None:
 def test_threads_have_the_callers_modes(inference: bool, gradients: bool) -> None:
     seen: set[tuple[bool, bool]] = set()
 
-    def look() -> None:
+    def look(name: str) -> None:
         time.sleep(0.001)
         seen.add((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
 
     with torch.set_grad_enabled(gradients), torch.inference_mode(inference):
-        run_steps([Step(look, weights=1)] * 20, threads=4)
+        run_in_threads(look, tensors(*[1] * 20), threads=4)
         assert seen == {(torch.is_inference_mode_enabled(), torch.is_grad_enabled())}
 
 
@@ -152,7 +131,7 @@ def test_threads_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3)), raising=False)
     assert [default_threads(weights) for weights in (0, 1 << 20, 5 << 20, 1 << 30)] == [1, 1, 3, 3]
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
-    assert default_threads(1 << 30) == workers._MOST_THREADS == 8
+    assert default_threads(1 << 30) == module._MOST_THREADS == 8
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert default_threads(1 << 30) == 1
@@ -161,19 +140,18 @@ def test_threads_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("threads", [0, -1])
 def test_no_threads_are_refused(threads: int) -> None:
     with pytest.raises(ConfigurationError, match="threads must be at least 1"):
-        run_steps([Step(lambda: None, weights=1)], threads=threads)
+        run_in_threads(print, tensors(1), threads=threads)
 
 
 @pytest.mark.gpu
 def test_threads_use_the_callers_stream() -> None:
-    stream = torch.cuda.Stream()
-    seen: set[int] = set()
+    stream, seen = torch.cuda.Stream(), set[int]()
     device = torch.device("cuda", torch.cuda.current_device())
 
-    def look() -> None:
+    def look(name: str) -> None:
         time.sleep(0.001)
         seen.add(torch.cuda.current_stream(device).cuda_stream)
 
     with torch.cuda.stream(stream):
-        run_steps([Step(look, weights=1)] * 20, threads=4, devices=[device])
+        run_in_threads(look, {str(n): torch.zeros(1, device=device) for n in range(20)}, threads=4)
     assert seen == {stream.cuda_stream}

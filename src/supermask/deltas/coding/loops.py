@@ -1,7 +1,7 @@
-"""The compiled loops of mask coding: one over the coded symbols, two over all weights.
+"""The compiled loops of mask coding: over the coded symbols, and over all weights of a tensor.
 
-They trust their arguments, so what they are handed is checked before. Whole numbers only: the same comes out on every
-machine. numba takes a while to load, so this module is imported where it is first used.
+They trust their arguments, so what they are handed is checked before. What a reader runs works in whole numbers only:
+the same comes out on every machine. numba takes a while to load, so this module is imported where it is first used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from supermask.core.kernels.compiled import compiled
 
-__all__ = ["point_at", "sort_weights", "take_runs"]
+__all__ = ["gaps_within", "point_at", "sort_weights", "sum_lines", "take_runs"]
 
 _AT_ONCE = 4096  # weights: what is known of them stays in the fastest cache
 _BELOW_TOTAL = np.uint64((1 << 24) - 1)
@@ -24,17 +24,8 @@ _NONE = np.uint64(0)
 _ONE = np.uint64(1)
 
 
-def _take_runs(
-    words: Any,
-    state: Any,
-    cumulative: Any,
-    first: Any,
-    escapes: Any,
-    tables: Any,
-    counts: Any,
-    rooms: Any,
-    numbers: Any,
-) -> bool:
+def _take_runs(words: Any, state: Any, laws: Any, tables: Any, counts: Any, rooms: Any, numbers: Any) -> bool:
+    cumulative, first, escapes = laws
     x, left = state[0], state[1]
     filled = 0
     for run in range(tables.size):
@@ -61,11 +52,8 @@ def _take_runs(
     return True
 
 
-def _sort_weights(
-    row: Any, column: Any, left: Any, right: Any, base: Any, shift: int, steps_of: Any, classes: Any, counts: Any
-) -> None:
-    block = min(column.size, _AT_ONCE)
-    signed, pull = np.zeros(block, dtype=np.int16), np.empty(block, dtype=np.int16)
+def _sort_weights(row: Any, column: Any, base: Any, shift: int, steps_of: Any, classes: Any, counts: Any) -> None:
+    steps = np.zeros(min(column.size, _AT_ONCE), dtype=np.int16)
     turns, last = np.zeros((4, counts.size), dtype=np.int64), np.int16(counts.size - 1)
     by = base.dtype.type(shift)
     for i in range(row.size):
@@ -79,18 +67,9 @@ def _sort_weights(
             if base.size:
                 bits = base[start : start + width]
                 for j in range(width):
-                    signed[j] = steps_of[bits[j] >> by]
+                    steps[j] = steps_of[bits[j] >> by]
             for j in range(width):
-                pull[j] = 0
-            for term in range(left.shape[0]):
-                factor, over = left[term, i], right[term, begin : begin + width]
-                if factor != 0:
-                    for j in range(width):
-                        pull[j] = np.int16(pull[j] + factor * over[j])
-            for j in range(width):
-                flip = np.int16(-(signed[j] & 1))
-                number = np.int16((signed[j] >> 1) + here + those[j] + ((pull[j] ^ flip) - flip))
-                these[j] = max(min(number, last), np.int16(0))
+                these[j] = max(min(np.int16(steps[j] + here + those[j]), last), np.int16(0))
             # Four counters in turn: weights side by side are often of one class, and one counter waits for itself.
             part = width // 4
             for j in range(part):
@@ -122,19 +101,44 @@ def _point_at(classes: Any, gaps: Any, starts: Any, ends: Any, others: Any, posi
             found += 1
 
 
-take_runs = compiled(_take_runs)
-"""(words, state, cumulative, first, escapes, tables, counts, rooms, numbers) -> whether the numbers had room.
+def _gaps_within(classes: Any, positions: Any, starts: Any, others: Any, gaps: Any) -> None:
+    following, since = starts.copy(), np.zeros(starts.size, dtype=gaps.dtype)
+    found, place = 0, positions[0]
+    for here in range(classes.size):
+        c = classes[here]
+        named = here == place
+        if named:
+            found += 1
+            place = positions[found] if found < positions.size else -1
+        if named != others[c]:
+            gaps[following[c]] = since[c]
+            following[c] += 1
+            since[c] = 0
+        else:
+            since[c] += 1
 
-Decodes runs of numbers, end to end. `state` is the coder's number and how many words it has left, both moved on. Table
-t starts its symbols at `cumulative[t]`, the last of them is `escapes[t]`, and `first[t]` is the first symbol that
-reaches into each 1024th of 2^24. Run r takes `counts[r]` numbers by table `tables[r]`, which may sum to `rooms[r]`.
+
+def _sum_lines(classes: Any, chances: Any, rows: Any, columns: Any) -> None:
+    for i in range(rows.size):
+        these = classes[i * columns.size : (i + 1) * columns.size]
+        for j in range(columns.size):
+            chance = chances[these[j]]
+            rows[i] += chance
+            columns[j] += chance
+
+
+take_runs = compiled(_take_runs)
+"""(words, state, laws, tables, counts, rooms, numbers) -> whether the numbers had room.
+
+Decodes runs of numbers, end to end. `state` is the coder's number and how many words it has left, both moved on. Run r
+takes `counts[r]` numbers by the law at `tables[r]`, which may sum to `rooms[r]`.
 """
 
 sort_weights = compiled(_sort_weights)
-"""(row, column, left, right, base, shift, steps_of, classes, counts): each weight's class, and how many each has.
+"""(row, column, base, shift, steps_of, classes, counts): each weight's class, and how many each has.
 
-`steps_of` holds, for what `base >> shift` may be, twice the steps of the magnitude, and 1 more if it is negative. An
-empty `base` stands for one without magnitudes and signs. Sums are of 15 bits and a sign; `counts` is added to.
+`steps_of` holds the step for what `base >> shift` may be. An empty `base` stands for none. Sums are of 15 bits and a
+sign; `counts` is added to.
 """
 
 point_at = compiled(_point_at)
@@ -144,3 +148,9 @@ Class c has its gaps at `starts[c]` to `ends[c]`: how many weights of the class 
 coded one before it. They and the coded weights are no more than the class has. Asked for are its coded weights, or, if
 `others[c]`, those that are not; `positions` has room for just them.
 """
+
+gaps_within = compiled(_gaps_within)
+"""(classes, positions, starts, others, gaps): the inverse of `point_at`, for at least one position."""
+
+sum_lines = compiled(_sum_lines)
+"""(classes, chances, rows, columns): add up `chances[class]` over each row and each column, in 64 bits."""

@@ -18,7 +18,7 @@ SPARSITY = 0.13
 CHILD = """
 import ctypes, gc, sys
 import torch
-from deltas.test_application_memory import encoder, small_delta
+from deltas.test_applying_memory import encoder, small_delta
 from supermask.deltas import TaskDelta
 
 def kibibytes(key):
