@@ -91,5 +91,7 @@ def _prediction_text(task: Task, position: int, value: int | float) -> str:
     text = task.label_kind.submission_text(task, value)
     if text is None:
         law = task.label_kind.law(task)
-        raise DataError(f"prediction {position} of the task {task.name!r} is {value!r}, not {law}; did training diverge?")
+        raise DataError(
+            f"prediction {position} of the task {task.name!r} is {value!r}, not {law}; did training diverge?"
+        )
     return text

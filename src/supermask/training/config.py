@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Literal, final
 
 from pydantic import Field, model_validator
 
-from supermask.configuration import Configuration
+from supermask.prediction.settings import Reading
 
-__all__ = ["Precision", "TrainingConfig", "optimizer_steps", "resolve_precision"]
-
-Precision = Literal["fp32", "bf16", "fp16"]
+__all__ = ["TrainingConfig", "optimizer_steps"]
 
 _Positive = Annotated[int, Field(ge=1)]
 _NonNegative = Annotated[float, Field(ge=0.0)]
 
 
 @final
-class TrainingConfig(Configuration):
-    """Settings of one training.
+class TrainingConfig(Reading):
+    """Settings of one training; those of `Reading` belong to it.
 
     Args:
         epochs: passes over the training examples.
@@ -34,15 +32,11 @@ class TrainingConfig(Configuration):
         weight_decay: of matrices that train by value; never of mask logits, biases and norms.
         adam_epsilon: Adam's epsilon for weights and head.
         max_grad_norm: largest L2 norm of gradients; mask logits are clipped apart from all else. 0 clips nothing.
-        max_length: longest input in tokens; longer ones are cut.
-        precision: arithmetic of the forward and backward pass; weights, mask logits and optimizer states stay float32.
-            `auto` takes bf16 where the hardware multiplies it natively, else fp32; the record says which.
         gradient_checkpointing: recompute activations in the backward pass to save memory.
         mask_optimizer_state: Adam's moments of mask logits in `float32`, or in `8bit` to save 5.97 bytes a mask logit.
         mask_draws: which masks several processes draw: the same (`shared`), so that together they do what one process
             with the same batch does, or each its own (`per_rank`), so that the gradient is averaged over draws too.
         seed: of data order, dropout and mask draws.
-        eval_batch_size: examples a batch in evaluation.
         logging_steps: optimizer steps between log lines.
         checkpoint_steps: optimizer steps between checkpoints to resume from; 0 saves none.
         tensorboard: write logs for TensorBoard beside the checkpoints.
@@ -62,13 +56,10 @@ class TrainingConfig(Configuration):
     weight_decay: _NonNegative = 0.01
     adam_epsilon: Annotated[float, Field(gt=0.0)] = 1e-6
     max_grad_norm: _NonNegative = 1.0
-    max_length: Annotated[int, Field(ge=4)] = 128
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     gradient_checkpointing: bool = False
     mask_optimizer_state: Literal["float32", "8bit"] = "float32"
     mask_draws: Literal["shared", "per_rank"] = "shared"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    eval_batch_size: _Positive = 64
     logging_steps: _Positive = 10
     checkpoint_steps: Annotated[int, Field(ge=0)] = 0
     tensorboard: bool = False
@@ -97,23 +88,3 @@ def optimizer_steps(examples: int, config: TrainingConfig) -> int:
     """
     per_epoch = -(-examples // config.batch_size)
     return config.max_steps if config.max_steps is not None else config.epochs * per_epoch
-
-
-def resolve_precision(precision: Literal["auto", "fp32", "bf16", "fp16"], device_type: str) -> Precision:
-    """The arithmetic that `auto` stands for on a device; every other value stands for itself.
-
-    Args:
-        precision: the setting.
-        device_type: `cpu`, `cuda`, ... as torch names it.
-    """
-    if precision != "auto":
-        return precision
-    import torch
-
-    if device_type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        # Older torch does not say what the processor can do; float32 is then the safe reading.
-        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        native = device_type == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return "bf16" if native else "fp32"

@@ -1,15 +1,18 @@
-"""What the caller gives to learn on: a live model, or a base that knows its tokenizer and where it came from."""
+"""What the caller gives to ask or to teach: a live model, or a base that knows its tokenizer and where it came from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import nn
 
 from supermask.errors import ConfigurationError
 from supermask.models import Base
+
+if TYPE_CHECKING:
+    from supermask.tasks import Task
 
 __all__ = ["GivenModel", "given_model", "take_device"]
 
@@ -25,23 +28,32 @@ class GivenModel:
     revision: str | None
 
 
-def given_model(model: nn.Module | Base, tokenizer: Any = None) -> GivenModel:
+def given_model(model: nn.Module | Base, task: Task, tokenizer: Any = None) -> GivenModel:
     """Bring a model and its tokenizer together.
 
     Args:
         model: a live model, or what `load_base` gives.
+        task: what it is for.
         tokenizer: the model's tokenizer; by default the base's, or the one saved where the model was loaded from.
 
     Raises:
-        ConfigurationError: if the tokenizer cannot be found.
+        ConfigurationError: if the tokenizer cannot be found, or the model's head is of another size than the task.
     """
+    live = model.model if isinstance(model, Base) else model
+    config = getattr(live, "config", None)
+    outputs = getattr(config, "num_labels", None)
     if isinstance(model, Base):
-        return GivenModel(model.model, tokenizer or model.tokenizer, model.name, model.revision)
-    config = getattr(model, "config", None)
-    name = getattr(config, "_name_or_path", "") or None
-    if tokenizer is None:
-        tokenizer = _saved_tokenizer(name)
-    return GivenModel(model, tokenizer, name, getattr(config, "_commit_hash", None))
+        given = GivenModel(live, tokenizer or model.tokenizer, model.name, model.revision)
+    else:
+        name = getattr(config, "_name_or_path", "") or None
+        tokenizer = tokenizer if tokenizer is not None else _saved_tokenizer(name)
+        given = GivenModel(live, tokenizer, name, getattr(config, "_commit_hash", None))
+    if outputs is not None and outputs != task.num_labels:
+        raise ConfigurationError(
+            f"the model's head has {outputs} outputs and task {task.name!r} needs {task.num_labels}; load the base "
+            f"with num_labels={task.num_labels}"
+        )
+    return given
 
 
 def take_device(*, use_cpu: bool) -> torch.device:
