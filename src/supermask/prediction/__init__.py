@@ -3,14 +3,12 @@
 from supermask.prediction.evaluation import Evaluation, evaluate, predict
 from supermask.prediction.kinds import KINDS, Kind, kind_of
 from supermask.prediction.predictor import Predictions, Predictor, set_up
-from supermask.prediction.settings import PredictionConfig
 from supermask.prediction.stored import stored_base, stored_task
 
 __all__ = [
     "KINDS",
     "Evaluation",
     "Kind",
-    "PredictionConfig",
     "Predictions",
     "Predictor",
     "evaluate",

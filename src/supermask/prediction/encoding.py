@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -12,9 +12,7 @@ from torch.utils.data import Dataset
 
 from supermask.errors import DataError
 from supermask.prediction.kinds import kind_of
-
-if TYPE_CHECKING:
-    from supermask.tasks import Examples, Task
+from supermask.tasks import Examples, Task
 
 __all__ = ["EncodedExamples", "PaddedBatches", "encode", "pad", "padded_batches"]
 

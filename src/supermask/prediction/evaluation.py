@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from torch import nn
 
@@ -13,10 +13,8 @@ from supermask.deltas import TaskDelta
 from supermask.errors import ConfigurationError
 from supermask.models import Base
 from supermask.prediction.predictor import Predictions, set_up
-from supermask.prediction.settings import Reading
-
-if TYPE_CHECKING:
-    from supermask.tasks import Examples, Task, TaskData
+from supermask.settings import TrainingConfig
+from supermask.tasks import Examples, Task, TaskData, load_task, score
 
 __all__ = ["Evaluation", "evaluate", "predict"]
 
@@ -45,7 +43,7 @@ def evaluate(
     tokenizer: Any = None,
     data_dir: str | Path | None = None,
     splits: Sequence[str] | None = None,
-    config: Reading | None = None,
+    config: TrainingConfig | None = None,
     use_cpu: bool = False,
 ) -> Evaluation:
     """Score a task model on labelled examples.
@@ -66,8 +64,6 @@ def evaluate(
     Raises:
         SupermaskError: of the kind that fits; checks come before the computing.
     """
-    from supermask.tasks import load_task, score
-
     data = load_task(task, data_dir=data_dir) if isinstance(task, str) else task
     chosen = tuple(splits) if splits is not None else tuple(data.report)
     if not chosen:
@@ -88,7 +84,7 @@ def predict(
     task: Task,
     delta: TaskDelta | None = None,
     tokenizer: Any = None,
-    config: Reading | None = None,
+    config: TrainingConfig | None = None,
     use_cpu: bool = False,
 ) -> Predictions:
     """What a task model says about examples, labelled or not.

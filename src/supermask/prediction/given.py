@@ -1,20 +1,20 @@
-"""What the caller gives to ask or to teach: a live model, or a base that knows its tokenizer and where it came from."""
+"""What there is to compute with: the model given with its tokenizer, the device, the arithmetic."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import nn
 
 from supermask.errors import ConfigurationError
 from supermask.models import Base
+from supermask.tasks import Task
 
-if TYPE_CHECKING:
-    from supermask.tasks import Task
+__all__ = ["GivenModel", "Precision", "given_model", "resolve_precision", "take_device"]
 
-__all__ = ["GivenModel", "given_model", "take_device"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @final
@@ -59,6 +59,24 @@ def given_model(model: nn.Module | Base, task: Task, tokenizer: Any = None) -> G
 def take_device(*, use_cpu: bool) -> torch.device:
     """Where to compute: the CUDA device if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() and not use_cpu else "cpu")
+
+
+def resolve_precision(precision: Literal["auto", "fp32", "bf16", "fp16"], device_type: str) -> Precision:
+    """The arithmetic that `auto` stands for on a device; every other value stands for itself.
+
+    Args:
+        precision: the setting.
+        device_type: `cpu`, `cuda`, ... as torch names it.
+    """
+    if precision != "auto":
+        return precision
+    if device_type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # Older torch does not say what the processor can do; float32 is then the safe reading.
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        native = device_type == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return "bf16" if native else "fp32"
 
 
 def _saved_tokenizer(name: str | None) -> Any:

@@ -6,12 +6,11 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final, final
+from typing import Any, ClassVar, Final, final
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
-    from supermask.tasks import Task
+from supermask.tasks import Task
 
 __all__ = ["KINDS", "Classification", "Kind", "Regression", "kind_of"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast, final, get_args
+from typing import Any, cast, final, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,10 @@ from supermask.deltas import TaskDelta
 from supermask.errors import ConfigurationError
 from supermask.models import Base
 from supermask.prediction.encoding import PaddedBatches, encode, padded_batches
-from supermask.prediction.given import given_model, take_device
+from supermask.prediction.given import Precision, given_model, resolve_precision, take_device
 from supermask.prediction.kinds import kind_of
-from supermask.prediction.settings import Precision, PredictionConfig, Reading, resolve_precision
-
-if TYPE_CHECKING:
-    from supermask.tasks import Examples, Task
+from supermask.settings import TrainingConfig
+from supermask.tasks import Examples, Task, score
 
 __all__ = ["Predictions", "Predictor", "predict_logits", "set_up"]
 
@@ -96,8 +94,6 @@ class Predictor:
         Raises:
             DataError: if the examples have no labels.
         """
-        from supermask.tasks import score
-
         return score(self.task, self.answer(batches).values, examples.labels)
 
 
@@ -138,7 +134,7 @@ def set_up(
     *,
     delta: TaskDelta | None = None,
     tokenizer: Any = None,
-    config: Reading | None = None,
+    config: TrainingConfig | None = None,
     use_cpu: bool = False,
 ) -> Iterator[Predictor]:
     """Put a delta on a base for the while, and hand over what answers for the two.
@@ -162,8 +158,7 @@ def set_up(
     if delta is not None:
         _check_task(delta, task)
     given = given_model(model, task, tokenizer)
-    trained: Mapping[str, Any] = delta.training.config if delta is not None else {}
-    config = config or PredictionConfig(**{name: trained[name] for name in Reading.model_fields if name in trained})
+    config = config or TrainingConfig(**(delta.training.config if delta is not None else {}))
     device = take_device(use_cpu=use_cpu)
     stored = delta.training.precision if delta is not None else None
     # What the delta was scored with, so that predictions agree with its record; else what the settings say.

@@ -66,8 +66,7 @@ def note_failure(order: RunOrder, error: str, *, started: str | None = None) -> 
         error: what stopped it.
         started: when it began, in UTC.
     """
-    from supermask.prediction.given import take_device
-    from supermask.prediction.settings import resolve_precision
+    from supermask.prediction.given import resolve_precision, take_device
     from supermask.training.provenance import current_environment
 
     device = take_device(use_cpu=order.use_cpu)

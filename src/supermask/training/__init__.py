@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from supermask.training.config import TrainingConfig, optimizer_steps
+from supermask.settings import TrainingConfig
+from supermask.training.batches import optimizer_steps
 from supermask.training.record import RunRecord
 from supermask.training.train import Run, train
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from supermask.prediction.encoding import EncodedExamples, pad
+from supermask.settings import TrainingConfig
 
 __all__ = [
     "SHARE",
@@ -24,12 +25,30 @@ __all__ = [
     "collate_dealt",
     "deal",
     "length_grouped_order",
+    "optimizer_steps",
 ]
 
 SHARE = "share"
 """The key of a batch under which its weight stands, where that is not 1."""
 
 _BATCHES_PER_GROUP = 50
+
+
+def optimizer_steps(examples: int, config: TrainingConfig) -> int:
+    """How many optimizer steps a training takes; the last batch of an epoch may be smaller.
+
+    Args:
+        examples: training examples.
+        config: the settings.
+
+    Example:
+        >>> optimizer_steps(3668, TrainingConfig())  # MRPC
+        345
+
+    Source: Table 1 of the paper, whose iteration counts are 3 · ceil(n / 32).
+    """
+    per_epoch = -(-examples // config.batch_size)
+    return config.max_steps if config.max_steps is not None else config.epochs * per_epoch
 
 
 def length_grouped_order(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[int]:

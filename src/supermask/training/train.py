@@ -21,11 +21,10 @@ from supermask.errors import ConfigurationError, MissingDependencyError, OutputE
 from supermask.methods import Attachment, Method
 from supermask.models import Base
 from supermask.prediction.encoding import encode
-from supermask.prediction.given import GivenModel, given_model, take_device
+from supermask.prediction.given import GivenModel, given_model, resolve_precision, take_device
 from supermask.prediction.predictor import Predictor
-from supermask.prediction.settings import resolve_precision
+from supermask.settings import TrainingConfig
 from supermask.tasks import TaskData, load_task
-from supermask.training.config import TrainingConfig
 from supermask.training.head_bias import start_head_at_base_rate_
 from supermask.training.output import RunFolder
 from supermask.training.processes import Processes, current_processes

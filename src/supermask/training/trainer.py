@@ -18,9 +18,9 @@ from supermask.methods import Attachment, make_optimizer
 from supermask.methods.method_optimizer import MethodOptimizer
 from supermask.models.loading import quiet_transformers
 from supermask.prediction.encoding import EncodedExamples
-from supermask.prediction.settings import Precision
+from supermask.prediction.given import Precision
+from supermask.settings import TrainingConfig
 from supermask.training.batches import SHARE, DealtExamples, LengthGroupedSampler, MicroBatchSampler, collate_dealt
-from supermask.training.config import TrainingConfig
 from supermask.training.processes import Processes
 
 __all__ = ["MethodCallback", "MethodTrainer", "make_trainer"]
