@@ -1,4 +1,4 @@
-"""The order of the examples, and how a batch is dealt out: to micro-batches one after another, to processes side by side.
+"""The order of the examples, and how a batch is dealt out: to micro-batches in turn, to processes side by side.
 
 The loss of a step is the mean over its whole batch, whatever it is cut into. Cuts of unequal size, as in an epoch's
 last batch, therefore weigh what they hold: otherwise an example there would count more than its neighbours, and a run
