@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -27,7 +26,7 @@ from supermask.cli import (
     train,
 )
 from supermask.cli.failures import Interruption, describe_failure
-from supermask.cli.printing import examples_text
+from supermask.cli.printing import examples_text, note
 
 __all__ = ["VERBS", "run"]
 
@@ -91,10 +90,11 @@ def run(arguments: Sequence[str]) -> int:
     except (Exception, KeyboardInterrupt) as error:
         failure = describe_failure(error)
         if state.get("debug") and not isinstance(error, Interruption):
-            traceback.print_exception(error)
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                note(line)
         # Of processes that train together all meet what the person can mend; one tells.
         if failure.exit_code != 2 or os.environ.get("RANK", "0") == "0":
-            print(failure.line, file=sys.stderr)
+            note(failure.line)
         return failure.exit_code
     return outcome if isinstance(outcome, int) else 0
 

@@ -22,7 +22,7 @@ from supermask.analysis import (
 from supermask.analysis.checkpoints import CheckpointComparison
 from supermask.atomic import write_atomically
 from supermask.cli.compare_sides import ComparedDelta, ComparedDeltas
-from supermask.cli.printing import plain_table, print_json, print_lines, printable, show
+from supermask.cli.printing import plain_table, print_json, print_lines, show
 from supermask.cli.store_report import overlap_as_json, overlap_table
 
 __all__ = ["report_checkpoints", "report_deltas", "write_csv"]
@@ -61,8 +61,8 @@ def report_checkpoints(base: str, other: str, comparison: CheckpointComparison, 
             }
         )
         return
-    print_lines([f"base: {printable(base)} ({', '.join(comparison.base_dtypes)})"])
-    print_lines([f"fine-tuned: {printable(other)} ({', '.join(comparison.other_dtypes)})"])
+    print_lines([f"base: {base} ({', '.join(comparison.base_dtypes)})"])
+    print_lines([f"fine-tuned: {other} ({', '.join(comparison.other_dtypes)})"])
     _show_distances(comparison.tensors)
     _show_references(comparison.tensors, comparison)
     print_lines(list(_remarks(comparison)))
@@ -92,11 +92,11 @@ def report_deltas(compared: ComparedDeltas, *, as_json: bool) -> None:
             document["significance"] = asdict(significance) if significance is not None else None
         print_json(document)
         return
-    print_lines([f"base: {printable(compared.base)}"])
+    print_lines([f"base: {compared.base}"])
     for one in compared.deltas:
         facts = _facts(one)
         zeros = "" if facts["sparsity"] is None else f", {100 * facts['sparsity']:.2f} % of its masked weights zero"
-        print_lines([f"delta: {printable(one.label)} (task {printable(str(facts['task']))}{zeros})"])
+        print_lines([f"delta: {one.label} (task {facts['task']!s}{zeros})"])
         if one.distances:
             _show_distances(one.distances)
         else:
@@ -164,7 +164,7 @@ def _table(rows: Mapping[str, DistanceRange], first: str, *, total: Sequence[Ten
     table = plain_table(first, *_NUMBERS, right=_NUMBERS)
     table.padding = (0, 1, 0, 0)
     for name, found in rows.items():
-        table.add_row(printable(name.replace("_", " ") if first == "role" else name), *_cells(found))
+        table.add_row(name.replace("_", " ") if first == "role" else name, *_cells(found))
     if total:
         table.add_section()
         table.add_row("all", *_cells(summarise_distances(total, lambda _: "all")["all"]))
@@ -192,7 +192,7 @@ def _remarks(comparison: CheckpointComparison) -> Iterator[str]:
     ):
         if names:
             listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-            yield f"{what}: {printable(listed)}"
+            yield f"{what}: {listed}"
 
 
 def _references(
