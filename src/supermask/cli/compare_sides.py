@@ -10,10 +10,11 @@ from typing import final
 
 from supermask.analysis import DeltaOverlap, TensorDistance, delta_distances, delta_overlap
 from supermask.analysis.checkpoints import CheckpointComparison, compare_checkpoints
-from supermask.cli.stored import delta_path, stored_base
+from supermask.cli.stored import delta_path
 from supermask.deltas import TaskDelta
 from supermask.hub import parse_address
 from supermask.models.checkpoint import open_checkpoint
+from supermask.prediction import stored_base
 
 __all__ = ["ComparedDelta", "ComparedDeltas", "compared_checkpoints", "compared_deltas", "is_delta"]
 

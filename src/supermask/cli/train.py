@@ -90,6 +90,7 @@ def train(
     """
     import supermask
     from supermask.cli.train_report import draw_zeros, report
+    from supermask.prediction import kind_of
     from supermask.training.processes import leave_processes
 
     chosen, config = make_settings(method, settings)
@@ -99,8 +100,7 @@ def train(
         data = data.holdout(fraction=validation)
     loaded = supermask.load_base(
         base,
-        num_labels=data.task.num_labels,
-        regression=data.task.regression,
+        **kind_of(data.task).head(data.task),
         revision=revision,
         seed=config.seed,
         allow_new=allow_new or (),
