@@ -1,7 +1,7 @@
 """What goes to standard output and what to standard error.
 
-Names, labels and messages may come from a file of anyone's making. Whatever is printed goes through here, and here alone
-it is made safe for a terminal.
+Names, labels and messages may come from a file of anyone's making. Whatever is printed goes through here, and only here
+is it made safe for a terminal.
 """
 
 from __future__ import annotations
