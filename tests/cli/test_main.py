@@ -7,10 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from typer.main import get_command
 
 from supermask import __version__
-from supermask.cli.app import EXAMPLES, VERBS, make_app
+from supermask.cli.app import EXAMPLES, VERBS, make_command
 from tiny_command import Command
 
 ALL_EXAMPLES = [*EXAMPLES, *(example for _, examples in VERBS.values() for example in examples)]
@@ -77,6 +76,6 @@ def test_help_ends_with_examples_within_80_columns(
 def test_every_example_parses(example: str) -> None:
     *_, words = (shlex.split(part) for part in example.split("|"))
     assert words.pop(0) == "supermask"
-    group = get_command(make_app())
+    group = make_command()
     command = group.commands[words[0]]  # type: ignore[attr-defined]
     command.make_context(words[0], words[1:])

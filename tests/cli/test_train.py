@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from typer.main import get_command
 
 import supermask as library
-from supermask.cli.app import make_app
+from supermask.cli.app import make_command
 from supermask.cli.train_options import METHODS_IN_WORDS
 from supermask.methods import METHODS, Pruning
 from supermask.training import RunRecord, TrainingConfig
@@ -135,7 +134,7 @@ def test_a_mask_without_zeros_is_pointed_out(supermask: Command, place: Place, t
 
 
 def test_every_setting_of_the_library_has_an_option_that_tells_its_default() -> None:
-    options = {option.name: option for option in get_command(make_app()).commands["train"].params}  # type: ignore[attr-defined]
+    options = {option.name: option for option in make_command().commands["train"].params}
     renamed = {"train": "also_train", "learning_rate": "mask_learning_rate", "eps": "mask_eps"}
     renamed |= {name: f"pruning_{name}" for name in ("begin", "end", "period")}
     settings = dict(TrainingConfig.model_fields)
@@ -162,7 +161,7 @@ def test_every_setting_of_the_library_has_an_option_that_tells_its_default() -> 
     ],
 )
 def test_the_help_of_an_option_is_made_of_the_setting(option: str, help: str) -> None:
-    options = {option.name: option for option in get_command(make_app()).commands["train"].params}  # type: ignore[attr-defined]
+    options = {option.name: option for option in make_command().commands["train"].params}
     assert options[option].help == help
 
 

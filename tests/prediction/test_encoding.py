@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from supermask.training.encoding import encode, length_grouped_order, pad
 
 from supermask.errors import DataError
 from supermask.tasks import Examples
-from supermask.training.encoding import encode, length_grouped_order, pad
 from tiny_tasks import tiny_data, tiny_tokenizer
 
 

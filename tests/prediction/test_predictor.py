@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from supermask.training.encoding import encode
+from supermask.training.predicting import padded_batches, predict_logits
 
 import supermask
 from supermask import Supermask, TaskDelta, TrainingConfig
 from supermask.tasks import TaskData
 from supermask.training import predicting
-from supermask.training.encoding import encode
-from supermask.training.predicting import padded_batches, predict_logits
 from tiny_models import tiny_model
 from tiny_tasks import tiny_data, tiny_tokenizer
 

@@ -7,9 +7,9 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from supermask.training.encoding import EncodedExamples, LengthGroupedSampler
 from supermask.training.micro_batches import SHARE, DealtExamples, MicroBatchSampler, collate_dealt, deal
+
 from tiny_tasks import tiny_tokenizer
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +29,7 @@ from supermask.cli import (
 from supermask.cli.failures import Interruption, describe_failure
 from supermask.cli.printing import examples_text, note
 
-__all__ = ["VERBS", "run"]
+__all__ = ["VERBS", "make_command", "run"]
 
 VERBS: dict[str, tuple[Callable[..., None], Sequence[str]]] = {
     "train": (train.train, train.EXAMPLES),
@@ -52,8 +53,9 @@ EXAMPLES = (
 )
 
 
-def make_app() -> typer.Typer:
-    """The application with all its verbs."""
+@cache
+def make_command() -> Any:
+    """The command with all its verbs, as click knows it."""
     app = typer.Typer(
         name="supermask",
         add_completion=False,
@@ -66,7 +68,7 @@ def make_app() -> typer.Typer:
         app.command(name, epilog=examples_text(examples))(function)
     app.add_typer(store.make_group(), name="store")
     app.add_typer(study.make_group(), name="study")
-    return app
+    return get_command(app)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -80,9 +82,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     state: dict[str, Any] = {}
     try:
-        outcome = get_command(make_app()).main(
-            args=list(arguments), prog_name="supermask", standalone_mode=False, obj=state
-        )
+        outcome = make_command().main(args=list(arguments), prog_name="supermask", standalone_mode=False, obj=state)
         if outcome == Interruption.exit_code:  # typer turns Ctrl-C into an exit code by itself
             raise Interruption("nothing is left half written")
     except SystemExit as error:
