@@ -256,7 +256,7 @@ def test_the_base_is_loaded_where_it_is_needed(
     supermask: Command, stocked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[object] = []
-    from supermask.cli import stored
+    from supermask.prediction import stored
 
     real = stored.load_base
     monkeypatch.setattr(stored, "load_base", lambda *given, **more: loaded.append(given) or real(*given, **more))
