@@ -31,11 +31,7 @@ __all__ = ["draw_zeros", "report"]
 
 
 def draw_zeros(run: Run) -> Path | None:
-    """Draw where the zeros of a run are into its folder.
-
-    Returns:
-        The picture; None, with a note, where there is nothing to draw or nothing to draw with.
-    """
+    """Draw where the zeros of a run are into its folder; None where there is nothing to draw or to draw with."""
     if run.folder is None:
         return None
     path = run.folder / "zeros.png"
@@ -54,16 +50,7 @@ def draw_zeros(run: Run) -> Path | None:
 
 
 def report(run: Run, data: TaskData, *, method: str, figure: Path | None, data_dir: Path | None, as_json: bool) -> None:
-    """Print what came of a run.
-
-    Args:
-        run: the run, which has a folder.
-        data: what it learnt from.
-        method: what it was called on the command line.
-        figure: the picture of the zeros, if there is one.
-        data_dir: where the data came from, for the commands to type next.
-        as_json: print JSON instead of tables.
-    """
+    """Print what came of a run with a folder; `data_dir` is for the commands to type next."""
     assert run.folder is not None
     record, delta = run.record, run.folder / "delta"
     notes = [*data.notes, *_cautions(run, data)]
