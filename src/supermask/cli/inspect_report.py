@@ -25,9 +25,11 @@ def bits_per_weight(document: DeltaDocument) -> float | None:
 
 
 def draw(document: DeltaDocument, path: Path) -> None:
-    """Draw a delta's zeros into a file."""
-    title = f"{(document.task.name or 'task')}, {(document.method.kind or 'delta')}: {_zeros_in_words(document)}"
-    save_figure(zeros_figure(zeros_by_place(document.changes), title=title), path)
+    """Draw where a delta's zeros are into a file."""
+    kind = document.method.kind or "delta"
+    what = f"{document.task.name or 'task'}, {'thresholded mask' if kind == 'supermask' else kind}"
+    figure = zeros_figure(zeros_by_place(document.changes), title=f"{what}: {percent(document.sparsity)} % zeros")
+    save_figure(figure, path)
 
 
 def report(document: DeltaDocument, path: Path, *, figure: Path | None, as_json: bool) -> None:
