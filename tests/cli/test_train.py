@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from typer.main import get_command
 
 import supermask as library
-from supermask.cli.app import make_app
+from supermask.cli.app import make_command
 from supermask.cli.train_options import METHODS_IN_WORDS
 from supermask.methods import METHODS, Pruning
 from supermask.training import RunRecord, TrainingConfig
-from tiny_command import Command, Place, call
+from tiny_command import Command, Outcome, Place, call
 
 
 def test_end_to_end(supermask: Command, place: Place, trained: Path, tmp_path: Path) -> None:
@@ -59,12 +58,8 @@ def test_folder_holds_delta_record_and_picture(trained: Path) -> None:
     assert (trained / "zeros.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_report_shows_scores_zeros_size_files_and_what_comes_next(
-    supermask: Command, place: Place, tmp_path: Path
-) -> None:
-    output = tmp_path / "a run"
-    outcome = supermask(*place.train_arguments(output))
-    assert outcome.exit_code == 0, outcome.stderr
+def test_report_shows_scores_zeros_size_files_and_what_comes_next(training: tuple[Path, Outcome]) -> None:
+    output, outcome = training
     record = RunRecord.load(output / "record.json")
     assert record.delta is not None
     for text in (
@@ -77,18 +72,6 @@ def test_report_shows_scores_zeros_size_files_and_what_comes_next(
         f"supermask inspect '{output}'",
     ):
         assert text in outcome.stdout
-
-
-def test_json_is_one_document_and_progress_goes_to_standard_error(
-    supermask: Command, place: Place, tmp_path: Path
-) -> None:
-    arguments = [argument for argument in place.train_arguments(tmp_path / "run", "--json") if argument != "--quiet"]
-    outcome = supermask(*arguments)
-    assert outcome.exit_code == 0
-    document = json.loads(outcome.stdout)
-    assert RunRecord.model_validate(document["record"]).status == "completed"
-    assert document["figure"] == str(tmp_path / "run" / "zeros.png")
-    assert "loss" in outcome.stderr
 
 
 def test_settings_reach_the_run(supermask: Command, place: Place, tmp_path: Path) -> None:
@@ -135,7 +118,7 @@ def test_a_mask_without_zeros_is_pointed_out(supermask: Command, place: Place, t
 
 
 def test_every_setting_of_the_library_has_an_option_that_tells_its_default() -> None:
-    options = {option.name: option for option in get_command(make_app()).commands["train"].params}  # type: ignore[attr-defined]
+    options = {option.name: option for option in make_command().commands["train"].params}
     renamed = {"train": "also_train", "learning_rate": "mask_learning_rate", "eps": "mask_eps"}
     renamed |= {name: f"pruning_{name}" for name in ("begin", "end", "period")}
     settings = dict(TrainingConfig.model_fields)
@@ -162,7 +145,7 @@ def test_every_setting_of_the_library_has_an_option_that_tells_its_default() -> 
     ],
 )
 def test_the_help_of_an_option_is_made_of_the_setting(option: str, help: str) -> None:
-    options = {option.name: option for option in get_command(make_app()).commands["train"].params}  # type: ignore[attr-defined]
+    options = {option.name: option for option in make_command().commands["train"].params}
     assert options[option].help == help
 
 
@@ -188,9 +171,13 @@ def test_without_matplotlib_the_run_goes_on_without_a_picture(
     assert "zeros.png" not in outcome.stdout
 
 
-def test_overwrite_and_resume(supermask: Command, place: Place, tmp_path: Path) -> None:
+def test_json_overwrite_and_resume(supermask: Command, place: Place, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    first = supermask(*place.train_arguments(output, "--json"))
+    first = supermask(*(word for word in place.train_arguments(output, "--json") if word != "--quiet"))
+    document = json.loads(first.stdout)  # one document, and progress goes to standard error
+    assert RunRecord.model_validate(document["record"]).status == "completed"
+    assert document["figure"] == str(output / "zeros.png")
+    assert "loss" in first.stderr
     again = supermask(*place.train_arguments(output, "--json", "--resume"))
     assert json.loads(again.stdout) == json.loads(first.stdout)  # a complete run is not run again
     replaced = supermask(*place.short_run(place.train, output, "--method", "head-only", "--overwrite", "--json"))
