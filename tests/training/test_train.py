@@ -18,30 +18,16 @@ from supermask.errors import ConfigurationError, DataError, OutputError, Selecti
 from supermask.methods import METHODS
 from supermask.training import trainer as trainer_module
 from tiny_models import ARCHITECTURES, tiny_model
-from tiny_tasks import tiny_data, tiny_tokenizer
+from tiny_tasks import tiny_data, tiny_run, tiny_tokenizer
 
 CONFIG = TrainingConfig(epochs=2, batch_size=4, head_learning_rate=1e-2, learning_rate=1e-2, logging_steps=1)
 MASK = Supermask(learning_rate=3.0)
 
 
 def run(
-    tmp_path: Path | None, method: Method = MASK, *, config: TrainingConfig = CONFIG, **options: Any
+    folder: Path | None, method: Method = MASK, *, config: TrainingConfig = CONFIG, **options: Any
 ) -> supermask.Run:
-    architecture = options.pop("architecture", "bert")
-    data = options.pop("task", None) or tiny_data()
-    model = tiny_model(architecture, num_labels=data.task.num_labels, regression=data.task.regression)
-    return supermask.train(
-        model,
-        task=data,
-        method=method,
-        config=config,
-        tokenizer=tiny_tokenizer(),
-        output_dir=tmp_path,
-        quiet=True,
-        use_cpu=True,
-        draws=options.pop("draws", 2),
-        **options,
-    )
+    return tiny_run(method, config, output_dir=folder, **options)
 
 
 class AtSave(TrainerCallback):
@@ -84,15 +70,13 @@ def test_a_resumed_run_gives_the_same_delta(
     settings: dict[str, Any] = {
         "method": method,
         "config": CONFIG.model_copy(update={"checkpoint_steps": 4}),
-        "architecture": architecture,
-        "task": tiny_data(train=11, dev=4),
-        "draws": 0,
+        "data": tiny_data(train=11, dev=4),
     }
     with monkeypatch.context() as patch:
         # What a killed process leaves is what is on the disk then.
         acting(patch, 4, lambda: shutil.copytree(tmp_path / "whole", tmp_path / "cut"))
-        whole = run(tmp_path / "whole", **settings)
-    resumed = run(tmp_path / "cut", **settings, resume=True)
+        whole = run(tmp_path / "whole", model=tiny_model(architecture), **settings)
+    resumed = run(tmp_path / "cut", model=tiny_model(architecture), **settings, resume=True)
     assert resumed.record.steps == whole.record.steps == 6
     assert resumed.delta == whole.delta
     assert resumed.record.scores == whole.record.scores
@@ -134,7 +118,7 @@ def test_gradient_checkpointing_replays_the_same_masks(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> supermask.Run:
     """A run in a folder."""
-    return run(tmp_path_factory.mktemp("runs") / "run")
+    return run(tmp_path_factory.mktemp("runs") / "run", draws=2)
 
 
 def folder_of(finished: supermask.Run, tmp_path: Path) -> Path:
@@ -150,7 +134,7 @@ def test_the_model_comes_back_as_it_was() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     modes = {name: module.training for name, module in model.named_modules()}
     config = CONFIG.model_copy(update={"max_steps": 1})
-    supermask.train(model, task=tiny_data(), method=MASK, config=config, tokenizer=tiny_tokenizer(), use_cpu=True)
+    run(None, config=config, model=model)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert {name: module.training for name, module in model.named_modules()} == modes
@@ -223,7 +207,7 @@ def test_mixed_precision_keeps_mask_logits_in_float32(precision: Any) -> None:
 
 def test_regression_starts_the_head_at_the_mean_of_the_labels() -> None:
     data = tiny_data(regression=True)
-    result = run(None, Freezing.head_only(), task=data, config=TrainingConfig(head_learning_rate=0.0, max_steps=1))
+    result = run(None, Freezing.head_only(), data=data, config=TrainingConfig(head_learning_rate=0.0, max_steps=1))
     labels = data.train.labels or ()
     assert result.delta.changes_for({})["classifier.bias"].values.item() == pytest.approx(sum(labels) / len(labels))
 
@@ -272,4 +256,4 @@ def test_selections_without_sense_are_errors(method: Method, message: str) -> No
 
 def test_a_model_with_another_head_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="head has 3 outputs and task 'tiny' needs 2"):
-        supermask.train(tiny_model("bert", num_labels=3), task=tiny_data(), method=MASK, tokenizer=tiny_tokenizer())
+        run(None, model=tiny_model("bert", num_labels=3))

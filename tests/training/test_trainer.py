@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from transformers import TrainingArguments
@@ -13,25 +11,15 @@ from supermask import Freezing, Method, Supermask, TrainingConfig
 from supermask.errors import ConfigurationError
 from supermask.methods import gradient_norms, method_optimizer
 from tiny_models import tiny_model
-from tiny_tasks import tiny_data, tiny_tokenizer
+from tiny_tasks import tiny_data, tiny_run
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
-def run(method: Method, config: TrainingConfig, *, architecture: str = "bert", **options: Any) -> supermask.Run:
+def run(method: Method, config: TrainingConfig, *, architecture: str = "bert") -> supermask.Run:
     """11 examples: with a batch of 4, the last one has 3."""
-    overrides = NO_DROPOUT if architecture == "bert" else {}
-    return supermask.train(
-        tiny_model(architecture, **overrides),
-        task=tiny_data(train=11, dev=4),
-        method=method,
-        config=config,
-        tokenizer=tiny_tokenizer(),
-        quiet=True,
-        use_cpu=True,
-        draws=0,
-        **options,
-    )
+    model = tiny_model(architecture, **(NO_DROPOUT if architecture == "bert" else {}))
+    return tiny_run(method, config, model=model, data=tiny_data(train=11, dev=4))
 
 
 # BERT computes its loss itself; Llama's goes by the Trainer's count of items, if it is given one.
