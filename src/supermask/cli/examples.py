@@ -71,17 +71,17 @@ def chosen_data(
     own = stored_task(document)
     if sentences or second:
         refuse_together("--sentence", {"--file": file, **columns, **known})
-        return _unlabelled(own, _given_texts(own, sentences or [], second or []))
+        return _own_data(own, _given_texts(own, sentences or [], second or []))
     if file is not None:
         refuse_together("--file", known)
         _fitting_task(document, text_pair)
-        return _unlabelled(own, load_texts(file, text=text or DEFAULT_TEXT, text_pair=text_pair))
+        return _own_data(own, load_texts(file, text=text or DEFAULT_TEXT, text_pair=text_pair))
     if any(value is not None for value in known.values()):
         refuse_together("a known task", columns)
         chosen = _known_task(document, task)
         return load_task(chosen.name, data_dir=data_dir, splits=(split or _only_test_split(chosen),))
     refuse_together("standard input", columns)
-    return _unlabelled(own, _standard_input(own))
+    return _own_data(own, _standard_input(own))
 
 
 def _known_task(document: DeltaDocument, name: str | None) -> Task:
@@ -95,6 +95,10 @@ def _known_task(document: DeltaDocument, name: str | None) -> Task:
             f"the delta was learnt on {learnt!r}, which is no task known by name; give the examples with --file FILE "
             "--text COLUMN"
         ) from None
+
+
+def _own_data(task: Task, examples: Examples) -> TaskData:
+    return TaskData(task, {task.test_splits[0]: examples})
 
 
 def _fitting_task(document: DeltaDocument, text_pair: str | None) -> Task:
@@ -117,7 +121,8 @@ def _given_texts(task: Task, first: Sequence[str], second: Sequence[str]) -> Exa
         )
     if second and not task.paired:
         raise ConfigurationError(f"the delta's task {task.name!r} is of single texts; leave --second out")
-    return _texts(task, first, second, source="the command line")
+    ids = tuple(map(str, range(len(first))))
+    return Examples(tuple(first), tuple(second) if task.paired else None, None, ids, source="the command line")
 
 
 def _standard_input(task: Task) -> Examples:
@@ -125,32 +130,18 @@ def _standard_input(task: Task) -> Examples:
         raise ConfigurationError(
             "there is nothing to predict; give --sentence TEXT, --file FILE, --task NAME, or lines on standard input"
         )
-    rows = []
-    for number, line in enumerate((line.rstrip("\r\n") for line in sys.stdin), start=1):
-        parts = line.split("\t") if task.paired else [line]
-        if len(parts) != 1 + task.paired or not all(part.strip() for part in parts):
+    rows = [line.rstrip("\r\n").split("\t", -1 if task.paired else 0) for line in sys.stdin]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != 1 + task.paired or not all(text.strip() for text in row):
             form = "two texts separated by a tab" if task.paired else "a text"
+            line = "\t".join(row)
             raise DataError(
                 f"standard input, line {number}: expected {form}, received {line!r}; give one example a line"
             )
-        rows.append(parts)
     if not rows:
         raise DataError("standard input is empty; give one example a line, or --sentence, --file or --task")
-    return _texts(task, [row[0] for row in rows], [row[-1] for row in rows], source="standard input")
-
-
-def _unlabelled(task: Task, examples: Examples) -> TaskData:
-    return TaskData(task, {task.test_splits[0]: examples})
-
-
-def _texts(task: Task, first: Sequence[str], second: Sequence[str], *, source: str) -> Examples:
-    return Examples(
-        first=tuple(first),
-        second=tuple(second) if task.paired else None,
-        labels=None,
-        ids=tuple(map(str, range(len(first)))),
-        source=source,
-    )
+    first, *second = zip(*rows, strict=True)
+    return Examples(first, second[0] if second else None, None, tuple(map(str, range(len(rows)))), "standard input")
 
 
 def _only_test_split(task: Task) -> str:
