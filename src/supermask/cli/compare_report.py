@@ -58,7 +58,7 @@ def is_delta(given: str) -> bool:
     if path.is_file():
         try:
             with safe_open(path, framework="pt") as file:
-                return (file.metadata() or {}).get("format") == FORMAT_NAME
+                return str((file.metadata() or {}).get("format")).startswith(FORMAT_NAME)
         except (SafetensorError, OSError):
             return False
     return ("@" in given or given.startswith("hf://")) and parse_address(given) is not None
