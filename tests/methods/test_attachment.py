@@ -50,7 +50,7 @@ def test_a_failed_attempt_leaves_the_model_as_it_was() -> None:
 @pytest.mark.parametrize("kind", ["bfloat16", "float16"])
 def test_rounded_values_are_what_sixteen_bits_hold_and_what_did_not_move_is_left_out(kind: Any) -> None:
     model = tiny_model("bert")
-    attachment = Freezing(freeze=["embeddings", "attention"]).attach_(model)
+    attachment = Freezing(exclude=["embeddings", "attention"]).attach_(model)
     moved = model.get_parameter("bert.encoder.layer.1.output.dense.weight")
     with torch.no_grad():
         moved += 1e-3
