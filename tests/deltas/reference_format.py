@@ -127,7 +127,7 @@ def document_and_payloads(
         record |= {} if place.block is None else {"block": place.block}
         if isinstance(change, KeepMask | SparseValues):
             keep = change.keep.reshape(-1).tolist()
-            data = reference_masks.encode_plain(keep)
+            data = reference_masks.encode(keep, change.shape, reference_masks.Model(), None)
             record |= {"zeros": keep.count(False), "keep_nbytes": len(data)}
             payloads += data
         if isinstance(change, DenseValues | SparseValues):

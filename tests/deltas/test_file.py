@@ -43,10 +43,9 @@ from deltas.tiny_files import (
 )
 from supermask import atomic
 from supermask.deltas import Change, DenseValues, KeepMask, TaskDelta, named_tensors, read_document
-from supermask.deltas.coding import payload_needs_base as mask_needs_base
+from supermask.deltas.coding import VALUE_CODINGS, mask_needs_base
 from supermask.deltas.document import MAX_TEXT
 from supermask.deltas.file import file_nbytes
-from supermask.deltas.value_codec import VALUE_CODINGS
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError, OutputError
 
 GOLDEN = Path(make_golden.__file__).parent / "delta.safetensors"

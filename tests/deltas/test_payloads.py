@@ -13,8 +13,8 @@ from deltas.golden import make_golden
 from deltas.tiny_deltas import tiny_changes, tiny_delta, tiny_model
 from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, SparseValues, TaskDelta
 from supermask.deltas.file import Payloads
+from supermask.deltas.keep_mask import MaskPositions
 from supermask.deltas.payloads import StoredChanges, encode_change, needs_base
-from supermask.deltas.positions import MaskPositions
 from supermask.errors import BaseMismatchError, DeltaFormatError, DeltaStateError
 
 CODED = ("block.0.query.weight", "embedding.weight", "block.1.gate.weight")  # a mask, dense values and sparse ones

@@ -106,22 +106,12 @@ def encode_values(values: Tensor, reference: Tensor | None = None) -> EncodedVal
         raise ConfigurationError(fault)
     words = _words(as_bits(values))
     base = None if reference is None else _words(as_bits(reference))
-    compressor = zstandard.ZstdCompressor(compression_params=_PARAMETERS)
-
-    def frame(coding: str, start: int) -> bytes:
-        block = words[start : start + _BLOCK]
-        if base is not None and coding == _SORTED:
-            old = base[start : start + _BLOCK]
-            block = fold(block - old)[magnitude_order(old)]
-        data = compressor.compress(shuffle(block).data)
-        return len(data).to_bytes(_LENGTH, "little") + data
-
     starts = range(0, words.size, _BLOCK)
     sample = [starts[len(starts) * part // _SAMPLE] for part in range(_SAMPLE)] if len(starts) > _SAMPLE else starts
-    codings = (_SHUFFLE,) if base is None else (_SORTED, _SHUFFLE)
-    tried = {coding: {start: frame(coding, start) for start in sample} for coding in codings}
-    coding = min(codings, key=lambda coding: sum(map(len, tried[coding].values())))
-    data = b"".join(tried[coding].get(start) or frame(coding, start) for start in starts)
+    codings: dict[str, Words | None] = {_SHUFFLE: None} if base is None else {_SORTED: base, _SHUFFLE: None}
+    tried = {coding: {start: _frame(words, old, start) for start in sample} for coding, old in codings.items()}
+    coding = min(tried, key=lambda coding: sum(map(len, tried[coding].values())))
+    data = b"".join(tried[coding].get(start) or _frame(words, codings[coding], start) for start in starts)
     if len(data) < words.nbytes:
         return EncodedValues(data=data, coding=coding)
     return EncodedValues(data=bytes(as_bytes(values)), coding=_RAW)
@@ -196,6 +186,16 @@ def _mismatch(reference: Tensor, dtype: torch.dtype, count: int) -> str | None:
         f"values are coded against as many of the same dtype: {count} of {dtype}; "
         f"received {reference.numel()} of {reference.dtype}"
     )
+
+
+def _frame(words: Words, base: Words | None, start: int) -> bytes:
+    """The frame of a block, its length before it: what it differs by from the base's, if that is given."""
+    block = words[start : start + _BLOCK]
+    if base is not None:
+        old = base[start : start + _BLOCK]
+        block = fold(block - old)[magnitude_order(old)]
+    frame = zstandard.ZstdCompressor(compression_params=_PARAMETERS).compress(shuffle(block).data)
+    return len(frame).to_bytes(_LENGTH, "little") + frame
 
 
 def _unpack(data: memoryview, sizes: Sequence[int]) -> Iterator[bytes]:
