@@ -283,7 +283,7 @@ def _fault(record: ChangeRecord, tensor: Tensor | None, *, head: bool) -> str:
     if tuple(tensor.shape) != record.shape:
         remedy = ": load the base with the task's number of labels" if head else ""
         return f"has shape {tuple(tensor.shape)} here and {record.shape} in the delta's {part}{remedy}"
-    if record.dtype is not None and tensor.dtype is not STORED_DTYPES[record.dtype][0]:
+    if record.dtype is not None and tensor.dtype is not STORED_DTYPES[record.dtype]:
         return f"is {tensor.dtype} here, not {record.dtype}: load the base with dtype=torch.{record.dtype}"
     if _overlaps_itself(tensor):
         return f"has elements that share memory (strides {tensor.stride()}): give it memory of its own with clone()"
