@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from supermask.report.results import StudyResults
-from supermask.report.tables.arms_table import appendix_a, arms_table
-from supermask.report.tables.delimited import table_csv
-from supermask.report.tables.html import table_html
-from supermask.report.tables.markdown import table_markdown
+from supermask.report.tables.distances import table2
+from supermask.report.tables.layouts import appendix_a, arms_table, table1, table3, table4, table5, table6
 from supermask.report.tables.table import Table, TableCell, TableColumn, TableRow
-from supermask.report.tables.table1 import table1
-from supermask.report.tables.table2 import table2
-from supermask.report.tables.table3 import table3
-from supermask.report.tables.table4 import table4
-from supermask.report.tables.table5 import table5
-from supermask.report.tables.table6 import table6
-from supermask.report.tables.terminal import terminal_table
+from supermask.report.tables.writing import table_csv, table_html, table_markdown, terminal_table
 
 __all__ = [
     "LAYOUTS",
@@ -47,8 +39,5 @@ def study_table(results: StudyResults) -> Table:
     """The table of a study: in the paper's layout where it has one, else a row an arm.
 
     A figure's study can be shown as a table, too: its scores and zeros.
-
-    Args:
-        results: what is recorded of the study.
     """
     return LAYOUTS.get(results.study.name, arms_table)(results)

@@ -8,9 +8,7 @@ from typing import Literal, final
 
 from supermask.errors import ConfigurationError
 
-__all__ = ["CellState", "Table", "TableCell", "TableColumn", "TableRow"]
-
-CellState = Literal["whole", "partial", "missing", "empty"]
+__all__ = ["Table", "TableCell", "TableColumn", "TableRow"]
 
 
 @final
@@ -43,7 +41,7 @@ class TableCell:
     strong: bool = False
 
     @property
-    def state(self) -> CellState:
+    def state(self) -> Literal["whole", "partial", "missing", "empty"]:
         """Whether all runs are in it, some, none though it should have some, or whether it is to be empty."""
         if self.missing:
             return "partial" if self.text else "missing"
@@ -51,36 +49,23 @@ class TableCell:
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TableColumn:
-    """A column's header.
+    """A column's header: its key for machines, its title, and a second line with the metric or what is special."""
 
-    Args:
-        title: its first line.
-        subtitle: its second line: the metric, or that the data are a subset.
-        key: what a machine calls it.
-    """
-
+    key: str
     title: str
     subtitle: str = ""
-    key: str = ""
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TableRow:
-    """A row: its header and its cells.
+    """A row: its key for machines, its header, its cells, and whether it only explains the row above."""
 
-    Args:
-        label: what the row shows.
-        cells: one a column.
-        key: what a machine calls it.
-        minor: whether it only explains the row above, as a spread does.
-    """
-
+    key: str
     label: str
     cells: tuple[TableCell, ...]
-    key: str = ""
     minor: bool = False
 
 
@@ -91,7 +76,7 @@ class Table:
 
     Args:
         name: the study's name.
-        title: what it shows; says whose numbers stand in parentheses.
+        title: what it shows.
         corner: header of the column of row labels.
         columns: headers.
         rows: rows, each with as many cells as there are columns.
@@ -101,11 +86,6 @@ class Table:
 
     Raises:
         ConfigurationError: if a row has another number of cells than there are columns.
-
-    Example:
-        >>> row = TableRow(label="F1", cells=(TableCell(text="84.8", value=84.8, paper="91.3"),))
-        >>> Table(name="t", title="One", corner="", columns=(TableColumn(title="MRPC"),), rows=(row,)).rows[0].label
-        'F1'
     """
 
     name: str
@@ -129,8 +109,3 @@ class Table:
         for row in self.rows:
             for column, cell in zip(self.columns, row.cells, strict=True):
                 yield row, column, cell
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Everything that is missing anywhere in the table, each thing once, in reading order."""
-        return tuple(dict.fromkeys(what for _, _, cell in self.placed() for what in cell.missing))
