@@ -18,6 +18,7 @@ __all__ = [
     "number_ranges",
     "signed",
     "study_title",
+    "task_label",
 ]
 
 _DISPLAY = {"mnli": "MNLI", "qqp": "QQP", "qnli": "QNLI", "sst2": "SST-2", "cola": "CoLA", "stsb": "STS-B"}
@@ -32,6 +33,11 @@ def display_name(task: str) -> str:
         ('STS-B', 'MRPC', 'probe-sentiment')
     """
     return _DISPLAY.get(task, task.upper() if task.isalpha() else task)
+
+
+def task_label(task: str, *, subset: bool) -> str:
+    """A task's name, and whether its data are a part of the official ones."""
+    return display_name(task) + (" (subset)" if subset else "")
 
 
 def metric_name(task: str) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from supermask.report.figures.score_sparsity import ScorePoint
-from supermask.report.figures.style import INK, MISSING, MUTED, SERIES, key, new_figure, say_missing, tidy
-from supermask.report.observation import display_name
+from supermask.report.drawing import INK, MISSING, MUTED, SERIES, key, new_figure, say_missing, tidy
+from supermask.report.figures.figure import StudyFigure, figure_of
+from supermask.report.figures.score_sparsity import ScorePoint, score_points, scores_in_words
+from supermask.report.results import StudyResults
+from supermask.report.wording import display_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_low_sparsity"]
+__all__ = ["low_sparsity"]
 
 _BASELINES: tuple[dict[str, Any], ...] = (
     {"marker": "|", "markersize": 9, "markeredgewidth": 1.6, "color": INK},
@@ -24,13 +27,21 @@ _SAMPLED: dict[str, Any] = {"marker": "o", "markersize": 4, "color": SERIES[0]}
 _THRESHOLDED: dict[str, Any] = {"marker": "o", "markersize": 4, "fillstyle": "none", "color": SERIES[0]}
 
 
-def draw_low_sparsity(points: Sequence[ScorePoint], tasks: Sequence[str]) -> Figure:
-    """Scores on the left, and on the right by how much they differ from the first baseline, which its own scale shows.
+def low_sparsity(results: StudyResults) -> StudyFigure:
+    """Figure 6: low-sparsity supermasks beside the baseline."""
+    points = score_points(results)
+    return figure_of(
+        results,
+        points,
+        functools.partial(_draw, points, results.study.tasks),
+        caption="Left, scores; right, how far each lies from the baseline, in points. Filled: mean over drawn "
+        "masks, with the standard deviation over the draws of a run. Hollow: the thresholded mask.",
+        phrases=scores_in_words(points),
+    )
 
-    Args:
-        points: of all tasks; see `score_points`.
-        tasks: a row each, whether there are points or not.
-    """
+
+def _draw(points: Sequence[ScorePoint], tasks: Sequence[str]) -> Figure:
+    """Scores on the left, and on the right by how much they differ from the first baseline, which its own scale shows."""
     baselines = list(dict.fromkeys((p.arm, p.label) for p in points if p.curve == "baseline"))
     with new_figure(0.27 * len(tasks) + 1.05) as figure:
         scores, gaps = figure.subplots(1, 2, sharey=True)
@@ -67,40 +78,28 @@ def draw_low_sparsity(points: Sequence[ScorePoint], tasks: Sequence[str]) -> Fig
 
 def _row(scores: Axes, gaps: Axes, points: Sequence[ScorePoint], row: int, baselines: Sequence[str]) -> None:
     if not points:
-        for axes in (scores, gaps):
-            axes.text(
-                0.02,
-                row,
-                "not recorded",
-                transform=axes.get_yaxis_transform(),
-                va="center",
-                color=MISSING,
-                style="italic",
-            )
+        _say(scores, row, "not recorded")
+        _say(gaps, row, "not recorded")
         return
-    base = (
-        next((p.score_percent for p in points if p.arm == baselines[0] and p.seed is None), None) if baselines else None
-    )
+    means = [point for point in points if point.seed is None]
+    base = next((point.score_percent for point in means if point.arm in baselines[:1]), None)
     for axes, less in ((scores, 0.0), (gaps, base)):
         if less is None:
-            axes.text(
-                0.02,
-                row,
-                "no baseline",
-                transform=axes.get_yaxis_transform(),
-                va="center",
-                color=MISSING,
-                style="italic",
-            )
+            _say(axes, row, "no baseline")
             continue
         for arm, look in zip(baselines, _BASELINES, strict=False):
-            of_arm = [p.score_percent - less for p in points if p.arm == arm and p.seed is None]
+            of_arm = [point.score_percent - less for point in means if point.arm == arm]
             axes.plot(of_arm, [row] * len(of_arm), linestyle="none", zorder=3, **look)
         for curve, look, shift in (("sampled", _SAMPLED, -0.12), ("thresholded", _THRESHOLDED, 0.16)):
-            means = [p for p in points if p.curve == curve and p.seed is None]
-            xs, ys = [p.score_percent - less for p in means], [row + shift] * len(means)
-            spread = [p.draw_sd or 0.0 for p in means] if curve == "sampled" else None
+            line = [point for point in means if point.curve == curve]
+            xs, ys = [point.score_percent - less for point in line], [row + shift] * len(line)
+            spread = [point.draw_sd or 0.0 for point in line] if curve == "sampled" else None
             axes.errorbar(xs, ys, xerr=spread, linestyle="none", elinewidth=0.9, capsize=1.6, zorder=4, **look)
         several = [p for p in points if p.seed is not None and p.seeds > 1 and p.curve == "sampled"]
-        xs = [p.score_percent - less for p in several]
+        xs = [point.score_percent - less for point in several]
         axes.plot(xs, [row - 0.36] * len(xs), linestyle="none", marker=".", markersize=2.5, color=INK, zorder=5)
+
+
+def _say(axes: Axes, row: int, text: str) -> None:
+    place = axes.get_yaxis_transform()
+    axes.text(0.02, row, text, transform=place, va="center", color=MISSING, style="italic")

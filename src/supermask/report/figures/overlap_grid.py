@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import itertools
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Final, Literal, final
 
 from supermask.analysis import OverlapCount
-from supermask.report.figures.style import CELL_DARK, CELL_LIGHT, GRID, MISSING, new_figure, say_missing
-from supermask.report.observation import display_name, subset_note
+from supermask.report.drawing import CELL_DARK, CELL_LIGHT, GRID, MISSING, new_figure, say_missing
+from supermask.report.figures.figure import StudyFigure, figure_of
 from supermask.report.results import StudyResults
-from supermask.study.measures import PairMeasures
+from supermask.report.wording import display_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["OverlapPoint", "draw_overlap", "overlap_points"]
+__all__ = ["PLACES", "OverlapPoint", "overlap_grid", "overlap_points"]
 
 Place = Literal["first block's value matrix", "all masked weights"]
-_PLACES: tuple[Place, ...] = ("first block's value matrix", "all masked weights")
+PLACES: Final[tuple[Place, ...]] = ("first block's value matrix", "all masked weights")
+"""The weights of which overlap is told: those of the paper, and all."""
+
 # Where black and white are equally far from a ground: (L + 0.05)² = 1.05 · 0.05.
 _DARK_TEXT_FROM = 0.179
 
@@ -54,57 +59,51 @@ class OverlapPoint:
     is_subset: bool
 
 
-def overlap_points(results: StudyResults) -> tuple[OverlapPoint, ...]:
-    """All cells of the grid for which pairs were measured.
+def overlap_grid(results: StudyResults) -> StudyFigure:
+    """Figure 7: zeros shared between tasks."""
+    points, tasks = tuple(overlap_points(results)), results.study.tasks
+    there = {frozenset((point.task, point.other)) for point in points}
+    masked = [task for task in tasks if any(results.observe(arm.name, task).recorded for arm in results.study.arms)]
+    absent = [pair for pair in itertools.combinations(masked, 2) if frozenset(pair) not in there]
+    return figure_of(
+        results,
+        points,
+        functools.partial(_draw, points, tasks),
+        missing=[f"{display_name(one)} with {display_name(other)} (overlap not measured)" for one, other in absent],
+        caption="Of the zeros of one task's thresholded mask (across), the percentage that another task's mask "
+        "(down) has, too; on the right, what zeros at random within each matrix would give. A cell on the diagonal "
+        "compares two seeds of one task.",
+        phrases=_in_words(points),
+    )
 
-    Args:
-        results: of a study.
-    """
-    return tuple(_points(results))
 
-
-def _points(results: StudyResults) -> Iterator[OverlapPoint]:
+def overlap_points(results: StudyResults) -> Iterator[OverlapPoint]:
+    """All cells of the grid for which pairs were measured."""
     tasks = results.study.tasks
-    subsets = {task for task in tasks if subset_note(results, task) is not None}
-    for place in _PLACES:
+    subsets = {task for task in tasks if results.subset(task) is not None}
+    for place in PLACES:
         counts: dict[tuple[str, str], list[OverlapCount]] = {}
         for pair in results.pairs:
             first, second = (label.partition("/")[0] for label in (pair.first, pair.second))
-            there = _within(pair, place)
-            counts.setdefault((first, second), []).append(there)
-            counts.setdefault((second, first), []).append(_turned(there))
-        for task in tasks:
-            for other in tasks:
-                found = [one for one in counts.get((task, other), []) if one.fraction is not None]
-                if found:
-                    yield OverlapPoint(
-                        place=place,
-                        task=task,
-                        other=other,
-                        shared_percent=100 * statistics.fmean(one.fraction or 0.0 for one in found),
-                        chance_percent=100 * statistics.fmean(one.chance or 0.0 for one in found),
-                        ratio=_mean([one.ratio for one in found]),
-                        rows_and_columns_ratio=_mean([one.ratio_given_rows_and_columns for one in found]),
-                        pairs=len(found),
-                        is_subset=bool({task, other} & subsets),
-                    )
-
-
-def _within(pair: PairMeasures, place: Place) -> OverlapCount:
-    return pair.total if place == "all masked weights" else pair.within(role="value", block=0)
-
-
-def _turned(count: OverlapCount) -> OverlapCount:
-    """The same overlap, seen from the second mask."""
-    return OverlapCount(
-        weights=count.weights,
-        first_zeros=count.second_zeros,
-        second_zeros=count.first_zeros,
-        shared=count.shared,
-        expected=count.expected,
-        variance=count.variance,
-        expected_given_rows_and_columns=count.expected_given_rows_and_columns,
-    )
+            count = pair.total if place == "all masked weights" else pair.within(role="value", block=0)
+            counts.setdefault((first, second), []).append(count)
+            # The same overlap, seen from the second mask.
+            turned = dataclasses.replace(count, first_zeros=count.second_zeros, second_zeros=count.first_zeros)
+            counts.setdefault((second, first), []).append(turned)
+        for task, other in itertools.product(tasks, tasks):
+            found = [one for one in counts.get((task, other), []) if one.fraction is not None]
+            if found:
+                yield OverlapPoint(
+                    place=place,
+                    task=task,
+                    other=other,
+                    shared_percent=100 * statistics.fmean(one.fraction or 0.0 for one in found),
+                    chance_percent=100 * statistics.fmean(one.chance or 0.0 for one in found),
+                    ratio=_mean([one.ratio for one in found]),
+                    rows_and_columns_ratio=_mean([one.ratio_given_rows_and_columns for one in found]),
+                    pairs=len(found),
+                    is_subset=bool({task, other} & subsets),
+                )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -112,25 +111,26 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return statistics.fmean(known) if known else None
 
 
-def draw_overlap(points: Sequence[OverlapPoint], tasks: Sequence[str]) -> Figure:
-    """Learnt masks on the left, chance on the right, on one colour scale; above one matrix, below the whole model.
+def _in_words(points: Sequence[OverlapPoint]) -> Iterator[str]:
+    for place in PLACES:
+        ratios = [p.ratio for p in points if p.place == place and p.ratio is not None and p.task != p.other]
+        if ratios:
+            yield f"{place}: {min(ratios):.2f} to {max(ratios):.2f} times chance"
 
-    Args:
-        points: of all pairs of tasks.
-        tasks: rows and columns, whether there are points or not.
-    """
+
+def _draw(points: Sequence[OverlapPoint], tasks: Sequence[str]) -> Figure:
+    """Learnt masks on the left, chance on the right, on one colour scale; above one matrix, below the whole model."""
     with new_figure(0.4 * len(tasks) + 1.35) as figure:
         if not points:
             say_missing(figure.subplots(), "no pairs of masks measured")
             return figure
         grid = figure.subplots(2, 2, sharex=True, sharey=True)
-        for row, place in enumerate(_PLACES):
+        for row, place in enumerate(PLACES):
             here = [point for point in points if point.place == place]
-            highest = (
-                max((max(p.shared_percent, p.chance_percent) for p in here if p.task != p.other), default=1.0) or 1.0
-            )
-            learnt = {(p.task, p.other): p.shared_percent for p in here}
-            chance = {(p.task, p.other): p.chance_percent for p in here}
+            both = [max(point.shared_percent, point.chance_percent) for point in here if point.task != point.other]
+            highest = max(both, default=1.0) or 1.0
+            learnt = {(point.task, point.other): point.shared_percent for point in here}
+            chance = {(point.task, point.other): point.chance_percent for point in here}
             for axes, values in zip(grid[row], (learnt, chance), strict=True):
                 _heat(axes, values, tasks, highest)
             grid[row][0].set_title(place[:1].upper() + place[1:], loc="left", pad=12)
@@ -142,29 +142,23 @@ def draw_overlap(points: Sequence[OverlapPoint], tasks: Sequence[str]) -> Figure
     return figure
 
 
-def _heat(axes: Axes, values: dict[tuple[str, str], float], tasks: Sequence[str], highest: float) -> None:
+def _heat(axes: Axes, values: Mapping[tuple[str, str], float], tasks: Sequence[str], highest: float) -> None:
     import matplotlib
     from matplotlib.patches import Rectangle
 
     colours = matplotlib.colormaps["cividis"]
     for x, task in enumerate(tasks):
         for y, other in enumerate(tasks):
-            value = values.get((task, other))
+            value, corner = values.get((task, other)), (x - 0.47, y - 0.47)
             if value is None:
-                diagonal = task == other
-                axes.add_patch(
-                    Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, facecolor="none", edgecolor=GRID, linewidth=0.6)
-                )
-                if not diagonal:
+                axes.add_patch(Rectangle(corner, 0.94, 0.94, facecolor="none", edgecolor=GRID, linewidth=0.6))
+                if task != other:
                     axes.text(x, y, "–", ha="center", va="center", color=MISSING)
                 continue
-            share = min(value / highest, 1.0)
-            axes.add_patch(
-                Rectangle(
-                    (x - 0.47, y - 0.47), 0.94, 0.94, facecolor=matplotlib.colors.to_hex(colours(share)), linewidth=0
-                )
-            )
-            ink = CELL_DARK if luminance(colours(share)) > _DARK_TEXT_FROM else CELL_LIGHT
+            colour = colours(min(value / highest, 1.0))
+            ground = matplotlib.colors.to_hex(colour)
+            axes.add_patch(Rectangle(corner, 0.94, 0.94, facecolor=ground, linewidth=0))
+            ink = CELL_DARK if _luminance(colour) > _DARK_TEXT_FROM else CELL_LIGHT
             axes.text(x, y, _short(value), ha="center", va="center", color=ink)
     axes.set_xlim(-0.5, len(tasks) - 0.5)
     axes.set_ylim(len(tasks) - 0.5, -0.5)
@@ -174,14 +168,11 @@ def _heat(axes: Axes, values: dict[tuple[str, str], float], tasks: Sequence[str]
     axes.spines[:].set_visible(False)
 
 
-def luminance(colour: Sequence[float]) -> float:
-    """Relative luminance of a colour, as contrast is computed from it.
-
-    Args:
-        colour: red, green and blue in [0, 1]; what follows is ignored.
+def _luminance(colour: Sequence[float]) -> float:
+    """Relative luminance of a colour, red, green and blue in [0, 1], as contrast is computed from it.
 
     Example:
-        >>> luminance((1.0, 1.0, 1.0)), luminance((0.0, 0.0, 0.0))
+        >>> _luminance((1.0, 1.0, 1.0)), _luminance((0.0, 0.0, 0.0))
         (1.0, 0.0)
 
     Source: Web Content Accessibility Guidelines 2.2.

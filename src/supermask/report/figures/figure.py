@@ -5,18 +5,20 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from supermask.atomic import write_atomically
-from supermask.report.figures.files import figure_bytes
+from supermask.report.drawing import figure_bytes
+from supermask.report.results import StudyResults
+from supermask.report.wording import closing_notes, missing_in_words, study_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["StudyFigure", "points_csv", "write_study_figure"]
+__all__ = ["StudyFigure", "figure_of", "points_csv", "write_study_figure"]
 
 
 @final
@@ -49,31 +51,65 @@ class StudyFigure:
     command: str = ""
 
 
-def points_csv(points: tuple[Any, ...]) -> str:
-    """Plotted points as CSV: a column a field, a line a point; what is None is empty.
+def figure_of(
+    results: StudyResults,
+    points: tuple[Any, ...],
+    draw: Callable[[], Figure],
+    *,
+    caption: str,
+    phrases: Iterable[str],
+    measured: bool = False,
+    missing: Iterable[str] = (),
+    notes: Iterable[str] = (),
+) -> StudyFigure:
+    """A study's figure, with what is missing and how to make that.
 
     Args:
-        points: instances of one dataclass, or none.
+        results: of the study.
+        points: what is plotted.
+        draw: draws them.
+        caption: how to read it.
+        phrases: what there is to see.
+        measured: whether it is of measures, and not of records alone.
+        missing: what is missing besides runs and their measures.
+        notes: to stand below it.
     """
+    recorded = [cell for cell in results.cells if cell.record is not None]
+    unmeasured = missing_in_words(cell for cell in recorded if cell.measures is None) if measured else ()
+    told = "; ".join(phrases)
+    return StudyFigure(
+        name=results.study.name,
+        title=study_title(results.study),
+        caption=caption,
+        alt=f"{told}." if told else "No data.",
+        points=points,
+        draw=draw,
+        records=results.paths,
+        missing=(*missing_in_words(results.missing), *(f"{one}, not measured" for one in unmeasured), *missing),
+        notes=closing_notes(results, *notes),
+        command=f"supermask study run {results.study.name}",
+    )
+
+
+def points_csv(points: tuple[Any, ...]) -> str:
+    """Plotted points, instances of one dataclass, as CSV: a column a field, a line a point; what is None is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if points:
         names = [field.name for field in dataclasses.fields(points[0])]
         writer.writerow(names)
+        # repr gives the shortest text that reads back as the same number.
         for point in points:
-            writer.writerow([_plain(getattr(point, name)) for name in names])
+            values = (getattr(point, name) for name in names)
+            writer.writerow(["" if v is None else repr(v) if isinstance(v, float) else v for v in values])
     return text.getvalue()
 
 
 def write_study_figure(figure: StudyFigure, folder: Path) -> tuple[Path, ...]:
     """Write a figure as SVG and PNG, and what it plots as CSV.
 
-    Args:
-        figure: the figure.
-        folder: where to; it is made if it is missing.
-
     Returns:
-        The three files.
+        The three files; the folder is made if it is missing.
 
     Raises:
         MissingDependencyError: if matplotlib is not installed.
@@ -89,8 +125,3 @@ def write_study_figure(figure: StudyFigure, folder: Path) -> tuple[Path, ...]:
     for path, content in zip(paths, contents.values(), strict=True):
         write_atomically(path, content)
     return paths
-
-
-def _plain(value: Any) -> Any:
-    # repr gives the shortest text that reads back as the same number.
-    return "" if value is None else repr(value) if isinstance(value, float) else value
