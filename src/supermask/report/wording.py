@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from supermask.report.results import Cell, StudyResults
 from supermask.study.spec import Study
@@ -63,7 +63,7 @@ def closing_notes(results: StudyResults, *notes: str) -> tuple[str, ...]:
     return (*notes, *told, *([results.study.notes] if results.study.notes else []))
 
 
-def names(tasks: Iterable[str], values: dict[str, str] | None = None) -> str:
+def names(tasks: Iterable[str], values: Mapping[str, str] | None = None) -> str:
     """Tasks in a sentence, each with a value behind it if there is one.
 
     Example:

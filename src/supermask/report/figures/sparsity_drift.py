@@ -54,7 +54,9 @@ def sparsity_drift(results: StudyResults) -> StudyFigure:
     points = drift_points(results)
     changes = [point.change_points for point in points if point.mask == "thresholded" and point.change_points]
     sparser = sum(change > 0 for change in changes)
-    told = f"Of {len(changes)} thresholded masks that changed, {sparser} got sparser and {len(changes) - sparser} denser"
+    told = (
+        f"Of {len(changes)} thresholded masks that changed, {sparser} got sparser and {len(changes) - sparser} denser"
+    )
     return figure_of(
         results,
         points,

@@ -386,9 +386,7 @@ _MEASURED: Final[dict[Quantity, Callable[[RunMeasures], float | None]]] = {
 _READ: Final[Mapping[str, _Read]] = {
     "sampled": functools.partial(_score, sampled=True),
     "score": functools.partial(_score, sampled=False),
-    "thresholded": lambda results, seen: (
-        _score(results, seen, sampled=False) if _masks(results, seen) else TableCell()
-    ),
+    "thresholded": lambda results, seen: _score(results, seen, sampled=False) if _masks(results, seen) else TableCell(),
     "score over runs": _score_over_runs,
     "draw_sd": functools.partial(_draws, paper=True),
     "our draw_sd": functools.partial(_draws, paper=False),

@@ -19,9 +19,9 @@ _PAPER = "In parentheses: the paper's number."
 def _task_columns(results: StudyResults) -> dict[TableColumn, Mapping[str, str]]:
     """A column a task: its name, its metric, and whether its data are a subset."""
     return {
-        TableColumn(
-            task, display_name(task), metric_name(task) + (", subset" if results.subset(task) else "")
-        ): {"task": task}
+        TableColumn(task, display_name(task), metric_name(task) + (", subset" if results.subset(task) else "")): {
+            "task": task
+        }
         for task in results.study.tasks
     }
 
