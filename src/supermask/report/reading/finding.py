@@ -82,9 +82,7 @@ def task_finding(
         records: it rests on; those of the study by default.
     """
     said = evidence.format(held=sum(held.values()), all=len(held), names=names(told, told)) if held else otherwise
-    return finding(
-        results, claim, criterion, over_tasks(sum(held.values()), len(held)), said + after, records=records
-    )
+    return finding(results, claim, criterion, over_tasks(sum(held.values()), len(held)), said + after, records=records)
 
 
 def by_count(held: int, of: int) -> Verdict:

@@ -6,6 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from supermask.report.html import templates
 from supermask.report.tables.table import Table, TableCell
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def table_html(table: Table) -> str:
     Raises:
         MissingDependencyError: if jinja2 is not installed.
     """
-    return environment().get_template("table.html").render(table=table).strip()
+    return templates().get_template("table.html").render(table=table).strip()
 
 
 def terminal_table(table: Table) -> RichTable:
