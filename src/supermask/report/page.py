@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ def report_html(
     store: RecordStore,
     *,
     more_seeds: bool = True,
-    progress: Callable[[str], None] = lambda name: None,
 ) -> str:
     """The page: what was run, on what, all tables and figures, and a plain reading of where they agree with the paper.
 
@@ -45,7 +44,6 @@ def report_html(
         studies: in the order in which they stand on the page, overridden as they may be.
         store: the records.
         more_seeds: also take recorded seeds that the studies do not ask for.
-        progress: is told the name of each study that is drawn.
 
     Raises:
         MissingDependencyError: if jinja2 or matplotlib is not installed.
@@ -54,10 +52,6 @@ def report_html(
     page = templates().get_template("page.html")
     results = {study.name: collect(study, store, more_seeds=more_seeds) for study in studies}
     findings = read_results(results)
-    sections = []
-    for study in studies:
-        progress(study.name)
-        sections.append(_section(results[study.name], findings, store))
     cells = _distinct(results)
     records = [cell.record for cell in cells if cell.record is not None]
     bases: dict[str, BaseInfo] = {}
@@ -69,7 +63,7 @@ def report_html(
         folder=store.folder.as_posix(),
         summary=_summary(cells, records, findings),
         findings=findings,
-        sections=sections,
+        sections=[_section(results[study.name], findings, store) for study in studies],
         coverage=_coverage(cells),
         data=_data(records),
         environments=_environments(records),
@@ -88,7 +82,6 @@ def write_report(
     path: Path,
     *,
     more_seeds: bool = True,
-    progress: Callable[[str], None] = lambda name: None,
 ) -> int:
     """Write the page of `report_html`, whole or not at all.
 
@@ -99,7 +92,7 @@ def write_report(
         MissingDependencyError: if jinja2 or matplotlib is not installed.
         OutputError: if it cannot be written.
     """
-    content = report_html(studies, store, more_seeds=more_seeds, progress=progress).encode()
+    content = report_html(studies, store, more_seeds=more_seeds).encode()
     write_atomically(path, content)
     return len(content)
 

@@ -25,19 +25,12 @@ __all__ = ["Cell", "Observation", "Seeded", "StudyResults", "collect"]
 @final
 @dataclass(frozen=True)
 class Cell:
-    """One run of a study, and what came of it.
-
-    Args:
-        spec: the run.
-        record: its record, of a run that went through; None if it is missing.
-        measures: what was measured on its delta; None if nothing was.
-        path: the record's path, relative to the store, with forward slashes.
-    """
+    """One run of a study, and what came of it."""
 
     spec: RunSpec
-    record: RunRecord | None = None
-    measures: RunMeasures | None = None
-    path: str | None = None
+    record: RunRecord | None = None  # of a run that went through; None if it is missing
+    measures: RunMeasures | None = None  # of its delta, if it was measured
+    path: str | None = None  # of the record, relative to the store, with forward slashes
 
 
 @final
@@ -150,17 +143,11 @@ class Observation:
 @final
 @dataclass(frozen=True)
 class StudyResults:
-    """A study with all that is recorded of it.
-
-    Args:
-        study: the study.
-        cells: one a run, in the order of `runs_of`; further seeds that are recorded come after those of the study.
-        pairs: overlaps between the masks of two of the study's runs, if it measures them.
-    """
+    """A study with all that is recorded of it."""
 
     study: Study
-    cells: tuple[Cell, ...]
-    pairs: tuple[PairMeasures, ...] = ()
+    cells: tuple[Cell, ...]  # one a run, in the order of `runs_of`; after an arm's own seeds others that are recorded
+    pairs: tuple[PairMeasures, ...] = ()  # overlaps between two runs' masks, if the study measures them
 
     @property
     def missing(self) -> tuple[Cell, ...]:

@@ -30,47 +30,17 @@ class Interval(NamedTuple):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Comparison:
-    """Whether two arms can be told apart.
-
-    Args:
-        distinguishable: whether the records show a difference.
-        difference: mean of the first less mean of the second.
-        interval: of the difference; None if the records give none.
-        reason: in words, for a note or a reading.
-    """
+    """Whether two arms can be told apart."""
 
     distinguishable: bool
-    difference: float
-    interval: Interval | None
-    reason: str
-
-
-def pooled_sd(arms: Iterable[Mapping[int, float]]) -> float | None:
-    """One standard deviation between seeds out of several arms, each with its own mean: s² = Σ (nₖ-1) sₖ² / Σ (nₖ-1).
-
-    Args:
-        arms: scores by seed; those with one seed add nothing.
-
-    Returns:
-        The standard deviation, to be lent to arms of one seed; None if no arm has two.
-
-    Example:
-        >>> pooled_sd([{0: 1.0, 1: 3.0}, {0: 7.0, 1: 7.0}])
-        1.0
-    """
-    groups = [_finite(arm.values()) for arm in arms if len(arm) > 1]
-    squares = sum((len(values) - 1) * statistics.variance(values) for values in groups)
-    return math.sqrt(squares / sum(len(values) - 1 for values in groups)) if groups else None
+    difference: float  # mean of the first less mean of the second
+    interval: Interval | None  # of the difference; None if the records give none
 
 
 def distinguishable(
-    first: Mapping[int, float],
-    second: Mapping[int, float],
-    *,
-    confidence: float = 0.95,
-    borrowed_sd: float | None = None,
+    first: Mapping[int, float], second: Mapping[int, float], *, confidence: float = 0.95, borrowed_sd: float = math.nan
 ) -> Comparison:
     """Whether the records tell two arms on one task apart, seeds considered.
 
@@ -87,54 +57,62 @@ def distinguishable(
     Args:
         first, second: scores of an arm by seed.
         confidence: of the interval, a fraction.
-        borrowed_sd: `pooled_sd` of other arms, or None.
-
-    Returns:
-        The verdict with its ground.
+        borrowed_sd: `pooled_sd` of other arms; not a number if there is none to borrow.
 
     Raises:
         ConfigurationError: if there is no score, one is not finite, or an argument is out of range.
 
     Example:
-        >>> ours, theirs = {0: 85.0, 1: 85.4, 2: 85.1}, {0: 83.9, 1: 84.2, 2: 84.1}
-        >>> print(distinguishable(ours, theirs).reason)
-        95 % interval +0.8 to +1.4 (paired over 3 seeds) excludes 0
-        >>> print(distinguishable({0: 99.0}, theirs).reason)
-        one seed against 3: a single run does not show its own spread
+        >>> theirs = {0: 83.9, 1: 84.2, 2: 84.1}
+        >>> found = distinguishable({0: 85.0, 1: 85.4, 2: 85.1}, theirs)
+        >>> found.distinguishable, round(found.interval.low, 2), round(found.interval.high, 2)
+        (True, 0.81, 1.39)
+        >>> distinguishable({0: 99.0}, theirs).interval is None  # a single run does not show its own spread
+        True
     """
     from scipy import stats
 
     if not 0.0 < confidence < 1.0:
         raise ConfigurationError(f"confidence is a fraction between 0 and 1, received {confidence}")
-    if borrowed_sd is not None and not borrowed_sd >= 0:
+    if borrowed_sd < 0:
         raise ConfigurationError(f"borrowed_sd is a standard deviation, received {borrowed_sd}")
     ours, theirs = _finite(first.values()), _finite(second.values())
     difference = statistics.fmean(ours) - statistics.fmean(theirs)
     shared = [seed for seed in first if seed in second]
-    counts = f"{'one seed' if len(ours) == 1 else f'{len(ours)} seeds'} against {len(theirs)}"
     if len(shared) >= _FEWEST_PAIRS:
-        paired = ([arm[seed] for seed in shared] for arm in (first, second))
-        interval = _interval(stats.ttest_rel, *paired, confidence=confidence)
-        ground = f"paired over {len(shared)} seeds"
+        ours, theirs = ([arm[seed] for seed in shared] for arm in (first, second))
+        interval = _interval(stats.ttest_rel, ours, theirs, confidence)
     elif min(len(ours), len(theirs)) >= 2:
         interval = _interval(functools.partial(stats.ttest_ind, equal_var=False), ours, theirs, confidence)
-        ground = f"{counts}, Welch"
-    elif borrowed_sd is not None:
+    elif not math.isnan(borrowed_sd):
         error = borrowed_sd * math.sqrt(1 / len(ours) + 1 / len(theirs))
         half = float(stats.norm.ppf(0.5 + confidence / 2)) * error
         interval = Interval(difference - half, difference + half)
-        ground = f"{counts}, spread between seeds borrowed from other arms"
     else:
-        reason = f"{counts}: a single run does not show its own spread"
-        return Comparison(distinguishable=False, difference=difference, interval=None, reason=reason)
-    apart = interval.low > 0 or interval.high < 0
-    told = f"{100 * confidence:g} % interval {interval.low:+.1f} to {interval.high:+.1f} ({ground})"
-    return Comparison(
-        distinguishable=apart,
-        difference=difference,
-        interval=interval,
-        reason=f"{told} {'excludes' if apart else 'includes'} 0",
-    )
+        return Comparison(False, difference, None)
+    return Comparison(interval.low > 0 or interval.high < 0, difference, interval)
+
+
+def _interval(test: Callable[..., Any], first: Sequence[float], second: Sequence[float], confidence: float) -> Interval:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of scores that do not vary; the interval is then a point
+        low, high = test(first, second).confidence_interval(confidence)
+    return Interval(float(low), float(high))
+
+
+def pooled_sd(arms: Iterable[Mapping[int, float]]) -> float:
+    """One standard deviation between seeds out of several arms, each with its own mean: s² = Σ (nₖ-1) sₖ² / Σ (nₖ-1).
+
+    Args:
+        arms: scores by seed; those with one seed add nothing, and without others there is no number.
+
+    Example:
+        >>> pooled_sd([{0: 1.0, 1: 3.0}, {0: 7.0, 1: 7.0}])
+        1.0
+    """
+    groups = [_finite(arm.values()) for arm in arms if len(arm) > 1]
+    squares = sum((len(values) - 1) * statistics.variance(values) for values in groups)
+    return math.sqrt(squares / sum(len(values) - 1 for values in groups)) if groups else math.nan
 
 
 def rank_correlation(pairs: Iterable[tuple[float, float]]) -> float | None:
@@ -150,13 +128,6 @@ def rank_correlation(pairs: Iterable[tuple[float, float]]) -> float | None:
     if len(known) < 3 or any(len(set(side)) < 2 for side in zip(*known, strict=True)):
         return None
     return round(float(spearmanr(known).statistic), 12)
-
-
-def _interval(test: Callable[..., Any], first: Sequence[float], second: Sequence[float], confidence: float) -> Interval:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of scores that do not vary; the interval is then a point
-        low, high = test(first, second).confidence_interval(confidence)
-    return Interval(float(low), float(high))
 
 
 def _finite(values: Iterable[float]) -> list[float]:

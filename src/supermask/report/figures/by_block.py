@@ -45,31 +45,20 @@ _SMALL_INCHES = 0.86
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PlacePoint:
-    """One kind of matrix in one block.
-
-    Args:
-        task, arm: of the runs.
-        measure: `l1` is ‖θ - θ̃‖₁ / √n, `angular` the angle between θ and θ̃ in units of π, `sparsity` the percentage of
-            zeros of the thresholded mask.
-        role: which matrix.
-        block: which block, from the input and from 0.
-        value, lowest, highest: mean and range over the seeds.
-        seeds: how many.
-        is_subset: whether the task's data are a part of the official ones.
-    """
+    """One kind of matrix in one block."""
 
     task: str
     arm: str
-    measure: Measure
+    measure: Measure  # ‖θ - θ̃‖₁ / √n, the angle between θ and θ̃ in units of π, or zeros of the thresholded mask in %
     role: str
-    block: int
-    value: float
+    block: int  # from the input and from 0
+    value: float  # mean over the seeds
     lowest: float
     highest: float
     seeds: int
-    is_subset: bool
+    is_subset: bool  # whether the task's data are a part of the official ones
 
 
 def distances_by_block(results: StudyResults) -> StudyFigure:
@@ -79,7 +68,7 @@ def distances_by_block(results: StudyResults) -> StudyFigure:
     return figure_of(
         results,
         points,
-        functools.partial(_draw, points, measures),
+        functools.partial(_draw, measures),
         measured=True,
         caption="Distance of each fine-tuned matrix from the pretrained one: L1 distance divided by the square root of "
         "the number of weights, so that matrices of different size compare, and angle in units of π.",
@@ -95,7 +84,7 @@ def sparsity_by_block(results: StudyResults) -> StudyFigure:
     return figure_of(
         results,
         points,
-        functools.partial(_draw, points, measures),
+        functools.partial(_draw, measures),
         measured=True,
         caption="Zeros of the thresholded mask in each matrix. Filled markers and full lines: the three kinds that the "
         "paper finds sparser. The pooler, which is masked too, lies outside the blocks and is not drawn.",
@@ -124,18 +113,8 @@ def _points(seen: Observation, measure: Measure, subset: bool) -> Iterator[Place
                 values.setdefault((tensor.role, tensor.block), []).append(value)
     for role, block in sorted(values, key=lambda place: (_ROLES.index(place[0]), place[1])):
         here = values[role, block]
-        yield PlacePoint(
-            task=seen.task,
-            arm=seen.arm,
-            measure=measure,
-            role=role,
-            block=block,
-            value=statistics.fmean(here),
-            lowest=min(here),
-            highest=max(here),
-            seeds=len(here),
-            is_subset=subset,
-        )
+        ends = statistics.fmean(here), min(here), max(here)
+        yield PlacePoint(seen.task, seen.arm, measure, role, block, *ends, len(here), subset)
 
 
 def _in_words(points: Sequence[PlacePoint]) -> Iterator[str]:
@@ -148,7 +127,7 @@ def _in_words(points: Sequence[PlacePoint]) -> Iterator[str]:
         )
 
 
-def _draw(points: Sequence[PlacePoint], measures: Sequence[Measure]) -> Figure:
+def _draw(measures: Sequence[Measure], points: Sequence[PlacePoint], _: Sequence[str]) -> Figure:
     """A panel a task and measure: blocks across, a line for each kind of matrix.
 
     The first task with points stands large, as the paper shows one; the others follow small.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -24,41 +23,32 @@ _TICKS = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class DistancePoint:
-    """One arm on one task: distances from the base, over the self-attention matrices of all blocks and all seeds.
-
-    Args:
-        task, arm, label: of the runs.
-        steps: optimizer steps, the mean over the seeds.
-        angular, angular_lowest, angular_highest: angle between θ and θ̃, in units of π: mean and range.
-        l1, l1_lowest, l1_highest: ‖θ - θ̃‖₁ / √n: mean and range.
-        seeds: how many.
-        is_subset: whether the task's data are a part of the official ones.
-    """
+    """One arm on one task: distances from the base, over the self-attention matrices of all blocks and all seeds."""
 
     task: str
     arm: str
     label: str
-    steps: float
-    angular: float
+    steps: float  # mean over the seeds
+    angular: float  # mean angle between θ and θ̃, in units of π
     angular_lowest: float
     angular_highest: float
-    l1: float
+    l1: float  # mean of ‖θ - θ̃‖₁ / √n
     l1_lowest: float
     l1_highest: float
     seeds: int
-    is_subset: bool
+    is_subset: bool  # whether the task's data are a part of the official ones
 
 
 def distance_over_steps(results: StudyResults) -> StudyFigure:
     """Figure 10: distance over the number of steps."""
-    points = distance_points(results)
+    points = tuple(distance_points(results))
     told = "; ".join(f"{display_name(p.task)} {p.steps:,.0f} steps, {p.angular:.4f}" for p in points)
     return figure_of(
         results,
         points,
-        functools.partial(_draw, points, results.study.tasks),
+        _draw,
         measured=True,
         caption="Mean distance over the self-attention matrices, a marker a task; lines reach from the smallest to the "
         "largest matrix.",
@@ -66,32 +56,17 @@ def distance_over_steps(results: StudyResults) -> StudyFigure:
     )
 
 
-def distance_points(results: StudyResults) -> tuple[DistancePoint, ...]:
+def distance_points(results: StudyResults) -> Iterator[DistancePoint]:
     """Steps and distances of every arm on every task that was measured."""
-    found = []
     for arm in results.study.arms:
         for seen in results.over_tasks(arm.name):
             matrices = attention_matrices([seen])
-            angles, lengths = [m.angular for m in matrices if m.angular is not None], [m.l1 for m in matrices]
-            if not angles:
-                continue
-            found.append(
-                DistancePoint(
-                    task=seen.task,
-                    arm=arm.name,
-                    label=arm.label,
-                    steps=statistics.fmean(cell.record.steps for cell, _ in seen.measured() if cell.record is not None),
-                    angular=statistics.fmean(angles),
-                    angular_lowest=min(angles),
-                    angular_highest=max(angles),
-                    l1=statistics.fmean(lengths),
-                    l1_lowest=min(lengths),
-                    l1_highest=max(lengths),
-                    seeds=len(seen.measured()),
-                    is_subset=results.subset(seen.task) is not None,
-                )
-            )
-    return tuple(found)
+            angles, lengths = [one.angular for one in matrices if one.angular is not None], [one.l1 for one in matrices]
+            if angles:
+                steps = statistics.fmean(cell.record.steps for cell, _ in seen.measured() if cell.record is not None)
+                angular, l1 = ((statistics.fmean(values), min(values), max(values)) for values in (angles, lengths))
+                subset = results.subset(seen.task) is not None
+                yield DistancePoint(seen.task, arm.name, arm.label, steps, *angular, *l1, len(seen.measured()), subset)
 
 
 def _draw(points: Sequence[DistancePoint], tasks: Sequence[str]) -> Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,37 +25,24 @@ __all__ = ["StudyFigure", "figure_of", "points_csv", "write_study_figure"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class StudyFigure:
-    """A figure before it is drawn.
+    """A figure before it is drawn."""
 
-    Args:
-        name: the study's name.
-        title: what it shows.
-        caption: how to read it: what lines, points and bars are.
-        alt: what there is to see, for those who cannot.
-        points: what is plotted, frozen dataclasses of one class; the drawing has no other source.
-        draw: draws them.
-        records: paths of the records they came from, relative to their store.
-        missing: what belongs into it and is not there, in words.
-        notes: sentences to stand below it.
-        command: what makes the records.
-    """
-
-    name: str
+    name: str  # of the study
     title: str
-    caption: str
-    alt: str
-    points: tuple[Any, ...]
+    caption: str  # how to read it: what lines, points and bars are
+    alt: str  # what there is to see, for those who cannot
+    points: tuple[Any, ...]  # what is plotted, frozen dataclasses of one class; the drawing has no other source
     draw: Callable[[], Figure]
-    records: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    command: str = ""
+    records: tuple[str, ...]  # paths of the records that the points came from, relative to their store
+    missing: tuple[str, ...]  # what belongs into it and is not there, in words
+    notes: tuple[str, ...]
+    command: str  # what makes the records
 
 
 def figure_of(
     results: StudyResults,
     points: tuple[Any, ...],
-    draw: Callable[[], Figure],
+    draw: Callable[..., Figure],
     *,
     caption: str,
     phrases: Iterable[str],
@@ -67,15 +55,15 @@ def figure_of(
     Args:
         results: of the study.
         points: what is plotted.
-        draw: draws them.
+        draw: draws them, given the study's tasks, too.
         caption: how to read it.
         phrases: what there is to see.
         measured: whether it is of measures, and not of records alone.
         missing: what is missing besides runs and their measures.
         notes: to stand below it.
     """
-    recorded = [cell for cell in results.cells if cell.record is not None]
-    unmeasured = missing_in_words(cell for cell in recorded if cell.measures is None) if measured else ()
+    unmeasured = (cell for cell in results.cells if cell.record is not None and cell.measures is None)
+    absent = [f"{phrase}, not measured" for phrase in missing_in_words(unmeasured)] if measured else []
     told = "; ".join(phrases)
     return StudyFigure(
         name=results.study.name,
@@ -83,9 +71,9 @@ def figure_of(
         caption=caption,
         alt=f"{told}." if told else "No data.",
         points=points,
-        draw=draw,
+        draw=functools.partial(draw, points, results.study.tasks),
         records=results.paths,
-        missing=(*missing_in_words(results.missing), *(f"{one}, not measured" for one in unmeasured), *missing),
+        missing=(*missing_in_words(results.missing), *absent, *missing),
         notes=closing_notes(results, *notes),
         command=f"supermask study run {results.study.name}",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,7 @@ def low_sparsity(results: StudyResults) -> StudyFigure:
     return figure_of(
         results,
         points,
-        functools.partial(_draw, points, results.study.tasks),
+        _draw,
         caption="Left, scores; right, how far each lies from the baseline, in points. Filled: mean over drawn "
         "masks, with the standard deviation over the draws of a run. Hollow: the thresholded mask.",
         phrases=scores_in_words(points),
@@ -41,7 +40,7 @@ def low_sparsity(results: StudyResults) -> StudyFigure:
 
 
 def _draw(points: Sequence[ScorePoint], tasks: Sequence[str]) -> Figure:
-    """Scores on the left, and on the right by how much they differ from the first baseline, which its own scale shows."""
+    """Scores on the left, and on the right, on a scale of its own, how much they differ from the first baseline."""
     baselines = list(dict.fromkeys((p.arm, p.label) for p in points if p.curve == "baseline"))
     with new_figure(0.27 * len(tasks) + 1.05) as figure:
         scores, gaps = figure.subplots(1, 2, sharey=True)

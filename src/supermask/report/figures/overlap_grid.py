@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,44 +30,32 @@ _DARK_TEXT_FROM = 0.179
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class OverlapPoint:
-    """Zeros of one task's mask that are zeros of another's: a cell of the grid, the mean over pairs of runs.
-
-    Args:
-        place: the weights that are compared.
-        task: whose zeros are counted: the horizontal axis.
-        other: in whose mask they are looked up: the vertical axis; the same task if two of its seeds are compared.
-        shared_percent: of the zeros of `task`, those that `other` has, too.
-        chance_percent: the same if zeros lay at random in every tensor, each mask keeping its number of them there.
-        ratio: of the two; None if chance gives none.
-        rows_and_columns_ratio: shared zeros over those that the numbers of zeros in every row and column lead one to
-            expect.
-        pairs: of runs.
-        is_subset: whether the data of one of the tasks are a part of the official ones.
-    """
+    """Zeros of one task's mask that are zeros of another's: a cell of the grid, the mean over pairs of runs."""
 
     place: Place
-    task: str
-    other: str
-    shared_percent: float
-    chance_percent: float
-    ratio: float | None
-    rows_and_columns_ratio: float | None
+    task: str  # whose zeros are counted: the horizontal axis
+    other: str  # in whose mask they are looked up: the vertical axis; the same task if two of its seeds are compared
+    shared_percent: float  # of the zeros of `task`, those that `other` has, too
+    chance_percent: float  # the same if zeros lay at random in every tensor, each mask keeping its number of them there
+    ratio: float | None  # of the two; None if chance gives none
+    rows_and_columns_ratio: float | None  # to what the numbers of zeros in every row and column lead one to expect
     pairs: int
-    is_subset: bool
+    is_subset: bool  # whether the data of one of the tasks are a part of the official ones
 
 
 def overlap_grid(results: StudyResults) -> StudyFigure:
     """Figure 7: zeros shared between tasks."""
-    points, tasks = tuple(overlap_points(results)), results.study.tasks
+    points = tuple(overlap_points(results))
     there = {frozenset((point.task, point.other)) for point in points}
-    masked = [task for task in tasks if any(results.observe(arm.name, task).recorded for arm in results.study.arms)]
+    recorded = {cell.spec.task for cell in results.cells if cell.record is not None}
+    masked = [task for task in results.study.tasks if task in recorded]
     absent = [pair for pair in itertools.combinations(masked, 2) if frozenset(pair) not in there]
     return figure_of(
         results,
         points,
-        functools.partial(_draw, points, tasks),
+        _draw,
         missing=[f"{display_name(one)} with {display_name(other)} (overlap not measured)" for one, other in absent],
         caption="Of the zeros of one task's thresholded mask (across), the percentage that another task's mask "
         "(down) has, too; on the right, what zeros at random within each matrix would give. A cell on the diagonal "
@@ -93,17 +80,11 @@ def overlap_points(results: StudyResults) -> Iterator[OverlapPoint]:
         for task, other in itertools.product(tasks, tasks):
             found = [one for one in counts.get((task, other), []) if one.fraction is not None]
             if found:
-                yield OverlapPoint(
-                    place=place,
-                    task=task,
-                    other=other,
-                    shared_percent=100 * statistics.fmean(one.fraction or 0.0 for one in found),
-                    chance_percent=100 * statistics.fmean(one.chance or 0.0 for one in found),
-                    ratio=_mean([one.ratio for one in found]),
-                    rows_and_columns_ratio=_mean([one.ratio_given_rows_and_columns for one in found]),
-                    pairs=len(found),
-                    is_subset=bool({task, other} & subsets),
-                )
+                shared = 100 * statistics.fmean(one.fraction or 0.0 for one in found)
+                chance = 100 * statistics.fmean(one.chance or 0.0 for one in found)
+                ratios = _mean([one.ratio for one in found]), _mean([one.ratio_given_rows_and_columns for one in found])
+                subset = bool({task, other} & subsets)
+                yield OverlapPoint(place, task, other, shared, chance, *ratios, len(found), subset)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

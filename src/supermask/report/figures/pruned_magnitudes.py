@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,30 +32,18 @@ _LOOKS: Final[dict[Drops, tuple[str, dict[str, Any]]]] = {
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class MagnitudePoint:
-    """One bin of a histogram of magnitudes |θ̃|, over all seeds.
-
-    Args:
-        task: the runs'.
-        weights_of: what is counted: the weights that the thresholded mask zeroes, as many that magnitude pruning
-            zeroes, or all weights that could be zeroed.
-        low: lower edge of the bin; 0 for what lies below all edges.
-        high: upper edge; None for what lies above all edges.
-        weights: how many are in the bin.
-        percent: of all that are counted.
-        percent_per_octave: the same, divided by the bin's width in octaves; what is drawn, as bins differ in width.
-        is_subset: whether the task's data are a part of the official ones.
-    """
+    """One bin of a histogram of magnitudes |θ̃|, over all seeds."""
 
     task: str
-    weights_of: Drops
-    low: float
-    high: float | None
+    weights_of: Drops  # what the thresholded mask zeroes, as many that magnitude pruning would, or all that it might
+    low: float  # edge of the bin; 0 for what lies below all edges
+    high: float | None  # None for what lies above all edges
     weights: int
     percent: float
-    percent_per_octave: float
-    is_subset: bool
+    percent_per_octave: float  # divided by the bin's width in octaves; what is drawn, as bins differ in width
+    is_subset: bool  # whether the task's data are a part of the official ones
 
 
 def pruned_magnitudes(results: StudyResults) -> StudyFigure:
@@ -66,7 +53,7 @@ def pruned_magnitudes(results: StudyResults) -> StudyFigure:
     return figure_of(
         results,
         points,
-        functools.partial(_draw, points, results.study.tasks),
+        _draw,
         measured=True,
         caption="How the magnitudes of zeroed weights are distributed: by the thresholded supermask, and by magnitude "
         "pruning of as many weights, all matrices ranked together. Dotted: all weights that could be zeroed, which is "
@@ -109,16 +96,9 @@ def _histogram(
         # Bins below and above all edges have no width, and are drawn one octave wide.
         inside = 0 < index < len(MAGNITUDE_BINS)
         octaves = math.log2(MAGNITUDE_BINS[index] / MAGNITUDE_BINS[index - 1]) if inside else 1.0
-        yield MagnitudePoint(
-            task=task,
-            weights_of=weights_of,
-            low=edges[index],
-            high=edges[index + 1] if index + 1 < len(edges) else None,
-            weights=counts[index],
-            percent=100 * counts[index] / total,
-            percent_per_octave=100 * counts[index] / total / octaves,
-            is_subset=subset,
-        )
+        high = edges[index + 1] if index + 1 < len(edges) else None
+        percent = 100 * counts[index] / total
+        yield MagnitudePoint(task, weights_of, edges[index], high, counts[index], percent, percent / octaves, subset)
 
 
 def _draw(points: Sequence[MagnitudePoint], tasks: Sequence[str]) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, final
@@ -38,35 +37,21 @@ _BASELINE_STYLES = ((0, (1, 1.5)), (0, (4, 1.5, 1, 1.5)), (0, (6, 2)))
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ScorePoint:
-    """One point of a curve.
-
-    Args:
-        task: of the curve.
-        curve: `baseline` is full fine-tuning; `sampled` is the mean over the draws, at the expected zeros of a draw;
-            `thresholded` and `pruned` are of the one deterministic mask.
-        arm, label: of the study.
-        seed: of the run; None for the mean over the seeds.
-        sparsity_percent: zeros among the weights that may be zeroed.
-        score_percent: primary metric.
-        seeds: how many are in the mean.
-        seed_sd: standard deviation over them.
-        draw_sd: standard deviation over the draws of a run.
-        is_subset: whether the task's data are a part of the official ones.
-    """
+    """One point of a curve."""
 
     task: str
-    curve: Curve
+    curve: Curve  # `baseline` is full fine-tuning; `sampled` the mean over draws, at the expected zeros of a draw
     arm: str
     label: str
-    seed: int | None
-    sparsity_percent: float
-    score_percent: float
-    seeds: int
+    seed: int | None  # None for the mean over the seeds
+    sparsity_percent: float  # zeros among the weights that may be zeroed
+    score_percent: float  # primary metric
+    seeds: int  # that are in the mean
     seed_sd: float | None
-    draw_sd: float | None
-    is_subset: bool
+    draw_sd: float | None  # over the draws of a run
+    is_subset: bool  # whether the task's data are a part of the official ones
 
 
 def score_over_sparsity(results: StudyResults) -> StudyFigure:
@@ -75,7 +60,7 @@ def score_over_sparsity(results: StudyResults) -> StudyFigure:
     return figure_of(
         results,
         points,
-        functools.partial(_draw, points, results.study.tasks),
+        _draw,
         caption="Above, all tasks on one scale: the mean over the drawn masks (or the pruned model), with full "
         "fine-tuning at the left end of each curve. Below, each task on its own scale: bars are the standard deviation "
         "over the draws of a run, small dots single seeds, hollow markers the thresholded mask at its own sparsity.",
@@ -94,7 +79,7 @@ def score_points(results: StudyResults) -> tuple[ScorePoint, ...]:
 
 def _points(results: StudyResults, name: str, task: str) -> Iterator[ScorePoint]:
     arm, seen = results.study.arm(name), results.observe(name, task)
-    kind = arm.method["kind"]
+    kind, subset = arm.method["kind"], results.subset(task) is not None
     curves: dict[Curve, tuple[Seeded | None, Seeded | None, float | None]] = {}
     if kind == "freezing":
         curves["baseline"] = seen.score(), Seeded({cell.spec.seed: 0.0 for cell in seen.recorded}), None
@@ -107,24 +92,10 @@ def _points(results: StudyResults, name: str, task: str) -> Iterator[ScorePoint]
         if scores is None or zeros is None:
             continue
         both = {seed: value for seed, value in scores.values.items() if seed in zeros.values}
-        if not both:
-            continue
         score, sparsity = Seeded(both), Seeded({seed: zeros.values[seed] for seed in both})
         mean = (None, sparsity.mean, score.mean, score.sd, draw_sd)
         for seed, x, y, sd, spread in (mean, *((seed, sparsity.values[seed], both[seed], None, None) for seed in both)):
-            yield ScorePoint(
-                task=task,
-                curve=curve,
-                arm=name,
-                label=arm.label,
-                seed=seed,
-                sparsity_percent=x,
-                score_percent=y,
-                seeds=len(both),
-                seed_sd=sd,
-                draw_sd=spread,
-                is_subset=results.subset(task) is not None,
-            )
+            yield ScorePoint(task, curve, name, arm.label, seed, x, y, len(both), sd, spread, subset)
 
 
 def scores_in_words(points: Sequence[ScorePoint]) -> Iterator[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from supermask.analysis import sampled_sparsity
 from supermask.methods import Supermask
@@ -24,34 +23,24 @@ _DOTTED = (0, (1, 1.5))
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class DriftPoint:
-    """One supermask, the mean over its seeds.
-
-    Args:
-        task, arm: of the runs.
-        mask: whether zeros are those of the thresholded mask or expected in a draw.
-        initial_percent, final_percent: zeros before and after training.
-        change_points: final less initial.
-        seeds: how many.
-        seed_sd: standard deviation of the final zeros over them.
-        is_subset: whether the task's data are a part of the official ones.
-    """
+    """One supermask, the mean over its seeds."""
 
     task: str
     arm: str
-    mask: Literal["sampled", "thresholded"]
+    mask: Literal["sampled", "thresholded"]  # zeros expected in a draw, or those of the thresholded mask
     initial_percent: float
     final_percent: float
     change_points: float
     seeds: int
-    seed_sd: float | None
-    is_subset: bool
+    seed_sd: float | None  # of the final zeros
+    is_subset: bool  # whether the task's data are a part of the official ones
 
 
 def sparsity_drift(results: StudyResults) -> StudyFigure:
     """Figure 9: initial and final sparsity."""
-    points = drift_points(results)
+    points = tuple(drift_points(results))
     changes = [point.change_points for point in points if point.mask == "thresholded" and point.change_points]
     sparser = sum(change > 0 for change in changes)
     told = (
@@ -60,23 +49,23 @@ def sparsity_drift(results: StudyResults) -> StudyFigure:
     return figure_of(
         results,
         points,
-        functools.partial(_draw, points, results.study.tasks),
+        _draw,
         caption="Zeros before and after training, above on the whole scale, below as the change. Filled: expected in a "
         "draw, where an untouched mask starts at 0.67 %. Hollow: thresholded.",
         phrases=[told] if points else [],
     )
 
 
-def drift_points(results: StudyResults) -> tuple[DriftPoint, ...]:
+def drift_points(results: StudyResults) -> Iterator[DriftPoint]:
     """Initial and final zeros of every supermask of a study, by rising initial sparsity.
 
     The expected zeros of a draw before training are l·σ(ν) + (1-l)·(1-σ(ν)) with the initial sparsity l and ν =
     `init_logit`.
     """
-    found = []
     methods = {arm.name: arm.parsed_method for arm in results.study.arms}
     masks = {name: method for name, method in methods.items() if isinstance(method, Supermask)}
     for task in results.study.tasks:
+        subset = results.subset(task) is not None
         for name, method in sorted(masks.items(), key=lambda pair: pair[1].initial_sparsity):
             seen, start = results.observe(name, task), method.initial_sparsity
             drawn = sampled_sparsity(start, init_logit=method.init_logit, certain=False)
@@ -84,22 +73,10 @@ def drift_points(results: StudyResults) -> tuple[DriftPoint, ...]:
                 "sampled": (100 * drawn, seen.sampled_sparsity()),
                 "thresholded": (100 * start, seen.sparsity()),
             }
-            found += [
-                DriftPoint(
-                    task=task,
-                    arm=name,
-                    mask=mask,
-                    initial_percent=initial,
-                    final_percent=final.mean,
-                    change_points=final.mean - initial,
-                    seeds=len(final.values),
-                    seed_sd=final.sd,
-                    is_subset=results.subset(task) is not None,
-                )
-                for mask, (initial, final) in ends.items()
-                if final is not None
-            ]
-    return tuple(found)
+            for mask, (initial, end) in ends.items():
+                if end is not None:
+                    change, seeds = end.mean - initial, len(end.values)
+                    yield DriftPoint(task, name, mask, initial, end.mean, change, seeds, end.sd, subset)
 
 
 def _draw(points: Sequence[DriftPoint], tasks: Sequence[str]) -> Figure:
@@ -125,7 +102,7 @@ def _draw(points: Sequence[DriftPoint], tasks: Sequence[str]) -> Figure:
         below.set_ylabel("change, points")
         below.set_xlabel("initial zeros, %")
         figure.legend(*above.get_legend_handles_labels(), loc="outside upper left", ncols=4)
-        signs = [
+        signs: list[tuple[str, dict[str, Any]]] = [
             ("expected in a draw", {"marker": "o"}),
             ("thresholded mask", {"marker": "o", "fillstyle": "none", "linestyle": DASHED}),
             ("no change", {"linestyle": _DOTTED, "linewidth": 0.8}),

@@ -109,7 +109,7 @@ def _places(results: StudyResults) -> Iterator[Finding]:
 
 
 def _steps(results: StudyResults) -> Iterator[Finding]:
-    points = distance_points(results)
+    points = tuple(distance_points(results))
     correlations: dict[str, tuple[float, int]] = {}
     for arm in results.study.arms:
         own = [(point.steps, point.angular) for point in points if point.arm == arm.name]

@@ -17,24 +17,14 @@ Verdict = Literal["agrees", "differs", "mixed", "open", "ours"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One claim and what the records say of it.
+    """One claim and what the records say of it."""
 
-    Args:
-        study: name of the study that it belongs to.
-        claim: what the paper says, or what we ask.
-        verdict: `agrees`, `differs`, or `mixed` where it holds in part; `open` where records do not suffice; `ours`
-            where the paper claims nothing.
-        evidence: what the records say, with numbers.
-        criterion: the rule that the verdict follows.
-        records: paths of the records it rests on, relative to their store.
-    """
-
-    study: str
-    claim: str
-    verdict: Verdict
-    evidence: str
-    criterion: str
-    records: tuple[str, ...] = ()
+    study: str  # name of the study that it belongs to
+    claim: str  # what the paper says, or what we ask
+    verdict: Verdict  # `mixed` where it holds in part; `open` where records do not suffice; `ours` without a claim
+    evidence: str  # what the records say, with numbers
+    criterion: str  # the rule that the verdict follows
+    records: tuple[str, ...] = ()  # paths of the records it rests on, relative to their store
 
 
 def finding(

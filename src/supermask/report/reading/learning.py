@@ -28,7 +28,7 @@ CONSTANT_ANSWER_PERCENT: Final[Mapping[str, float]] = {
     "mrpc": 81.2,  # F1 of answering 1 to all
     "rte": 52.7,
 }
-"""Primary metric, in percent, of the best constant answer on the official development files: below, nothing is learnt."""
+"""Primary metric in percent of the best constant answer on the official development files; below, nothing is learnt."""
 
 _FEW_SEEDS = 3
 _NEAR_POINTS = 12.0
@@ -145,7 +145,7 @@ def higher_sparsity(results: StudyResults, masks: StudyResults | None) -> Findin
         found = []
         for point in (p for p in masked.get(task, ()) if p.curve == "sampled" and p.sparsity_percent > 60):
             zeros = point.sparsity_percent
-            near = min(theirs, key=lambda other: abs(other.sparsity_percent - zeros), default=None)  # noqa: B023
+            near = min(theirs, key=lambda other: abs(other.sparsity_percent - zeros), default=None)
             if near is not None and abs(near.sparsity_percent - zeros) <= _NEAR_POINTS:
                 found.append(near.score_percent - point.score_percent)
         if found:

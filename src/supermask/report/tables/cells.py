@@ -7,7 +7,7 @@ import functools
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple, final
+from typing import Final, Literal, NamedTuple, final
 
 from supermask.analysis import Magnitudes
 from supermask.report.results import Observation, Seeded, StudyResults
@@ -20,7 +20,7 @@ from supermask.study.spec import Expected, Quantity
 from supermask.tasks import find_task
 from supermask.training import RunRecord
 
-__all__ = ["BERT_HIDDEN_SIZE", "Line", "answers_one_class", "compare", "number", "pivot", "result_table", "winner"]
+__all__ = ["BERT_HIDDEN_SIZE", "Line", "answers_one_class", "compare", "pivot", "result_table"]
 
 BERT_HIDDEN_SIZE: Final = 768
 FEWEST_TO_BORROW: Final = 4
@@ -86,38 +86,28 @@ def _cell(results: StudyResults, *, task: str, arm: str, quantity: str) -> Table
     return _READ[quantity](results, seen)
 
 
-def number(
+def _number(
     value: Seeded | None,
     seen: Observation,
     expected: Expected | None = None,
     *,
     digits: int = 1,
     unit: str = "",
-    paper_digits: int | None = None,
 ) -> TableCell:
-    """A number by seed: mean, and standard deviation over the seeds where there are several.
-
-    Args:
-        value: the number; None if nothing is recorded.
-        seen: where it comes from.
-        expected: the paper's number, a fraction where ours is in percent.
-        digits: after the point.
-        unit: is put behind it.
-        paper_digits: of the paper's number, if they are others than ours.
-    """
-    printed = digits if paper_digits is None else paper_digits
-    paper = None if expected is None else f"{fixed(100 * expected.value, printed)}{unit}"
-    paper_value = None if expected is None else 100 * expected.value
+    """A number by seed: mean, and standard deviation over the seeds where there are several; the paper's to a digit."""
+    cell = TableCell(
+        paper=None if expected is None else f"{fixed(100 * expected.value, 1)}{unit}",
+        paper_value=None if expected is None else 100 * expected.value,
+    )
     if value is None:
-        unread = tuple(f"{path} (no such number)" for path in seen.paths)
-        return TableCell(paper=paper, paper_value=paper_value, missing=(*seen.missing, *unread))
-    return TableCell(
+        unread = (f"{path} (no such number)" for path in seen.paths)
+        return dataclasses.replace(cell, missing=(*seen.missing, *unread))
+    return dataclasses.replace(
+        cell,
         text=_mean_sd(value, digits) + unit,
         value=value.mean,
         seeds=len(value.values),
         seed_sd=value.sd,
-        paper=paper,
-        paper_value=paper_value,
         records=seen.paths,
         missing=seen.missing,
     )
@@ -135,15 +125,7 @@ def compare(results: StudyResults, ours: Observation, theirs: Observation) -> Co
     found = (results.observe(arm.name, ours.task).final_score() for arm in results.study.arms)
     arms = [scores.values for scores in found if scores is not None]
     lent = sum(len(scores) - 1 for scores in arms) >= FEWEST_TO_BORROW
-    return distinguishable(first.values, second.values, borrowed_sd=pooled_sd(arms) if lent else None)
-
-
-def winner(results: StudyResults, ours: Observation, theirs: Observation) -> int:
-    """Which of two arms is better beyond the spread between seeds: 1 the first, -1 the second, 0 neither."""
-    comparison = compare(results, ours, theirs)
-    if comparison is None or not comparison.distinguishable:
-        return 0
-    return 1 if comparison.difference > 0 else -1
+    return distinguishable(first.values, second.values, borrowed_sd=pooled_sd(arms) if lent else math.nan)
 
 
 def answers_one_class(record: RunRecord) -> bool | None:
@@ -184,7 +166,7 @@ def _score(results: StudyResults, seen: Observation, *, sampled: bool) -> TableC
     both: tuple[Quantity, ...] = ("score", "score_mismatched")
     # The paper's score of a supermask is that of drawn masks.
     papers = [_expected(results, seen, quantity) for quantity in both] if sampled == masks else []
-    first = number(values[0], seen, papers[0] if papers else None)
+    first = _number(values[0], seen, papers[0] if papers else None)
     return dataclasses.replace(
         first,
         text=" / ".join(_mean_sd(value, 1) for value in values if value is not None),
@@ -244,10 +226,10 @@ def _zeros(results: StudyResults, seen: Observation, *, sampled: bool) -> TableC
     if _kind(results, seen) not in (("supermask",) if sampled else ("supermask", "pruning")):
         return TableCell()
     value = seen.sampled_sparsity() if sampled else seen.sparsity()
-    return number(value, seen, _expected(results, seen, "sparsity"), digits=2, unit="%", paper_digits=1)
+    return _number(value, seen, _expected(results, seen, "sparsity"), digits=2, unit="%")
 
 
-def _seeds(results: StudyResults, seen: Observation) -> TableCell:
+def _seeds(_: StudyResults, seen: Observation) -> TableCell:
     count, planned = len(seen.recorded), len(seen.recorded) + len(seen.absent)
     text = str(count) if count == planned else f"{count} of {planned}"
     return TableCell(text=text, value=float(count), records=seen.paths, missing=seen.missing)
@@ -266,9 +248,9 @@ def _all_seeds(results: StudyResults, seen: Observation) -> TableCell:
 # Counts and other metrics
 
 
-def _steps(results: StudyResults, seen: Observation) -> TableCell:
+def _steps(_: StudyResults, seen: Observation) -> TableCell:
     steps = seen.steps()
-    cell = number(steps, seen, digits=0)
+    cell = _number(steps, seen, digits=0)
     return cell if steps is None else dataclasses.replace(cell, text=fixed(steps.mean, 0))
 
 
@@ -310,17 +292,13 @@ def _parameters(results: StudyResults, seen: Observation) -> TableCell:
     )
 
 
-def _accuracy(results: StudyResults, seen: Observation) -> TableCell:
-    splits = find_task(seen.task).report_splits
-
-    def read(record: RunRecord) -> float | None:
-        found = (record.scores[split]["accuracy"] for split in splits if "accuracy" in record.scores.get(split, {}))
-        return next((100 * value for value in found), None)
-
-    return number(seen.of_records(read), seen)
+def _accuracy(_: StudyResults, seen: Observation) -> TableCell:
+    split = find_task(seen.task).report_splits[0]
+    accuracies = seen.of_records(lambda record: 100 * record.scores.get(split, {}).get("accuracy", math.nan))
+    return _number(accuracies, seen)
 
 
-def _one_class(results: StudyResults, seen: Observation) -> TableCell:
+def _one_class(_: StudyResults, seen: Observation) -> TableCell:
     verdicts = [answers_one_class(cell.record) for cell in seen.recorded if cell.record is not None]
     known = [verdict for verdict in verdicts if verdict is not None]
     return TableCell(
@@ -362,27 +340,19 @@ def _measured(
     )
 
 
-def _overlap(measures: RunMeasures, scope: str) -> float | None:
-    against = measures.against_magnitude(scope)  # type: ignore[arg-type]
-    return None if against is None else against.overlap
+def _against(measures: RunMeasures, scope: Literal["global", "tensor"], what: str) -> float | None:
+    """Of the comparison with magnitude pruning: the overlap, or a statistic of what that would zero."""
+    against = measures.against_magnitude(scope)
+    if against is None or what == "overlap":
+        return None if against is None else against.overlap
+    return _of(against.pruned, what)
 
 
-def _pruned(measures: RunMeasures) -> Magnitudes | None:
-    against = measures.against_magnitude("global")
-    return None if against is None else against.pruned
-
-
-def _of(part: Magnitudes | None, field: str) -> float | None:
-    return getattr(part, field) if part is not None and part.weights else None
+def _of(part: Magnitudes | None, what: str) -> float | None:
+    return getattr(part, what) if part is not None and part.weights else None
 
 
 _PARAMETERS: Final[tuple[Quantity, Quantity]] = ("parameters", "parameter_share")
-_MEASURED: Final[dict[Quantity, Callable[[RunMeasures], float | None]]] = {
-    "pruned_max": lambda measures: _of(_pruned(measures), "max"),
-    "supermask_max": lambda measures: _of(measures.zeroed, "max"),
-    "pruned_mean": lambda measures: _of(_pruned(measures), "mean"),
-    "supermask_mean": lambda measures: _of(measures.zeroed, "mean"),
-}
 _READ: Final[Mapping[str, _Read]] = {
     "sampled": functools.partial(_score, sampled=True),
     "score": functools.partial(_score, sampled=False),
@@ -400,13 +370,18 @@ _READ: Final[Mapping[str, _Read]] = {
     "parameters": _parameters,
     "accuracy": _accuracy,
     "one_class": _one_class,
-    **{name: functools.partial(_measured, read=read, quantity=name) for name, read in _MEASURED.items()},
-    "masked_mean": functools.partial(_measured, read=lambda measures: _of(measures.masked, "mean")),
+    "pruned_max": functools.partial(_measured, read=lambda one: _against(one, "global", "max"), quantity="pruned_max"),
+    "pruned_mean": functools.partial(
+        _measured, read=lambda one: _against(one, "global", "mean"), quantity="pruned_mean"
+    ),
+    "supermask_max": functools.partial(_measured, read=lambda one: _of(one.zeroed, "max"), quantity="supermask_max"),
+    "supermask_mean": functools.partial(_measured, read=lambda one: _of(one.zeroed, "mean"), quantity="supermask_mean"),
+    "masked_mean": functools.partial(_measured, read=lambda one: _of(one.masked, "mean")),
     "overlap": functools.partial(
-        _measured, read=lambda measures: _overlap(measures, "global"), quantity="overlap", percent=True
+        _measured, read=lambda one: _against(one, "global", "overlap"), quantity="overlap", percent=True
     ),
     "overlap in tensors": functools.partial(
-        _measured, read=lambda measures: _overlap(measures, "tensor"), percent=True
+        _measured, read=lambda one: _against(one, "tensor", "overlap"), percent=True
     ),
 }
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from supermask.report.results import StudyResults
-from supermask.report.tables.cells import BERT_HIDDEN_SIZE, Line, pivot, winner
-from supermask.report.tables.table import Table, TableColumn
+from supermask.report.tables.cells import BERT_HIDDEN_SIZE, Line, compare, pivot
+from supermask.report.tables.table import Table, TableCell, TableColumn
 from supermask.report.wording import display_name, metric_name
 from supermask.study.spec import Arm
 
@@ -193,18 +193,25 @@ def table5(results: StudyResults) -> Table:
         "Bold: better than its counterpart beyond the spread between seeds.",
         "The paper does not say whether its sparsity is of draws or thresholded; its number stands at both.",
     )
-    better = {f"{arm.name}.sampled": (arm.name, baselines[0].name) for arm in masks if baselines}
+    rivals = {f"{arm.name}.sampled": (arm.name, baselines[0].name) for arm in masks if baselines}
     if masks and baselines:
-        better[f"{baselines[0].name}.score"] = (baselines[0].name, masks[0].name)
-    rows = []
-    for row in table.rows:
-        cells = row.cells
-        if row.key in better:
-            pairs = ([results.observe(arm, task) for arm in better[row.key]] for task in results.study.tasks)
-            won = [winner(results, *pair) == 1 for pair in pairs]
-            cells = tuple(dataclasses.replace(cell, strong=strong) for cell, strong in zip(cells, won, strict=True))
-        rows.append(dataclasses.replace(row, cells=cells))
+        rivals[f"{baselines[0].name}.score"] = (baselines[0].name, masks[0].name)
+    rows = [
+        dataclasses.replace(row, cells=tuple(_bold(results, rivals[row.key], table, row.cells)))
+        if row.key in rivals
+        else row
+        for row in table.rows
+    ]
     return dataclasses.replace(table, rows=tuple(rows))
+
+
+def _bold(
+    results: StudyResults, arms: tuple[str, str], table: Table, cells: Iterable[TableCell]
+) -> Iterator[TableCell]:
+    """The cells of an arm, strong where it is better than another beyond the spread between seeds."""
+    for column, cell in zip(table.columns, cells, strict=True):
+        found = compare(results, *(results.observe(arm, column.key) for arm in arms))
+        yield dataclasses.replace(cell, strong=found is not None and found.distinguishable and found.difference > 0)
 
 
 def _mask_lines(arm: Arm, baselines: list[Arm], *, alone: bool) -> Iterator[Line]:

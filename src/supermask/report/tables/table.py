@@ -14,31 +14,18 @@ __all__ = ["Table", "TableCell", "TableColumn", "TableRow"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class TableCell:
-    """One number of ours, and the paper's.
+    """One number of ours, and the paper's, in the unit that is shown."""
 
-    Args:
-        text: our number as it is shown; empty where the layout has no number.
-        value: our number, in the unit that is shown.
-        seeds: how many seeds it is the mean of.
-        seed_sd: standard deviation over these seeds, in the same unit.
-        draw_sd: standard deviation over the draws of one run, the mean over the seeds.
-        paper: the paper's number as it is shown.
-        paper_value: the paper's number.
-        records: paths of the records it came from, relative to their store.
-        missing: runs or measures that belong in this cell and are not there, in words.
-        strong: whether it is set in bold.
-    """
-
-    text: str = ""
+    text: str = ""  # our number as it is shown; empty where the layout has no number
     value: float | None = None
-    seeds: int | None = None
-    seed_sd: float | None = None
-    draw_sd: float | None = None
-    paper: str | None = None
+    seeds: int | None = None  # that the value is the mean of
+    seed_sd: float | None = None  # standard deviation over them
+    draw_sd: float | None = None  # standard deviation over the draws of one run, the mean over the seeds
+    paper: str | None = None  # the paper's number as it is shown
     paper_value: float | None = None
-    records: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    strong: bool = False
+    records: tuple[str, ...] = ()  # paths of the records it came from, relative to their store
+    missing: tuple[str, ...] = ()  # runs or measures that belong in it and are not there, in words
+    strong: bool = False  # set in bold
 
     @property
     def state(self) -> Literal["whole", "partial", "missing", "empty"]:
@@ -74,28 +61,18 @@ class TableRow:
 class Table:
     """A table in the paper's layout.
 
-    Args:
-        name: the study's name.
-        title: what it shows.
-        corner: header of the column of row labels.
-        columns: headers.
-        rows: rows, each with as many cells as there are columns.
-        notes: sentences to stand below it.
-        absent: runs that are not recorded, in as few phrases as that takes.
-        command: what makes the records.
-
     Raises:
         ConfigurationError: if a row has another number of cells than there are columns.
     """
 
-    name: str
+    name: str  # of the study
     title: str
-    corner: str
+    corner: str  # header of the column of row labels
     columns: tuple[TableColumn, ...]
     rows: tuple[TableRow, ...]
-    notes: tuple[str, ...] = ()
-    absent: tuple[str, ...] = ()
-    command: str = ""
+    notes: tuple[str, ...] = ()  # sentences to stand below it
+    absent: tuple[str, ...] = ()  # runs that are not recorded, in as few phrases as that takes
+    command: str = ""  # what makes the records
 
     def __post_init__(self) -> None:
         for row in self.rows:
