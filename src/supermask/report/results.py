@@ -54,17 +54,30 @@ class Seeded:
 @final
 @dataclass(frozen=True)
 class Observation:
-    """One arm on one task: its runs, seeds ascending, that are recorded and those that are not."""
+    """One arm of a study on one task: its runs, seeds ascending."""
 
-    task: str
+    results: StudyResults
     arm: str
-    recorded: tuple[Cell, ...]
-    absent: tuple[Cell, ...]
+    task: str
+    cells: tuple[Cell, ...]
 
     @property
-    def planned(self) -> bool:
-        """Whether the study has this arm on this task at all."""
-        return bool(self.recorded or self.absent)
+    def recorded(self) -> tuple[Cell, ...]:
+        """The runs with a record."""
+        return tuple(cell for cell in self.cells if cell.record is not None)
+
+    @property
+    def kind(self) -> str:
+        """Of the arm's method."""
+        return str(self.results.study.arm(self.arm).method["kind"])
+
+    def expected(self, quantity: Quantity) -> Expected | None:
+        """The paper's number of it, if it prints one."""
+        return self.results.expected(quantity, arm=self.arm, task=self.task)
+
+    def beside(self, arm: str) -> Observation:
+        """Another arm on the same task."""
+        return self.results.observe(arm, self.task)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -74,7 +87,7 @@ class Observation:
     @property
     def missing(self) -> tuple[str, ...]:
         """The runs that are not there, in words."""
-        return tuple(f"{self.task}/{cell.spec.label}" for cell in self.absent)
+        return tuple(f"{self.task}/{cell.spec.label}" for cell in self.cells if cell.record is None)
 
     @property
     def unmeasured(self) -> tuple[str, ...]:
@@ -161,13 +174,7 @@ class StudyResults:
 
     def observe(self, arm: str, task: str) -> Observation:
         """What there is of one arm on one task."""
-        cells = self._grouped.get((arm, task), ())
-        return Observation(
-            task=task,
-            arm=arm,
-            recorded=tuple(cell for cell in cells if cell.record is not None),
-            absent=tuple(cell for cell in cells if cell.record is None),
-        )
+        return Observation(self, arm, task, self._grouped.get((arm, task), ()))
 
     def over_tasks(self, arm: str) -> tuple[Observation, ...]:
         """One arm on each of the study's tasks."""

@@ -42,7 +42,7 @@ def _excluded(results: StudyResults) -> Iterator[Finding]:
     worse, told, enough = [], [], bool(baseline.recorded)
     for arm in (arm for arm in arms[1:] if arm.method["kind"] == "freezing"):
         seen = results.observe(arm.name, task)
-        comparison = compare(results, seen, baseline)
+        comparison = compare(seen, baseline)
         enough = enough and len(seeds & {cell.spec.seed for cell in seen.recorded}) >= _FEW_SEEDS
         if comparison is None:
             enough = False
@@ -174,7 +174,7 @@ def _low_sparsity(results: StudyResults) -> Iterator[Finding]:
         gaps, clear, idle = {}, [], []
         every = results.over_tasks(arm.name)
         for theirs in every:
-            comparison, score = compare(results, masks[theirs.task], theirs), theirs.score()
+            comparison, score = compare(masks[theirs.task], theirs), theirs.score()
             if comparison is None or score is None:
                 continue
             if not has_room(theirs.task, score.mean):
@@ -253,7 +253,7 @@ def _learning_rate(results: StudyResults) -> Iterator[Finding]:
 def _head_only(results: StudyResults) -> Iterator[Finding]:
     task, arm = results.study.tasks[0], results.study.arms[0]
     seen = results.observe(arm.name, task)
-    score, expected = seen.score(), results.expected("score", arm=arm.name, task=task)
+    score, expected = seen.score(), seen.expected("score")
     constant = [bool(answers_one_class(cell.record)) for cell in seen.recorded if cell.record is not None]
     near = score is not None and expected is not None and abs(score.mean - 100 * expected.value) < 0.1
     yield finding(

@@ -25,7 +25,7 @@ __all__ = ["BERT_HIDDEN_SIZE", "Line", "answers_one_class", "compare", "pivot", 
 BERT_HIDDEN_SIZE: Final = 768
 FEWEST_TO_BORROW: Final = 4
 
-_Read = Callable[[StudyResults, Observation], TableCell]
+_Read = Callable[[Observation], TableCell]
 
 
 @final
@@ -82,8 +82,8 @@ def result_table(
 def _cell(results: StudyResults, *, task: str, arm: str, quantity: str) -> TableCell:
     seen = results.observe(arm, task)
     if quantity.startswith("less."):
-        return _difference(results, seen, results.observe(quantity.removeprefix("less."), task))
-    return _READ[quantity](results, seen)
+        return _difference(seen, seen.beside(quantity.removeprefix("less.")))
+    return _READ[quantity](seen)
 
 
 def _number(
@@ -113,7 +113,7 @@ def _number(
     )
 
 
-def compare(results: StudyResults, ours: Observation, theirs: Observation) -> Comparison | None:
+def compare(ours: Observation, theirs: Observation) -> Comparison | None:
     """Whether the records tell two arms on one task apart; None if one has no score.
 
     An arm with one seed borrows the spread of the study's other arms on this task, if these have at least
@@ -122,7 +122,7 @@ def compare(results: StudyResults, ours: Observation, theirs: Observation) -> Co
     first, second = ours.final_score(), theirs.final_score()
     if first is None or second is None:
         return None
-    found = (results.observe(arm.name, ours.task).final_score() for arm in results.study.arms)
+    found = (ours.beside(arm.name).final_score() for arm in ours.results.study.arms)
     arms = [scores.values for scores in found if scores is not None]
     lent = sum(len(scores) - 1 for scores in arms) >= FEWEST_TO_BORROW
     return distinguishable(first.values, second.values, borrowed_sd=pooled_sd(arms) if lent else math.nan)
@@ -145,27 +145,19 @@ def answers_one_class(record: RunRecord) -> bool | None:
 # Scores and zeros
 
 
-def _kind(results: StudyResults, seen: Observation) -> str:
-    return str(results.study.arm(seen.arm).method["kind"])
+def _masks(seen: Observation) -> bool:
+    return seen.kind == "supermask"
 
 
-def _masks(results: StudyResults, seen: Observation) -> bool:
-    return _kind(results, seen) == "supermask"
-
-
-def _expected(results: StudyResults, seen: Observation, quantity: Quantity) -> Expected | None:
-    return results.expected(quantity, arm=seen.arm, task=seen.task)
-
-
-def _score(results: StudyResults, seen: Observation, *, sampled: bool) -> TableCell:
+def _score(seen: Observation, *, sampled: bool) -> TableCell:
     """In percent; of a task with two report splits both, separated by a slash, the value being the first's."""
-    masks = _masks(results, seen)
+    masks = _masks(seen)
     if sampled and not masks:
         return TableCell()
     values = [seen.sampled_score(split) if sampled else seen.score(split) for split in (0, 1)]
     both: tuple[Quantity, ...] = ("score", "score_mismatched")
     # The paper's score of a supermask is that of drawn masks.
-    papers = [_expected(results, seen, quantity) for quantity in both] if sampled == masks else []
+    papers = [seen.expected(quantity) for quantity in both] if sampled == masks else []
     first = _number(values[0], seen, papers[0] if papers else None)
     return dataclasses.replace(
         first,
@@ -175,19 +167,19 @@ def _score(results: StudyResults, seen: Observation, *, sampled: bool) -> TableC
     )
 
 
-def _score_over_runs(results: StudyResults, seen: Observation) -> TableCell:
+def _score_over_runs(seen: Observation) -> TableCell:
     """The score by which arms are compared, where the paper's ± is over runs, too."""
-    cell = _score(results, seen, sampled=_masks(results, seen))
-    paper = _expected(results, seen, "score")
+    cell = _score(seen, sampled=_masks(seen))
+    paper = seen.expected("score")
     if paper is None or paper.spread is None:
         return cell
     return dataclasses.replace(cell, paper=f"{cell.paper} ± {100 * paper.spread:.1f}")
 
 
-def _draws(results: StudyResults, seen: Observation, *, paper: bool) -> TableCell:
-    if not _masks(results, seen):
+def _draws(seen: Observation, *, paper: bool) -> TableCell:
+    if not _masks(seen):
         return TableCell()
-    sd, expected = seen.draw_sd(), _expected(results, seen, "score") if paper else None
+    sd, expected = seen.draw_sd(), seen.expected("score") if paper else None
     spread = 100 * expected.spread if expected is not None and expected.spread is not None else None
     return TableCell(
         text="" if sd is None else f"± {sd:.1f}",
@@ -200,15 +192,15 @@ def _draws(results: StudyResults, seen: Observation, *, paper: bool) -> TableCel
     )
 
 
-def _difference(results: StudyResults, ours: Observation, theirs: Observation) -> TableCell:
+def _difference(ours: Observation, theirs: Observation) -> TableCell:
     if ours.arm == theirs.arm:
         return TableCell()
-    numbers = [_expected(results, seen, "score") for seen in (ours, theirs)]
+    numbers = [seen.expected("score") for seen in (ours, theirs)]
     paper = 100 * (numbers[0].value - numbers[1].value) if numbers[0] is not None and numbers[1] is not None else None
     cell = TableCell(
         paper=None if paper is None else signed(paper), paper_value=paper, missing=(*ours.missing, *theirs.missing)
     )
-    comparison = compare(results, ours, theirs)
+    comparison = compare(ours, theirs)
     if comparison is None:
         return cell
     interval = comparison.interval
@@ -222,22 +214,22 @@ def _difference(results: StudyResults, ours: Observation, theirs: Observation) -
     )
 
 
-def _zeros(results: StudyResults, seen: Observation, *, sampled: bool) -> TableCell:
-    if _kind(results, seen) not in (("supermask",) if sampled else ("supermask", "pruning")):
+def _zeros(seen: Observation, *, sampled: bool) -> TableCell:
+    if seen.kind not in (("supermask",) if sampled else ("supermask", "pruning")):
         return TableCell()
     value = seen.sampled_sparsity() if sampled else seen.sparsity()
-    return _number(value, seen, _expected(results, seen, "sparsity"), digits=2, unit="%")
+    return _number(value, seen, seen.expected("sparsity"), digits=2, unit="%")
 
 
-def _seeds(_: StudyResults, seen: Observation) -> TableCell:
-    count, planned = len(seen.recorded), len(seen.recorded) + len(seen.absent)
+def _seeds(seen: Observation) -> TableCell:
+    count, planned = len(seen.recorded), len(seen.cells)
     text = str(count) if count == planned else f"{count} of {planned}"
     return TableCell(text=text, value=float(count), records=seen.paths, missing=seen.missing)
 
 
-def _all_seeds(results: StudyResults, seen: Observation) -> TableCell:
+def _all_seeds(seen: Observation) -> TableCell:
     """Of every arm of the study on this task."""
-    every = [results.observe(arm.name, seen.task) for arm in results.study.arms]
+    every = [seen.beside(arm.name) for arm in seen.results.study.arms]
     return TableCell(
         text=" / ".join(str(len(one.recorded)) for one in every),
         records=tuple(path for one in every for path in one.paths),
@@ -248,40 +240,36 @@ def _all_seeds(results: StudyResults, seen: Observation) -> TableCell:
 # Counts and other metrics
 
 
-def _steps(_: StudyResults, seen: Observation) -> TableCell:
+def _steps(seen: Observation) -> TableCell:
     steps = seen.steps()
     cell = _number(steps, seen, digits=0)
     return cell if steps is None else dataclasses.replace(cell, text=fixed(steps.mean, 0))
 
 
-def _counted(results: StudyResults, seen: Observation, *, quantity: Quantity) -> TableCell:
+def _counted(seen: Observation, *, quantity: Quantity) -> TableCell:
     """What follows from the task alone: outputs times the hidden size, and 3 · ceil(n / 32) steps."""
     if quantity == "steps":
-        value = planned_steps((*seen.recorded, *seen.absent)[0].spec)
+        value = planned_steps(seen.cells[0].spec)
     else:
         value = find_task(seen.task).num_labels * BERT_HIDDEN_SIZE
-    paper = _expected(results, seen, quantity)
-    return TableCell(
-        text=f"{value:,}",
-        value=float(value),
-        paper=None if paper is None else f"{paper.value:,.0f}",
-        paper_value=None if paper is None else paper.value,
-    )
+    paper = seen.expected(quantity)
+    cell = TableCell(text=f"{value:,}", value=float(value))
+    return cell if paper is None else dataclasses.replace(cell, paper=f"{paper.value:,.0f}", paper_value=paper.value)
 
 
-def _learnt(seen: Observation, *, masks: bool) -> int | None:
+def _learnt(seen: Observation) -> int | None:
     """Components of the base that an arm learns, the head not among them; None if no record says."""
     for _, measures in seen.measured():
         return sum(tensor.weights for tensor in measures.tensors)
     deltas = [cell.record.delta for cell in seen.recorded if cell.record is not None]
-    return next((delta.constrained_weights for delta in deltas if delta is not None), None) if masks else None
+    return next((delta.constrained_weights for delta in deltas if delta is not None), None) if _masks(seen) else None
 
 
-def _parameters(results: StudyResults, seen: Observation) -> TableCell:
-    kind = "binary" if _masks(results, seen) else "float"
-    count = _learnt(seen, masks=_masks(results, seen))
-    whole = _learnt(results.observe(results.study.arms[0].name, seen.task), masks=False)
-    paper, share = (_expected(results, seen, quantity) for quantity in _PARAMETERS)
+def _parameters(seen: Observation) -> TableCell:
+    kind = "binary" if _masks(seen) else "float"
+    count = _learnt(seen)
+    whole = _learnt(seen.beside(seen.results.study.arms[0].name))
+    paper, share = (seen.expected(quantity) for quantity in _PARAMETERS)
     return TableCell(
         text="" if count is None else _millions(count, kind, count / whole if whole else None),
         value=None if count is None else float(count),
@@ -292,13 +280,13 @@ def _parameters(results: StudyResults, seen: Observation) -> TableCell:
     )
 
 
-def _accuracy(_: StudyResults, seen: Observation) -> TableCell:
+def _accuracy(seen: Observation) -> TableCell:
     split = find_task(seen.task).report_splits[0]
     accuracies = seen.of_records(lambda record: 100 * record.scores.get(split, {}).get("accuracy", math.nan))
     return _number(accuracies, seen)
 
 
-def _one_class(_: StudyResults, seen: Observation) -> TableCell:
+def _one_class(seen: Observation) -> TableCell:
     verdicts = [answers_one_class(cell.record) for cell in seen.recorded if cell.record is not None]
     known = [verdict for verdict in verdicts if verdict is not None]
     return TableCell(
@@ -313,7 +301,6 @@ def _one_class(_: StudyResults, seen: Observation) -> TableCell:
 
 
 def _measured(
-    results: StudyResults,
     seen: Observation,
     *,
     read: Callable[[RunMeasures], float | None],
@@ -322,7 +309,7 @@ def _measured(
 ) -> TableCell:
     values = [read(measures) for _, measures in seen.measured()]
     known = [value for value in values if value is not None and math.isfinite(value)]
-    paper = None if quantity is None else _expected(results, seen, quantity)
+    paper = None if quantity is None else seen.expected(quantity)
     factor = 100.0 if percent else 1.0
 
     def shown(value: float) -> str:
@@ -356,7 +343,7 @@ _PARAMETERS: Final[tuple[Quantity, Quantity]] = ("parameters", "parameter_share"
 _READ: Final[Mapping[str, _Read]] = {
     "sampled": functools.partial(_score, sampled=True),
     "score": functools.partial(_score, sampled=False),
-    "thresholded": lambda results, seen: _score(results, seen, sampled=False) if _masks(results, seen) else TableCell(),
+    "thresholded": lambda seen: _score(seen, sampled=False) if _masks(seen) else TableCell(),
     "score over runs": _score_over_runs,
     "draw_sd": functools.partial(_draws, paper=True),
     "our draw_sd": functools.partial(_draws, paper=False),

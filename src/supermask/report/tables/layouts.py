@@ -38,7 +38,7 @@ def _arm_lines(results: StudyResults) -> Iterator[Line]:
     for task in results.study.tasks:
         prefix = f"{display_name(task)}: " if len(results.study.tasks) > 1 else ""
         for arm in results.study.arms:
-            if results.observe(arm.name, task).planned:
+            if results.observe(arm.name, task).cells:
                 yield Line(f"{task}.{arm.name}", prefix + arm.label, {"task": task, "arm": arm.name})
 
 
@@ -210,7 +210,7 @@ def _bold(
 ) -> Iterator[TableCell]:
     """The cells of an arm, strong where it is better than another beyond the spread between seeds."""
     for column, cell in zip(table.columns, cells, strict=True):
-        found = compare(results, *(results.observe(arm, column.key) for arm in arms))
+        found = compare(*(results.observe(arm, column.key) for arm in arms))
         yield dataclasses.replace(cell, strong=found is not None and found.distinguishable and found.difference > 0)
 
 
