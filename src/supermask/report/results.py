@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, final
 
 from supermask.study.expansion import RunSpec, runs_of
 from supermask.study.records import RecordStore
-from supermask.study.spec import Expected, Quantity, Study
+from supermask.study.spec import Expected, Study
 from supermask.tasks import find_task
 from supermask.training import RunRecord
 
@@ -71,7 +71,7 @@ class Observation:
         """Of the arm's method."""
         return str(self.results.study.arm(self.arm).method["kind"])
 
-    def expected(self, quantity: Quantity) -> Expected | None:
+    def expected(self, quantity: str) -> Expected | None:
         """The paper's number of it, if it prints one."""
         return self.results.expected(quantity, arm=self.arm, task=self.task)
 
@@ -83,6 +83,11 @@ class Observation:
     def paths(self) -> tuple[str, ...]:
         """Of the records, relative to their store."""
         return tuple(cell.path for cell in self.recorded if cell.path is not None)
+
+    @property
+    def paths_measured(self) -> tuple[str, ...]:
+        """Of the records whose delta was measured."""
+        return tuple(cell.path for cell, _ in self.measured() if cell.path is not None)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -180,7 +185,7 @@ class StudyResults:
         """One arm on each of the study's tasks."""
         return tuple(self.observe(arm, task) for task in self.study.tasks)
 
-    def expected(self, quantity: Quantity, *, arm: str | None = None, task: str | None = None) -> Expected | None:
+    def expected(self, quantity: str, *, arm: str | None = None, task: str | None = None) -> Expected | None:
         """The paper's number, if it prints one."""
         return self._expected.get((arm, task, quantity))
 
@@ -202,7 +207,7 @@ class StudyResults:
         return {place: tuple(sorted(cells, key=lambda cell: cell.spec.seed)) for place, cells in groups.items()}
 
     @functools.cached_property
-    def _expected(self) -> Mapping[tuple[str | None, str | None, Quantity], Expected]:
+    def _expected(self) -> Mapping[tuple[str | None, str | None, str], Expected]:
         return {(number.arm, number.task, number.quantity): number for number in self.study.expected}
 
 

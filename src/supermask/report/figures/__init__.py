@@ -9,10 +9,9 @@ from supermask.report.drawing import figure_bytes, save_figure
 from supermask.report.figures.by_block import distances_by_block, sparsity_by_block
 from supermask.report.figures.distance_steps import distance_over_steps
 from supermask.report.figures.figure import StudyFigure, points_csv, write_study_figure
-from supermask.report.figures.low_sparsity import low_sparsity
 from supermask.report.figures.overlap_grid import overlap_grid
 from supermask.report.figures.pruned_magnitudes import pruned_magnitudes
-from supermask.report.figures.score_sparsity import score_over_sparsity
+from supermask.report.figures.scores import low_sparsity, score_over_sparsity
 from supermask.report.figures.sparsity_drift import sparsity_drift
 from supermask.report.results import StudyResults
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -63,32 +62,36 @@ class PlacePoint:
 
 def distances_by_block(results: StudyResults) -> StudyFigure:
     """Figure 2: distances by kind of matrix and block."""
-    measures: tuple[Measure, ...] = ("l1", "angular")
-    points = place_points(results, measures)
-    return figure_of(
+    return _figure(
         results,
-        points,
-        functools.partial(_draw, measures),
-        measured=True,
-        caption="Distance of each fine-tuned matrix from the pretrained one: L1 distance divided by the square root of "
+        ("l1", "angular"),
+        "Distance of each fine-tuned matrix from the pretrained one: L1 distance divided by the square root of "
         "the number of weights, so that matrices of different size compare, and angle in units of π.",
-        phrases=_in_words(points),
-        notes=[f"Shown: {results.study.arm(arm).label}." for arm in dict.fromkeys(point.arm for point in points)],
+        told=True,
     )
 
 
 def sparsity_by_block(results: StudyResults) -> StudyFigure:
     """Figure 4: sparsity by kind of matrix and block."""
-    measures: tuple[Measure, ...] = ("sparsity",)
+    return _figure(
+        results,
+        ("sparsity",),
+        "Zeros of the thresholded mask in each matrix. Filled markers and full lines: the three kinds that the "
+        "paper finds sparser. The pooler, which is masked too, lies outside the blocks and is not drawn.",
+    )
+
+
+def _figure(results: StudyResults, measures: Sequence[Measure], caption: str, *, told: bool = False) -> StudyFigure:
     points = place_points(results, measures)
+    arms = dict.fromkeys(point.arm for point in points) if told else {}
     return figure_of(
         results,
         points,
-        functools.partial(_draw, measures),
+        lambda points, _: _draw(points, measures),
         measured=True,
-        caption="Zeros of the thresholded mask in each matrix. Filled markers and full lines: the three kinds that the "
-        "paper finds sparser. The pooler, which is masked too, lies outside the blocks and is not drawn.",
+        caption=caption,
         phrases=_in_words(points),
+        notes=[f"Shown: {results.study.arm(arm).label}." for arm in arms],
     )
 
 
@@ -127,7 +130,7 @@ def _in_words(points: Sequence[PlacePoint]) -> Iterator[str]:
         )
 
 
-def _draw(measures: Sequence[Measure], points: Sequence[PlacePoint], _: Sequence[str]) -> Figure:
+def _draw(points: Sequence[PlacePoint], measures: Sequence[Measure]) -> Figure:
     """A panel a task and measure: blocks across, a line for each kind of matrix.
 
     The first task with points stands large, as the paper shows one; the others follow small.

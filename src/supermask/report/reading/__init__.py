@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from supermask.report.reading.closeness import CLOSENESS
 from supermask.report.reading.finding import Finding, Verdict
 from supermask.report.reading.learning import CLOSE_POINTS, LEARNING, higher_sparsity
-from supermask.report.reading.masks import MASKS
+from supermask.report.reading.weights import CLOSENESS, MASKS
 from supermask.report.results import StudyResults
 
 __all__ = ["CLOSE_POINTS", "Finding", "Verdict", "read_results"]

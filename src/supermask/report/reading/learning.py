@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from supermask.report.figures.score_sparsity import ScorePoint, score_points
+from supermask.report.figures.scores import ScorePoint, score_points
 from supermask.report.reading.finding import Finding, by_count, finding, task_finding
 from supermask.report.results import Observation, StudyResults
 from supermask.report.statistics import rank_correlation

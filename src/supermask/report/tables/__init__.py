@@ -7,15 +7,12 @@ from collections.abc import Callable, Mapping
 from supermask.report.results import StudyResults
 from supermask.report.tables.distances import table2
 from supermask.report.tables.layouts import appendix_a, arms_table, table1, table3, table4, table5, table6
-from supermask.report.tables.table import Table, TableCell, TableColumn, TableRow
-from supermask.report.tables.writing import table_csv, table_html, table_markdown, terminal_table
+from supermask.report.tables.table import Table, TableCell, table_csv, table_html, table_markdown, terminal_table
 
 __all__ = [
     "LAYOUTS",
     "Table",
     "TableCell",
-    "TableColumn",
-    "TableRow",
     "study_table",
     "table_csv",
     "table_html",

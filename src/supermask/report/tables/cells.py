@@ -16,7 +16,7 @@ from supermask.report.tables.table import Table, TableCell, TableColumn, TableRo
 from supermask.report.wording import closing_notes, fixed, missing_in_words, signed, study_title
 from supermask.study.expansion import planned_steps
 from supermask.study.measures import RunMeasures
-from supermask.study.spec import Expected, Quantity
+from supermask.study.spec import Expected
 from supermask.tasks import find_task
 from supermask.training import RunRecord
 
@@ -155,9 +155,8 @@ def _score(seen: Observation, *, sampled: bool) -> TableCell:
     if sampled and not masks:
         return TableCell()
     values = [seen.sampled_score(split) if sampled else seen.score(split) for split in (0, 1)]
-    both: tuple[Quantity, ...] = ("score", "score_mismatched")
     # The paper's score of a supermask is that of drawn masks.
-    papers = [seen.expected(quantity) for quantity in both] if sampled == masks else []
+    papers = [seen.expected(name) for name in ("score", "score_mismatched")] if sampled == masks else []
     first = _number(values[0], seen, papers[0] if papers else None)
     return dataclasses.replace(
         first,
@@ -246,7 +245,7 @@ def _steps(seen: Observation) -> TableCell:
     return cell if steps is None else dataclasses.replace(cell, text=fixed(steps.mean, 0))
 
 
-def _counted(seen: Observation, *, quantity: Quantity) -> TableCell:
+def _counted(seen: Observation, *, quantity: str) -> TableCell:
     """What follows from the task alone: outputs times the hidden size, and 3 · ceil(n / 32) steps."""
     if quantity == "steps":
         value = planned_steps(seen.cells[0].spec)
@@ -269,7 +268,7 @@ def _parameters(seen: Observation) -> TableCell:
     kind = "binary" if _masks(seen) else "float"
     count = _learnt(seen)
     whole = _learnt(seen.beside(seen.results.study.arms[0].name))
-    paper, share = (seen.expected(quantity) for quantity in _PARAMETERS)
+    paper, share = (seen.expected(quantity) for quantity in ("parameters", "parameter_share"))
     return TableCell(
         text="" if count is None else _millions(count, kind, count / whole if whole else None),
         value=None if count is None else float(count),
@@ -300,16 +299,11 @@ def _one_class(seen: Observation) -> TableCell:
 # What measures say
 
 
-def _measured(
-    seen: Observation,
-    *,
-    read: Callable[[RunMeasures], float | None],
-    quantity: Quantity | None = None,
-    percent: bool = False,
-) -> TableCell:
+def _measured(seen: Observation, *, name: str) -> TableCell:
+    read, percent = _MEASURED[name]
     values = [read(measures) for _, measures in seen.measured()]
     known = [value for value in values if value is not None and math.isfinite(value)]
-    paper = None if quantity is None else seen.expected(quantity)
+    paper = seen.expected(name)
     factor = 100.0 if percent else 1.0
 
     def shown(value: float) -> str:
@@ -322,7 +316,7 @@ def _measured(
         seed_sd=factor * statistics.stdev(known) if len(known) > 1 else None,
         paper=None if paper is None else shown(paper.value),
         paper_value=None if paper is None else factor * paper.value,
-        records=tuple(cell.path for cell, _ in seen.measured() if cell.path is not None),
+        records=seen.paths_measured,
         missing=(*seen.missing, *seen.unmeasured),
     )
 
@@ -339,7 +333,16 @@ def _of(part: Magnitudes | None, what: str) -> float | None:
     return getattr(part, what) if part is not None and part.weights else None
 
 
-_PARAMETERS: Final[tuple[Quantity, Quantity]] = ("parameters", "parameter_share")
+# What to read, and whether it is a share.
+_MEASURED: Final[Mapping[str, tuple[Callable[[RunMeasures], float | None], bool]]] = {
+    "pruned_max": (lambda one: _against(one, "global", "max"), False),
+    "pruned_mean": (lambda one: _against(one, "global", "mean"), False),
+    "supermask_max": (lambda one: _of(one.zeroed, "max"), False),
+    "supermask_mean": (lambda one: _of(one.zeroed, "mean"), False),
+    "masked_mean": (lambda one: _of(one.masked, "mean"), False),
+    "overlap": (lambda one: _against(one, "global", "overlap"), True),
+    "overlap in tensors": (lambda one: _against(one, "tensor", "overlap"), True),
+}
 _READ: Final[Mapping[str, _Read]] = {
     "sampled": functools.partial(_score, sampled=True),
     "score": functools.partial(_score, sampled=False),
@@ -357,19 +360,7 @@ _READ: Final[Mapping[str, _Read]] = {
     "parameters": _parameters,
     "accuracy": _accuracy,
     "one_class": _one_class,
-    "pruned_max": functools.partial(_measured, read=lambda one: _against(one, "global", "max"), quantity="pruned_max"),
-    "pruned_mean": functools.partial(
-        _measured, read=lambda one: _against(one, "global", "mean"), quantity="pruned_mean"
-    ),
-    "supermask_max": functools.partial(_measured, read=lambda one: _of(one.zeroed, "max"), quantity="supermask_max"),
-    "supermask_mean": functools.partial(_measured, read=lambda one: _of(one.zeroed, "mean"), quantity="supermask_mean"),
-    "masked_mean": functools.partial(_measured, read=lambda one: _of(one.masked, "mean")),
-    "overlap": functools.partial(
-        _measured, read=lambda one: _against(one, "global", "overlap"), quantity="overlap", percent=True
-    ),
-    "overlap in tensors": functools.partial(
-        _measured, read=lambda one: _against(one, "tensor", "overlap"), percent=True
-    ),
+    **{name: functools.partial(_measured, name=name) for name in _MEASURED},
 }
 
 

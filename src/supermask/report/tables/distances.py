@@ -84,14 +84,13 @@ def _range(results: StudyResults, field: str, quantity: str, arm: str) -> TableC
     seen = results.over_tasks(arm)
     found = [getattr(one, field) for one in attention_matrices(seen)]
     values = [value for value in found if value is not None and math.isfinite(value)]
-    low, high = (results.expected(f"{quantity}_{end}", arm=arm) for end in ("min", "max"))  # type: ignore[arg-type]
-    measured = (cell.path for one in seen for cell, _ in one.measured())
+    low, high = (results.expected(f"{quantity}_{end}", arm=arm) for end in ("min", "max"))
     return TableCell(
         text=f"[{_digits(min(values))}, {_digits(max(values))}]" if values else "",
         value=max(values, default=None),
         paper=f"[{low.value:g}, {high.value:g}]" if low is not None and high is not None else None,
         paper_value=high.value if high is not None else None,
-        records=tuple(path for path in measured if path is not None),
+        records=tuple(path for one in seen for path in one.paths_measured),
         missing=tuple(name for one in seen for name in (*one.missing, *one.unmeasured)),
     )
 
@@ -108,7 +107,7 @@ def _laws(size: int) -> tuple[tuple[str, RandomLaw], ...]:
 def _formula(results: StudyResults, field: str, digits: int, quantity: str, size: int) -> Iterator[TableCell]:
     for name, law in _laws(size):
         value = getattr(expected_distances((size, size), law), field)
-        asked = results.expected(f"{quantity}_{name}")  # type: ignore[arg-type]
+        asked = results.expected(f"{quantity}_{name}")
         paper = asked if size == BERT_HIDDEN_SIZE else None
         spread = f" ± {paper.spread:g}" if paper is not None and paper.spread is not None else ""
         yield TableCell(

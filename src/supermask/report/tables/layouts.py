@@ -18,19 +18,13 @@ _PAPER = "In parentheses: the paper's number."
 
 def _task_columns(results: StudyResults) -> dict[TableColumn, Mapping[str, str]]:
     """A column a task: its name, its metric, and whether its data are a subset."""
-    return {
-        TableColumn(task, display_name(task), metric_name(task) + (", subset" if results.subset(task) else "")): {
-            "task": task
-        }
-        for task in results.study.tasks
-    }
+    subtitles = {task: metric_name(task) + (", subset" if results.subset(task) else "") for task in results.study.tasks}
+    return {TableColumn(task, display_name(task), text): {"task": task} for task, text in subtitles.items()}
 
 
-def _quantity_columns(columns: Mapping[str, tuple[str, str, str]]) -> dict[TableColumn, Mapping[str, str]]:
-    return {
-        TableColumn(key, title, subtitle): {"quantity": quantity}
-        for key, (title, subtitle, quantity) in columns.items()
-    }
+def _columns(*columns: tuple[str, str, str], **quantities: str) -> dict[TableColumn, Mapping[str, str]]:
+    """A column a quantity, each with key, title and subtitle; quantities that are not called as the key are named."""
+    return {TableColumn(*column): {"quantity": quantities.get(column[0], column[0])} for column in columns}
 
 
 def _arm_lines(results: StudyResults) -> Iterator[Line]:
@@ -49,18 +43,18 @@ def _metric(results: StudyResults) -> str:
 def arms_table(results: StudyResults) -> Table:
     """Scores and zeros of every arm, sampled and thresholded, task by task: of studies without another layout."""
     metric = _metric(results)
-    columns = {
-        "sampled": (metric, "sampled", "sampled"),
-        "draw_sd": ("Draws", "± within a run", "draw_sd"),
-        "score": (metric, "thresholded, or values", "score"),
-        "sparsity.sampled": ("Zeros", "sampled", "sparsity.sampled"),
-        "sparsity.thresholded": ("Zeros", "thresholded", "sparsity.thresholded"),
-        "seeds": ("Seeds", "", "seeds"),
-    }
+    columns = _columns(
+        ("sampled", metric, "sampled"),
+        ("draw_sd", "Draws", "± within a run"),
+        ("score", metric, "thresholded, or values"),
+        ("sparsity.sampled", "Zeros", "sampled"),
+        ("sparsity.thresholded", "Zeros", "thresholded"),
+        ("seeds", "Seeds", ""),
+    )
     return pivot(
         results,
         _arm_lines(results),
-        _quantity_columns(columns),
+        columns,
         *([_PAPER] if results.study.expected else []),
         "± behind a score is over seeds. An untouched mask logit of +5 is dropped by 0.67 % of draws, so this "
         "is where sampled zeros start.",
@@ -72,16 +66,17 @@ def appendix_a(results: StudyResults) -> Table:
 
     Source: Appendix A of the paper.
     """
-    columns = {
-        "score": (metric_name(results.study.tasks[0]), "± over seeds", "score over runs"),
-        "accuracy": ("Accuracy", "", "accuracy"),
-        "one_class": ("Runs that answer 1", "to every example", "one_class"),
-        "seeds": ("Seeds", "", "seeds"),
-    }
+    columns = _columns(
+        ("score", metric_name(results.study.tasks[0]), "± over seeds"),
+        ("accuracy", "Accuracy", ""),
+        ("one_class", "Runs that answer 1", "to every example"),
+        ("seeds", "Seeds", ""),
+        score="score over runs",
+    )
     return pivot(
         results,
         _arm_lines(results),
-        _quantity_columns(columns),
+        columns,
         _PAPER,
         "A model that answers 1 to all has an accuracy of a, the share of 1, and an F1 of 2a / (1 + a); that is "
         "how such runs are told from their scores.",
@@ -121,18 +116,21 @@ def table3(results: StudyResults) -> Table:
     Source: Table 3 of the paper.
     """
     metric = _metric(results)
-    columns = {
-        "parameters": ("Parameters left", "", "parameters"),
-        "score": (metric, "± over seeds", "score over runs"),
-        "draw_sd": ("Draws", "± within a run", "our draw_sd"),
-        "thresholded": (metric, "thresholded mask", "thresholded"),
-        "difference": ("Less baseline", "[95 % interval]", f"less.{results.study.arms[0].name}"),
-        "seeds": ("Seeds", "", "seeds"),
-    }
+    columns = _columns(
+        ("parameters", "Parameters left", ""),
+        ("score", metric, "± over seeds"),
+        ("draw_sd", "Draws", "± within a run"),
+        ("thresholded", metric, "thresholded mask"),
+        ("difference", "Less baseline", "[95 % interval]"),
+        ("seeds", "Seeds", ""),
+        score="score over runs",
+        draw_sd="our draw_sd",
+        difference=f"less.{results.study.arms[0].name}",
+    )
     return pivot(
         results,
         _arm_lines(results),
-        _quantity_columns(columns),
+        columns,
         _PAPER,
         f"The paper's ± is over 10 independent runs. {metric} of a row with sparse fine-tuning is the mean over "
         "drawn masks, then over seeds. Parameters are those of the base that may change; the head is not counted.",

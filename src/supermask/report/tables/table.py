@@ -1,14 +1,37 @@
-"""A table as a value: what stands in each cell, beside it the paper's number, and the records it came from."""
+"""A table: what stands in each cell with the records it came from, and how it is written."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 from supermask.errors import ConfigurationError
+from supermask.report.html import templates
 
-__all__ = ["Table", "TableCell", "TableColumn", "TableRow"]
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+__all__ = [
+    "CSV_COLUMNS",
+    "Table",
+    "TableCell",
+    "TableColumn",
+    "TableRow",
+    "table_csv",
+    "table_html",
+    "table_markdown",
+    "terminal_table",
+]
+
+
+CSV_COLUMNS = (
+    *("table", "row", "column", "value", "seeds", "seed_sd", "draw_sd", "paper", "state", "text", "paper_text"),
+    *("records", "missing"),
+)
 
 
 @final
@@ -86,3 +109,106 @@ class Table:
         for row in self.rows:
             for column, cell in zip(self.columns, row.cells, strict=True):
                 yield row, column, cell
+
+
+def table_csv(table: Table) -> str:
+    """A table as CSV, one line a cell, so that a program needs no knowledge of the layout.
+
+    Several records or missing runs are separated by semicolons.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for row, column, cell in table.placed():
+        numbers = (cell.value, cell.seeds, cell.seed_sd, cell.draw_sd, cell.paper_value)
+        shown = ["" if one is None else str(one) if isinstance(one, int) else f"{one:.10g}" for one in numbers]
+        texts = [cell.state, cell.text, cell.paper or "", "; ".join(cell.records), "; ".join(cell.missing)]
+        writer.writerow([table.name, row.key, column.key, *shown, *texts])
+    return text.getvalue()
+
+
+def table_markdown(table: Table) -> str:
+    """A table as Markdown of the GitHub kind, with its title above and its notes below.
+
+    A missing number is written out as such; the paper's number follows ours in parentheses.
+
+    Example:
+        >>> cells = (TableCell(text="84.8", paper="91.3"), TableCell(missing=("rte, seed 0",), paper="68.8"))
+        >>> columns = (TableColumn("mrpc", "MRPC"), TableColumn("rte", "RTE"))
+        >>> rows = (TableRow("mask", "supermask", cells),)
+        >>> print(table_markdown(Table(name="t", title="Low sparsity", corner="method", columns=columns, rows=rows)))
+        **Low sparsity**
+        <BLANKLINE>
+        | method | MRPC | RTE |
+        |:---|---:|---:|
+        | supermask | 84.8 (91.3) | *missing* (68.8) |
+        <BLANKLINE>
+    """
+    headers = [column.title + (f", {column.subtitle}" if column.subtitle else "") for column in table.columns]
+    lines = [
+        f"**{_escaped(table.title)}**",
+        "",
+        _line([table.corner, *headers]),
+        "|:---" + "|---:" * len(headers) + "|",
+        *(_line([row.label, *map(_cell_text, row.cells)]) for row in table.rows),
+        "",
+    ]
+    for note in (*table.notes, *([f"Missing: {'; '.join(table.absent)}."] if table.absent else [])):
+        lines += [_escaped(note), ""]
+    return "\n".join(lines)
+
+
+def table_html(table: Table) -> str:
+    """A table as one HTML element, headers marked as such; classes say what a cell is, a style sheet how it looks.
+
+    Cells have the class `missing` or `partial` where runs are not there, and say which in their title. The paper's
+    number stands in a `span` of class `paper`.
+
+    Raises:
+        MissingDependencyError: if jinja2 is not installed.
+    """
+    return templates().get_template("table.html").render(table=table).strip()
+
+
+def terminal_table(table: Table) -> RichTable:
+    """A table as rich prints it, without title and notes: ours above, the paper's number below it in parentheses."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown.add_column(Text(table.corner))
+    for column in table.columns:
+        shown.add_column(Text("\n".join(filter(None, (column.title, column.subtitle)))), justify="right", no_wrap=True)
+    for row in table.rows:
+        label = Text(f"  {row.label}" if row.minor else row.label, style="dim" if row.minor else "")
+        shown.add_row(label, *map(_terminal_cell, row.cells))
+    return shown
+
+
+def _terminal_cell(cell: TableCell) -> Text:
+    from rich.text import Text
+
+    text = Text()
+    if cell.text:
+        text.append(cell.text, style="bold" if cell.strong else "yellow" if cell.missing else "")
+    elif cell.missing:
+        text.append("missing", style="red")
+    if cell.paper:
+        text.append(("\n" if text.plain else "") + f"({cell.paper})", style="dim")
+    return text
+
+
+def _line(texts: list[str]) -> str:
+    return "| " + " | ".join(map(_escaped, texts)) + " |"
+
+
+def _cell_text(cell: TableCell) -> str:
+    text = cell.text or ("*missing*" if cell.missing else "")
+    if cell.strong and cell.text:
+        text = f"**{text}**"
+    return " ".join(part for part in (text, f"({cell.paper})" if cell.paper else "") if part)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -1,4 +1,4 @@
-"""Score against sparsity, task by task: Figure 3 for supermasks, Figure 8 for iterative pruning."""
+"""Scores, task by task: over sparsity (Figures 3 and 8), and of low-sparsity supermasks beside baselines (Figure 6)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, final
 from supermask.report.drawing import (
     DASHED,
     INK,
+    MISSING,
     MUTED,
+    SERIES,
     key,
     new_figure,
     panel_title,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["ScorePoint", "score_over_sparsity", "score_points", "scores_in_words"]
+__all__ = ["ScorePoint", "low_sparsity", "score_over_sparsity", "score_points"]
 
 Curve = Literal["baseline", "sampled", "thresholded", "pruned"]
 _CURVES: Final[tuple[Curve, ...]] = ("baseline", "sampled", "thresholded", "pruned")
@@ -34,6 +36,15 @@ _OVERVIEW_INCHES = 2.15
 _PANEL_INCHES = 1.02
 _LEAST_SPAN_POINTS = 6.0
 _BASELINE_STYLES = ((0, (1, 1.5)), (0, (4, 1.5, 1, 1.5)), (0, (6, 2)))
+
+
+_MARKS: tuple[dict[str, Any], ...] = (
+    {"marker": "|", "markersize": 9, "markeredgewidth": 1.6, "color": INK},
+    {"marker": "|", "markersize": 7, "markeredgewidth": 1.2, "color": MUTED},
+    {"marker": "|", "markersize": 5, "markeredgewidth": 1.2, "color": MUTED},
+)
+_SAMPLED: dict[str, Any] = {"marker": "o", "markersize": 4, "color": SERIES[0]}
+_THRESHOLDED: dict[str, Any] = {"marker": "o", "markersize": 4, "fillstyle": "none", "color": SERIES[0]}
 
 
 @final
@@ -64,7 +75,20 @@ def score_over_sparsity(results: StudyResults) -> StudyFigure:
         caption="Above, all tasks on one scale: the mean over the drawn masks (or the pruned model), with full "
         "fine-tuning at the left end of each curve. Below, each task on its own scale: bars are the standard deviation "
         "over the draws of a run, small dots single seeds, hollow markers the thresholded mask at its own sparsity.",
-        phrases=scores_in_words(points),
+        phrases=_in_words(points),
+    )
+
+
+def low_sparsity(results: StudyResults) -> StudyFigure:
+    """Figure 6: low-sparsity supermasks beside the baseline."""
+    points = score_points(results)
+    return figure_of(
+        results,
+        points,
+        _draw_low,
+        caption="Left, scores; right, how far each lies from the baseline, in points. Filled: mean over drawn "
+        "masks, with the standard deviation over the draws of a run. Hollow: the thresholded mask.",
+        phrases=_in_words(points),
     )
 
 
@@ -98,7 +122,7 @@ def _points(results: StudyResults, name: str, task: str) -> Iterator[ScorePoint]
             yield ScorePoint(task, curve, name, arm.label, seed, x, y, len(both), sd, spread, subset)
 
 
-def scores_in_words(points: Sequence[ScorePoint]) -> Iterator[str]:
+def _in_words(points: Sequence[ScorePoint]) -> Iterator[str]:
     """What there is to see, task by task."""
     for task in dict.fromkeys(point.task for point in points):
         means = [p for p in points if p.task == task and p.seed is None and p.curve != "thresholded"]
@@ -213,3 +237,66 @@ def _places(points: Sequence[ScorePoint]) -> tuple[list[float], list[float]]:
 def _baseline(means: Sequence[ScorePoint]) -> list[ScorePoint]:
     """The first baseline of the study, if it is there: full fine-tuning at the paper's learning rate."""
     return [point for point in means if point.curve == "baseline"][:1]
+
+
+def _draw_low(points: Sequence[ScorePoint], tasks: Sequence[str]) -> Figure:
+    """Scores on the left, and on the right, on a scale of its own, how much they differ from the first baseline."""
+    baselines = list(dict.fromkeys((p.arm, p.label) for p in points if p.curve == "baseline"))
+    with new_figure(0.27 * len(tasks) + 1.05) as figure:
+        scores, gaps = figure.subplots(1, 2, sharey=True)
+        if not points:
+            say_missing(scores)
+            say_missing(gaps)
+            return figure
+        for row, task in enumerate(tasks):
+            _row(scores, gaps, [point for point in points if point.task == task], row, [arm for arm, _ in baselines])
+        for axes, label in ((scores, "score, %"), (gaps, "less baseline, points")):
+            tidy(axes, grid="x")
+            axes.set_xlabel(label)
+            axes.tick_params(axis="y", length=0)
+        gaps.axvline(0, color=MUTED, linewidth=0.8, zorder=1)
+        subset = {point.task for point in points if point.is_subset}
+        scores.set_yticks(range(len(tasks)), [display_name(task) + ("*" if task in subset else "") for task in tasks])
+        scores.set_ylim(len(tasks) - 0.5, -0.5)
+        low, high = gaps.get_xlim()
+        gaps.set_xlim(min(low, -3.0), max(high, 3.0))
+        signs = [(label, {**look, "linestyle": "none"}) for (_, label), look in zip(baselines, _MARKS, strict=False)]
+        signs += [
+            ("Sampled, ± sd of draws", {**_SAMPLED, "linestyle": "-", "linewidth": 0.9}),
+            ("Thresholded", {**_THRESHOLDED, "linestyle": "none"}),
+        ]
+        if any(point.seeds > 1 for point in points):
+            signs.append(("One seed", {"marker": ".", "markersize": 3, "linestyle": "none", "color": INK}))
+        if subset:
+            signs.append(("* Subset of the data", {"linestyle": "none"}))
+        key(figure, signs, columns=2)
+    return figure
+
+
+def _row(scores: Axes, gaps: Axes, points: Sequence[ScorePoint], row: int, baselines: Sequence[str]) -> None:
+    if not points:
+        _say(scores, row, "not recorded")
+        _say(gaps, row, "not recorded")
+        return
+    means = [point for point in points if point.seed is None]
+    base = next((point.score_percent for point in means if point.arm in baselines[:1]), None)
+    for axes, less in ((scores, 0.0), (gaps, base)):
+        if less is None:
+            _say(axes, row, "no baseline")
+            continue
+        for arm, look in zip(baselines, _MARKS, strict=False):
+            of_arm = [point.score_percent - less for point in means if point.arm == arm]
+            axes.plot(of_arm, [row] * len(of_arm), linestyle="none", zorder=3, **look)
+        for curve, look, shift in (("sampled", _SAMPLED, -0.12), ("thresholded", _THRESHOLDED, 0.16)):
+            line = [point for point in means if point.curve == curve]
+            xs, ys = [point.score_percent - less for point in line], [row + shift] * len(line)
+            spread = [point.draw_sd or 0.0 for point in line] if curve == "sampled" else None
+            axes.errorbar(xs, ys, xerr=spread, linestyle="none", elinewidth=0.9, capsize=1.6, zorder=4, **look)
+        several = [p for p in points if p.seed is not None and p.seeds > 1 and p.curve == "sampled"]
+        xs = [point.score_percent - less for point in several]
+        axes.plot(xs, [row - 0.36] * len(xs), linestyle="none", marker=".", markersize=2.5, color=INK, zorder=5)
+
+
+def _say(axes: Axes, row: int, text: str) -> None:
+    place = axes.get_yaxis_transform()
+    axes.text(0.02, row, text, transform=place, va="center", color=MISSING, style="italic")
