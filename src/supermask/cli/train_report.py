@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from supermask.analysis import zeros_by_place
 from supermask.cli.printing import note, percent, plain_table, print_json, print_lines, show, shown_bytes
 from supermask.errors import MissingDependencyError, UnknownNameError
-from supermask.report.figures import save_figure, zeros_figure
+from supermask.report.drawing import save_figure
+from supermask.report.zeros import zeros_figure
 from supermask.tasks import find_task
 from supermask.training import Run, RunRecord
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from supermask.analysis import ZeroCount, ZerosTable
-from supermask.errors import ConfigurationError
-from supermask.report.figures import save_figure, zeros_figure
+from supermask.report.drawing import save_figure
+from supermask.report.zeros import zeros_figure
 
 TABLE = ZerosTable(
     roles=("value", "pooler"),
@@ -46,6 +48,7 @@ def test_the_ending_decides_the_format(tmp_path: Path, ending: str, start: bytes
     assert path.read_bytes().startswith(start)
 
 
-def test_another_ending_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="written as png, svg, pdf"):
-        save_figure(zeros_figure(TABLE, title="tiny"), tmp_path / "zeros.bmp")
+def test_zeros_are_drawn_without_the_study() -> None:
+    wanted = "import sys, supermask.report.zeros, supermask.report.drawing; print('supermask.study' in sys.modules)"
+    finished = subprocess.run([sys.executable, "-c", wanted], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "False"
