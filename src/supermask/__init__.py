@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from supermask.deltas import DeltaStore, TaskDelta
     from supermask.errors import SupermaskError
+    from supermask.hub import from_pretrained, push_to_hub, save_pretrained
     from supermask.methods import Attachment, Freezing, Method, Pruning, Supermask, make_optimizer
     from supermask.models import Base, known_bases, load_base, map_parameters
     from supermask.tasks import Examples, Task, TaskData, known_tasks, load_files, load_task
@@ -39,6 +40,7 @@ __all__ = [
     "TaskDelta",
     "TrainingConfig",
     "evaluate",
+    "from_pretrained",
     "known_bases",
     "known_tasks",
     "load_base",
@@ -47,6 +49,8 @@ __all__ = [
     "make_optimizer",
     "map_parameters",
     "predict",
+    "push_to_hub",
+    "save_pretrained",
     "train",
 ]
 
@@ -55,6 +59,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "deltas": ("DeltaStore", "TaskDelta"),
     "errors": ("SupermaskError",),
+    "hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
     "methods": ("Attachment", "Freezing", "Method", "Pruning", "Supermask", "make_optimizer"),
     "models": ("Base", "known_bases", "load_base", "map_parameters"),
     "tasks": ("Examples", "Task", "TaskData", "known_tasks", "load_files", "load_task"),

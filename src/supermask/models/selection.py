@@ -22,13 +22,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from supermask.errors import SelectionError
-from supermask.models.roles import ParameterInfo, Role
-
-if TYPE_CHECKING:
-    from supermask.models.roles import ParameterMap
+from supermask.models.roles import ParameterInfo, ParameterMap, Role
 
 __all__ = ["GROUPS", "MATRICES", "MATRICES_IF_PRESENT", "select_parameters"]
 
@@ -51,7 +47,7 @@ MATRICES: tuple[str, ...] = ("matrices", "pooler")
 """What a mask covers by default: the six matrices of every block (with their fused and gated forms) and the pooler."""
 
 MATRICES_IF_PRESENT: tuple[str, ...] = ("pooler",)
-"""What of `MATRICES` not every architecture has; for `parameter_map.select(MATRICES, optional=MATRICES_IF_PRESENT)`."""
+"""What of `MATRICES` not every architecture has: pass it as `optional`."""
 
 _PLURALS = {Role.QUERY: "queries", Role.BIAS: "biases"}
 _ROLE_WORDS: Mapping[str, Role] = {

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, final
 
 from supermask.errors import ConfigurationError, SupermaskError
 from supermask.methods import method_from_description
-from supermask.models import MATRICES_IF_PRESENT, ParameterMap
+from supermask.models import MATRICES_IF_PRESENT, ParameterMap, select_parameters
 from supermask.study.expansion import RunSpec
 from supermask.study.run_data import load_run_data
 from supermask.tasks import find_task
@@ -141,7 +141,7 @@ def _selector_faults(runs: Sequence[RunSpec], parameters: ParameterMap) -> list[
             selectors = getattr(method, name, ())
             if selectors:
                 try:
-                    parameters.select(selectors, optional=MATRICES_IF_PRESENT)
+                    select_parameters(selectors, parameters, optional=MATRICES_IF_PRESENT)
                 except SupermaskError as error:
                     faults.setdefault(f"arm {run.arm}: {name}: {error}")
     return list(faults)

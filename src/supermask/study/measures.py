@@ -19,7 +19,7 @@ from supermask.analysis import (
     magnitudes,
 )
 from supermask.deltas import ChangeRecord, DenseValues, TaskDelta, named_tensors
-from supermask.deltas.store.verification import misfits, require_base_tensors
+from supermask.deltas.listing import misfits, require_base_tensors
 from supermask.errors import BaseMismatchError, ConfigurationError
 from supermask.study.measure_records import PairMeasures, PairTensor, RunMeasures, TensorMeasures
 from supermask.training.provenance import current_environment
