@@ -58,9 +58,6 @@ def templates() -> Environment:
 def inline_svg(svg: bytes, *, name: str, alt: str, width_pixels: int) -> Markup:
     """A figure's SVG file as an element for a page, in the page's colours and typeface, light or dark.
 
-    Colours become CSS variables with the file's colour as fallback, and identifiers get a prefix, because a page has
-    several figures and each identifier once.
-
     Args:
         svg: the file, drawn on a transparent ground by `supermask.report.figures`.
         name: the prefix, unique on the page.
@@ -71,6 +68,7 @@ def inline_svg(svg: bytes, *, name: str, alt: str, width_pixels: int) -> Markup:
 
     text = svg.decode()
     text = _OF_A_FILE.sub("", text[text.index("<svg") :])
+    # CSS variables with the file's colour as fallback, and identifiers that are unique on the page.
     text = _COLOUR.sub(lambda found: f"var({COLOUR_VARIABLES[found[0].lower()]}, {found[0]})", text)
     text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
     text = re.sub(r"(font: [^;\"]*?px) [^;\"]*", r"\1 var(--typeface, sans-serif)", text)

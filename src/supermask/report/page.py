@@ -30,12 +30,7 @@ __all__ = ["report_html", "write_report"]
 _FIGURE_PIXELS = 460
 
 
-def report_html(
-    studies: Sequence[Study],
-    store: RecordStore,
-    *,
-    more_seeds: bool = True,
-) -> str:
+def report_html(studies: Sequence[Study], store: RecordStore, *, more_seeds: bool = True) -> str:
     """The page: what was run, on what, all tables and figures, and a plain reading of where they agree with the paper.
 
     Nothing is loaded from elsewhere: styles and figures are in the page. The same records give the same page.
@@ -76,17 +71,8 @@ def report_html(
     )
 
 
-def write_report(
-    studies: Sequence[Study],
-    store: RecordStore,
-    path: Path,
-    *,
-    more_seeds: bool = True,
-) -> int:
-    """Write the page of `report_html`, whole or not at all.
-
-    Returns:
-        Its size in bytes.
+def write_report(studies: Sequence[Study], store: RecordStore, path: Path, *, more_seeds: bool = True) -> int:
+    """Write the page of `report_html`, whole or not at all, and tell its size in bytes.
 
     Raises:
         MissingDependencyError: if jinja2 or matplotlib is not installed.

@@ -212,15 +212,12 @@ class StudyResults:
 
 
 def collect(study: Study, store: RecordStore, *, more_seeds: bool = True) -> StudyResults:
-    """Look up every run of a study in a store; nothing is computed.
+    """Look up every run of a study in a store; runs without a record are cells without one.
 
     Args:
         study: the study, overridden as it may be (`supermask.study.overridden`).
         store: the records.
         more_seeds: also take runs of the study's arms and tasks with other seeds that happen to be recorded.
-
-    Returns:
-        The results; runs without a record are cells without one.
     """
     groups: dict[tuple[str, str], list[RunSpec]] = {}
     for run in runs_of(study):

@@ -1,8 +1,4 @@
-"""Whether two arms differ, going by a few seeds each.
-
-Two sources of spread are kept apart. Another *seed* is another training: other batches, dropout, head and masks.
-Another *draw* is another mask from the same trained mask logits. Ten draws of one run say nothing about another seed.
-"""
+"""Whether two arms differ, going by a few seeds each; draws of one run say nothing about another seed."""
 
 from __future__ import annotations
 
@@ -42,17 +38,14 @@ class Comparison:
 def distinguishable(
     first: Mapping[int, float], second: Mapping[int, float], *, confidence: float = 0.95, borrowed_sd: float = math.nan
 ) -> Comparison:
-    """Whether the records tell two arms on one task apart, seeds considered.
-
-    The rule, by what there is:
+    """Whether the records tell two arms on one task apart, by what there is:
 
     - 3 or more seeds that both have: Student's interval of the paired differences excludes 0;
     - else 2 or more seeds each: Welch's interval of the difference of the means excludes 0;
     - else, with a spread borrowed from other arms of the task: a normal interval with that spread excludes 0;
     - else no: one run cannot say how far another would have been off.
 
-    Draws play no part: they are not independent trainings. Neither do examples, whose predictions are not kept. Of many
-    comparisons at 95 %, one in twenty comes out by chance.
+    Draws and examples play no part. Of many comparisons at 95 %, one in twenty comes out by chance.
 
     Args:
         first, second: scores of an arm by seed.
@@ -66,7 +59,7 @@ def distinguishable(
         >>> theirs = {0: 83.9, 1: 84.2, 2: 84.1}
         >>> found = distinguishable({0: 85.0, 1: 85.4, 2: 85.1}, theirs)
         >>> found.distinguishable, round(found.interval.low, 2), round(found.interval.high, 2)
-        (True, 0.81, 1.39)
+        (True, 0.85, 1.35)
         >>> distinguishable({0: 99.0}, theirs).interval is None  # a single run does not show its own spread
         True
     """
@@ -101,10 +94,7 @@ def _interval(test: Callable[..., Any], first: Sequence[float], second: Sequence
 
 
 def pooled_sd(arms: Iterable[Mapping[int, float]]) -> float:
-    """One standard deviation between seeds out of several arms, each with its own mean: s² = Σ (nₖ-1) sₖ² / Σ (nₖ-1).
-
-    Args:
-        arms: scores by seed; those with one seed add nothing, and without others there is no number.
+    """One standard deviation between seeds out of several arms' scores by seed: s² = Σ (nₖ-1) sₖ² / Σ (nₖ-1).
 
     Example:
         >>> pooled_sd([{0: 1.0, 1: 3.0}, {0: 7.0, 1: 7.0}])

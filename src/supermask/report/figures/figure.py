@@ -53,14 +53,11 @@ def figure_of(
     """A study's figure, with what is missing and how to make that.
 
     Args:
-        results: of the study.
-        points: what is plotted.
-        draw: draws them, given the study's tasks, too.
-        caption: how to read it.
+        results, points, caption, notes: of the figure.
+        draw: draws the points, given the study's tasks, too.
         phrases: what there is to see.
         measured: whether it is of measures, and not of records alone.
         missing: what is missing besides runs and their measures.
-        notes: to stand below it.
     """
     unmeasured = (cell for cell in results.cells if cell.record is not None and cell.measures is None)
     absent = [f"{phrase}, not measured" for phrase in missing_in_words(unmeasured)] if measured else []
@@ -94,21 +91,15 @@ def points_csv(points: tuple[Any, ...]) -> str:
 
 
 def write_study_figure(figure: StudyFigure, folder: Path) -> tuple[Path, ...]:
-    """Write a figure as SVG and PNG, and what it plots as CSV.
-
-    Returns:
-        The three files; the folder is made if it is missing.
+    """Write a figure as SVG and PNG, and what it plots as CSV: three files in a folder that is made if it is missing.
 
     Raises:
         MissingDependencyError: if matplotlib is not installed.
         OutputError: if a file cannot be written.
     """
     drawn = figure.draw()
-    contents = {
-        "svg": figure_bytes(drawn, "svg"),
-        "png": figure_bytes(drawn, "png"),
-        "csv": points_csv(figure.points).encode(),
-    }
+    contents = {kind: figure_bytes(drawn, kind) for kind in ("svg", "png")}
+    contents["csv"] = points_csv(figure.points).encode()
     paths = tuple(folder / f"{figure.name}.{kind}" for kind in contents)
     for path, content in zip(paths, contents.values(), strict=True):
         write_atomically(path, content)

@@ -62,14 +62,12 @@ def task_finding(
     """A finding over tasks.
 
     Args:
-        results: of the study.
-        claim, criterion: of the finding.
+        results, claim, criterion, records: as for `finding`.
         held: by task, whether it holds there.
-        evidence: with `{held}`, `{all}` and `{names}` to be filled in: numbers of tasks, and the tasks with
-        told: what there is to say of each.
+        evidence: with `{held}` and `{all}`, numbers of tasks, and `{names}`, the tasks with what is told of each.
+        told: by task.
         otherwise: the evidence if there is no task.
         after: to stand behind either.
-        records: it rests on; those of the study by default.
     """
     said = evidence.format(held=sum(held.values()), all=len(held), names=names(told, told)) if held else otherwise
     return finding(results, claim, criterion, over_tasks(sum(held.values()), len(held)), said + after, records=records)

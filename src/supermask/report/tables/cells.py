@@ -50,16 +50,14 @@ def pivot(
     Args:
         results: of a study.
         lines: the rows.
-        columns: headers, each with what its rows leave open.
+        columns: headers, each with what the rows leave open.
         notes: to stand below.
         corner: header of the column of row labels.
     """
-    rows = [
-        TableRow(
-            line.key, line.label, tuple(_cell(results, **line.place, **open_) for open_ in columns.values()), line.minor
-        )
-        for line in lines
-    ]
+    rows = []
+    for key, label, place, minor in lines:
+        cells = (_cell(results, **place, **left_open) for left_open in columns.values())
+        rows.append(TableRow(key, label, tuple(cells), minor))
     return result_table(results, columns, rows, *notes, corner=corner)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from supermask.report.results import StudyResults
 from supermask.report.tables.cells import BERT_HIDDEN_SIZE, Line, compare, pivot
+from supermask.report.tables.distances import table2
 from supermask.report.tables.table import Table, TableCell, TableColumn
 from supermask.report.wording import display_name, metric_name
 from supermask.study.spec import Arm
 
-__all__ = ["appendix_a", "arms_table", "table1", "table3", "table4", "table5", "table6"]
+__all__ = ["LAYOUTS", "study_table", "table1"]
 
 _PAPER = "In parentheses: the paper's number."
 
@@ -40,7 +41,7 @@ def _metric(results: StudyResults) -> str:
     return metric_name(results.study.tasks[0]) if len(results.study.tasks) == 1 else "Score"
 
 
-def arms_table(results: StudyResults) -> Table:
+def _arms_table(results: StudyResults) -> Table:
     """Scores and zeros of every arm, sampled and thresholded, task by task: of studies without another layout."""
     metric = _metric(results)
     columns = _columns(
@@ -61,7 +62,7 @@ def arms_table(results: StudyResults) -> Table:
     )
 
 
-def appendix_a(results: StudyResults) -> Table:
+def _appendix_a(results: StudyResults) -> Table:
     """Head-only training beside full fine-tuning, and whether the model answers one class to everything.
 
     Source: Appendix A of the paper.
@@ -110,7 +111,7 @@ def table1(results: StudyResults) -> Table:
     return dataclasses.replace(table, notes=(*notes, *table.notes))
 
 
-def table3(results: StudyResults) -> Table:
+def _table3(results: StudyResults) -> Table:
     """A row an arm: parameters that remain, score, spread over seeds, and the difference from the first arm.
 
     Source: Table 3 of the paper.
@@ -138,7 +139,7 @@ def table3(results: StudyResults) -> Table:
     )
 
 
-def table4(results: StudyResults) -> Table:
+def _table4(results: StudyResults) -> Table:
     """Largest and mean magnitude of zeroed weights and of the smallest ones at equal sparsity, and what both share.
 
     Source: Table 4 of the paper.
@@ -166,7 +167,7 @@ def table4(results: StudyResults) -> Table:
     )
 
 
-def table5(results: StudyResults) -> Table:
+def _table5(results: StudyResults) -> Table:
     """Scores of the baselines and of every supermask, the difference, and the zeros; a column a task.
 
     A score is in bold where it is better than its counterpart (first baseline against supermask) beyond the spread
@@ -227,7 +228,7 @@ def _mask_lines(arm: Arm, baselines: list[Arm], *, alone: bool) -> Iterator[Line
         yield line(f"sparsity.{mask}", f"Final sparsity, {mask}")
 
 
-def table6(results: StudyResults) -> Table:
+def _table6(results: StudyResults) -> Table:
     """Scores and zeros, a column an arm.
 
     Source: Table 6 of the paper.
@@ -253,3 +254,23 @@ def table6(results: StudyResults) -> Table:
         f"{_PAPER} ± behind a score is over seeds; “over draws” is within a run, which is the paper's ±.",
         corner="learning rate",
     )
+
+
+LAYOUTS: Mapping[str, Callable[[StudyResults], Table]] = {
+    "table1": table1,
+    "table2": table2,
+    "table3": _table3,
+    "table4": _table4,
+    "table5": _table5,
+    "table6": _table6,
+    "appendix-a": _appendix_a,
+}
+"""The layouts of the paper's tables, by the name of their study."""
+
+
+def study_table(results: StudyResults) -> Table:
+    """The table of a study: in the paper's layout where it has one, else a row an arm.
+
+    A figure's study can be shown as a table, too: its scores and zeros.
+    """
+    return LAYOUTS.get(results.study.name, _arms_table)(results)

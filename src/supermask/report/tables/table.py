@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 __all__ = [
-    "CSV_COLUMNS",
     "Table",
     "TableCell",
     "TableColumn",
@@ -112,10 +111,7 @@ class Table:
 
 
 def table_csv(table: Table) -> str:
-    """A table as CSV, one line a cell, so that a program needs no knowledge of the layout.
-
-    Several records or missing runs are separated by semicolons.
-    """
+    """A table as CSV, one line a cell; several records or missing runs are separated by semicolons."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -128,9 +124,7 @@ def table_csv(table: Table) -> str:
 
 
 def table_markdown(table: Table) -> str:
-    """A table as Markdown of the GitHub kind, with its title above and its notes below.
-
-    A missing number is written out as such; the paper's number follows ours in parentheses.
+    """A table as Markdown of the GitHub kind, title above and notes below; the paper's number stands in parentheses.
 
     Example:
         >>> cells = (TableCell(text="84.8", paper="91.3"), TableCell(missing=("rte, seed 0",), paper="68.8"))
@@ -159,10 +153,7 @@ def table_markdown(table: Table) -> str:
 
 
 def table_html(table: Table) -> str:
-    """A table as one HTML element, headers marked as such; classes say what a cell is, a style sheet how it looks.
-
-    Cells have the class `missing` or `partial` where runs are not there, and say which in their title. The paper's
-    number stands in a `span` of class `paper`.
+    """A table as one HTML element; classes say what a cell is, and a cell's title what is missing.
 
     Raises:
         MissingDependencyError: if jinja2 is not installed.
