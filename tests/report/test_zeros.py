@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -46,9 +44,3 @@ def test_the_ending_decides_the_format(tmp_path: Path, ending: str, start: bytes
     path = tmp_path / "new" / f"zeros.{ending}"
     save_figure(zeros_figure(TABLE, title="tiny"), path)
     assert path.read_bytes().startswith(start)
-
-
-def test_zeros_are_drawn_without_the_study() -> None:
-    wanted = "import sys, supermask.report.zeros, supermask.report.drawing; print('supermask.study' in sys.modules)"
-    finished = subprocess.run([sys.executable, "-c", wanted], capture_output=True, text=True, check=True)
-    assert finished.stdout.strip() == "False"

@@ -22,10 +22,14 @@ from supermask.report.figures import FIGURES, StudyFigure, points_csv, study_fig
 from tiny_records import results_of
 
 NAMES = sorted(FIGURES)
-QUICK = ("figure9",)
 TASKS = ("mnli", "qqp", "sst2", "cola", "stsb", "mrpc", "rte")  # those that are recorded
 Rows = dict[str, list[dict[str, str]]]
 METRIC = {"qqp": "f1", "mrpc": "f1", "stsb": "spearman", "cola": "matthews"}
+
+
+def some_quick(*quick: str) -> list[Any]:
+    """The names of all figures, those that are not named marked as slow: laying out takes about a second each."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +39,8 @@ def made(recorded: Path) -> dict[str, StudyFigure]:
 
 @pytest.fixture(scope="module")
 def drawn(made: dict[str, StudyFigure]) -> dict[str, Figure]:
-    """Every figure, drawn and laid out once; not to be changed."""
-    figures = {name: figure.draw() for name, figure in made.items()}
-    for figure in figures.values():
-        figure.draw_without_rendering()
-    return figures
+    """Every figure, drawn once; not to be changed."""
+    return {name: figure.draw() for name, figure in made.items()}
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +71,18 @@ def test_a_figure_is_one_column_wide_and_holds_text_large_enough(drawn: dict[str
     assert figure.get_size_inches()[1] <= 9.5
     texts = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
     assert texts and min(text.get_fontsize() for text in texts) >= 7
-    box = figure.get_tightbbox()  # nothing sticks out
+
+
+@pytest.mark.parametrize("name", some_quick("figure3", "figure6", "figure7"))
+def test_nothing_sticks_out(drawn: dict[str, Figure], name: str) -> None:
+    figure = drawn[name]
+    figure.draw_without_rendering()  # which lays it out
+    box = figure.get_tightbbox()
     width, height = figure.get_size_inches()
     assert box.x0 >= -0.06 and box.y0 >= -0.06 and box.x1 <= width + 0.06 and box.y1 <= height + 0.06
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
-)
+@pytest.mark.parametrize("name", some_quick("figure9"))
 def test_files_are_the_same_every_time(made: dict[str, StudyFigure], tmp_path: Path, name: str) -> None:
     first = write_study_figure(made[name], tmp_path / "first")
     second = write_study_figure(made[name], tmp_path / "second")

@@ -150,25 +150,13 @@ def _heat(axes: Axes, values: Mapping[tuple[str, str], float], tasks: Sequence[s
 
 
 def _luminance(colour: Sequence[float]) -> float:
-    """Relative luminance of a colour, red, green and blue in [0, 1], as contrast is computed from it.
-
-    Example:
-        >>> _luminance((1.0, 1.0, 1.0)), _luminance((0.0, 0.0, 0.0))
-        (1.0, 0.0)
-
-    Source: Web Content Accessibility Guidelines 2.2.
-    """
+    """Relative luminance of a colour, red, green and blue in [0, 1]: Web Content Accessibility Guidelines 2.2."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def _short(percent: float) -> str:
-    """Two digits, so that eight fit beside one another.
-
-    Example:
-        >>> [_short(value) for value in (0.04, 1.26, 12.6, 100.0)]
-        ['.04', '1.3', '13', '100']
-    """
+    """Two digits, such as `.04`, `1.3` or `13`, so that eight fit beside one another."""
     if percent >= 9.95:
         return f"{percent:.0f}"
     return f"{percent:.1f}" if percent >= 0.95 else f"{percent:.2f}".removeprefix("0") if percent >= 0.005 else "0"

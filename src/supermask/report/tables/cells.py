@@ -367,21 +367,11 @@ def _mean_sd(value: Seeded, digits: int) -> str:
 
 
 def _millions(count: float, kind: str, share: float | None) -> str:
-    """Parameters as the paper writes them.
-
-    Example:
-        >>> _millions(101.9e6, "float", 0.935), _millions(22_713_216, "float", None)
-        ('102M float, 94%', '22.7M float')
-    """
+    """Parameters as the paper writes them, such as `102M float, 94%`."""
     shown = f"{count / 1e6:.0f}M" if count >= 99.5e6 else f"{count / 1e6:.1f}M".replace(".0M", "M")
     return f"{shown} {kind}" + (f", {100 * share:.0f}%" if share is not None else "")
 
 
 def _two_digits(value: float) -> str:
-    """A magnitude as the paper writes it: two significant digits.
-
-    Example:
-        >>> _two_digits(0.00931), _two_digits(0.0319), _two_digits(1.74)
-        ('0.0093', '0.032', '1.7')
-    """
+    """A magnitude as the paper writes it, such as `0.0093` or `1.7`."""
     return f"{value:.{max(1, 1 - math.floor(math.log10(value)))}f}" if value > 0 else "0"
