@@ -8,21 +8,13 @@ import statistics
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 from supermask.errors import ConfigurationError
 
-__all__ = ["Comparison", "Interval", "distinguishable", "pooled_sd", "rank_correlation"]
+__all__ = ["Comparison", "distinguishable", "pooled_sd", "rank_correlation"]
 
 _FEWEST_PAIRS = 3
-
-
-@final
-class Interval(NamedTuple):
-    """Where a difference lies, at a stated confidence."""
-
-    low: float
-    high: float
 
 
 @final
@@ -32,7 +24,7 @@ class Comparison:
 
     distinguishable: bool
     difference: float  # mean of the first less mean of the second
-    interval: Interval | None  # of the difference; None if the records give none
+    interval: tuple[float, float] | None  # of the difference, low and high; None if the records give none
 
 
 def distinguishable(
@@ -58,8 +50,8 @@ def distinguishable(
     Example:
         >>> theirs = {0: 83.9, 1: 84.2, 2: 84.1}
         >>> found = distinguishable({0: 85.0, 1: 85.4, 2: 85.1}, theirs)
-        >>> found.distinguishable, round(found.interval.low, 2), round(found.interval.high, 2)
-        (True, 0.85, 1.35)
+        >>> found.distinguishable, [round(end, 2) for end in found.interval]
+        (True, [0.85, 1.35])
         >>> distinguishable({0: 99.0}, theirs).interval is None  # a single run does not show its own spread
         True
     """
@@ -80,17 +72,19 @@ def distinguishable(
     elif not math.isnan(borrowed_sd):
         error = borrowed_sd * math.sqrt(1 / len(ours) + 1 / len(theirs))
         half = float(stats.norm.ppf(0.5 + confidence / 2)) * error
-        interval = Interval(difference - half, difference + half)
+        interval = difference - half, difference + half
     else:
         return Comparison(False, difference, None)
-    return Comparison(interval.low > 0 or interval.high < 0, difference, interval)
+    return Comparison(interval[0] > 0 or interval[1] < 0, difference, interval)
 
 
-def _interval(test: Callable[..., Any], first: Sequence[float], second: Sequence[float], confidence: float) -> Interval:
+def _interval(
+    test: Callable[..., Any], first: Sequence[float], second: Sequence[float], confidence: float
+) -> tuple[float, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of scores that do not vary; the interval is then a point
         low, high = test(first, second).confidence_interval(confidence)
-    return Interval(float(low), float(high))
+    return float(low), float(high)
 
 
 def pooled_sd(arms: Iterable[Mapping[int, float]]) -> float:

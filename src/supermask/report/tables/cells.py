@@ -200,11 +200,10 @@ def _difference(ours: Observation, theirs: Observation) -> TableCell:
     comparison = compare(ours, theirs)
     if comparison is None:
         return cell
-    interval = comparison.interval
+    ends = ", ".join(map(signed, comparison.interval or ()))
     return dataclasses.replace(
         cell,
-        text=signed(comparison.difference)
-        + (f" [{signed(interval.low)}, {signed(interval.high)}]" if interval is not None else ""),
+        text=signed(comparison.difference) + (f" [{ends}]" if ends else ""),
         value=comparison.difference,
         seeds=min(len(ours.recorded), len(theirs.recorded)),
         records=(*ours.paths, *theirs.paths),
