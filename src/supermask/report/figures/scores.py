@@ -116,6 +116,8 @@ def _points(results: StudyResults, name: str, task: str) -> Iterator[ScorePoint]
         if scores is None or zeros is None:
             continue
         both = {seed: value for seed, value in scores.values.items() if seed in zeros.values}
+        if not both:
+            continue
         score, sparsity = Seeded(both), Seeded({seed: zeros.values[seed] for seed in both})
         mean = (None, sparsity.mean, score.mean, score.sd, draw_sd)
         for seed, x, y, sd, spread in (mean, *((seed, sparsity.values[seed], both[seed], None, None) for seed in both)):

@@ -81,7 +81,12 @@ def _cell(results: StudyResults, *, task: str, arm: str, quantity: str) -> Table
     seen = results.observe(arm, task)
     if quantity.startswith("less."):
         return _difference(seen, seen.beside(quantity.removeprefix("less.")))
-    return _READ[quantity](seen)
+    name, _, rival = quantity.partition(" against ")
+    cell = _READ[name](seen)
+    found = compare(seen, seen.beside(rival)) if rival else None
+    # Bold where it is better than its rival beyond the spread between seeds.
+    better = found is not None and found.distinguishable and found.difference > 0
+    return dataclasses.replace(cell, strong=better)
 
 
 def _number(

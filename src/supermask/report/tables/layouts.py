@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from supermask.report.results import StudyResults
-from supermask.report.tables.cells import BERT_HIDDEN_SIZE, Line, compare, pivot
+from supermask.report.tables.cells import BERT_HIDDEN_SIZE, Line, pivot
 from supermask.report.tables.distances import table2
-from supermask.report.tables.table import Table, TableCell, TableColumn
+from supermask.report.tables.table import Table, TableColumn
 from supermask.report.wording import display_name, metric_name
 from supermask.study.spec import Arm
 
@@ -177,12 +177,15 @@ def _table5(results: StudyResults) -> Table:
     """
     masks = [arm for arm in results.study.arms if arm.method["kind"] == "supermask"]
     baselines = [arm for arm in results.study.arms if arm not in masks]
-    lines = [Line(f"{arm.name}.score", arm.label, {"arm": arm.name, "quantity": "score"}) for arm in baselines]
+    lines = []
+    for arm in baselines:
+        quantity = f"score against {masks[0].name}" if masks and arm is baselines[0] else "score"
+        lines.append(Line(f"{arm.name}.score", arm.label, {"arm": arm.name, "quantity": quantity}))
     for arm in masks:
         lines += _mask_lines(arm, baselines, alone=len(masks) == 1)
     everything = f"Seeds ({' / '.join(arm.name for arm in results.study.arms)})"
     lines.append(Line("seeds", everything, {"arm": results.study.arms[0].name, "quantity": "all seeds"}, minor=True))
-    table = pivot(
+    return pivot(
         results,
         lines,
         _task_columns(results),
@@ -192,34 +195,16 @@ def _table5(results: StudyResults) -> Table:
         "Bold: better than its counterpart beyond the spread between seeds.",
         "The paper does not say whether its sparsity is of draws or thresholded; its number stands at both.",
     )
-    rivals = {f"{arm.name}.sampled": (arm.name, baselines[0].name) for arm in masks if baselines}
-    if masks and baselines:
-        rivals[f"{baselines[0].name}.score"] = (baselines[0].name, masks[0].name)
-    rows = [
-        dataclasses.replace(row, cells=tuple(_bold(results, rivals[row.key], table, row.cells)))
-        if row.key in rivals
-        else row
-        for row in table.rows
-    ]
-    return dataclasses.replace(table, rows=tuple(rows))
-
-
-def _bold(
-    results: StudyResults, arms: tuple[str, str], table: Table, cells: Iterable[TableCell]
-) -> Iterator[TableCell]:
-    """The cells of an arm, strong where it is better than another beyond the spread between seeds."""
-    for column, cell in zip(table.columns, cells, strict=True):
-        found = compare(*(results.observe(arm, column.key) for arm in arms))
-        yield dataclasses.replace(cell, strong=found is not None and found.distinguishable and found.difference > 0)
 
 
 def _mask_lines(arm: Arm, baselines: list[Arm], *, alone: bool) -> Iterator[Line]:
-    def line(quantity: str, label: str, *, key: str = "", minor: bool = False) -> Line:
-        return Line(f"{arm.name}.{key or quantity}", label, {"arm": arm.name, "quantity": quantity}, minor)
+    def line(quantity: str, label: str, against: str = "") -> Line:
+        place = {"arm": arm.name, "quantity": quantity + against}
+        return Line(f"{arm.name}.{quantity}", label, place, minor=quantity == "draw_sd")
 
-    yield line("sampled", f"{arm.label}, sampled")
-    yield line("draw_sd", "over draws", minor=True)
-    yield line("score", f"{arm.label}, thresholded", key="thresholded")
+    yield line("sampled", f"{arm.label}, sampled", f" against {baselines[0].name}" if baselines else "")
+    yield line("draw_sd", "over draws")
+    yield line("thresholded", f"{arm.label}, thresholded")
     for baseline in baselines:
         other = baseline.label[:1].lower() + baseline.label[1:]
         label = f"Sampled less {other}" if alone else f"{arm.label}, sampled, less {other}"
@@ -237,16 +222,17 @@ def _table6(results: StudyResults) -> Table:
     for task in results.study.tasks:
         metric = metric_name(task)
         name = f"{display_name(task)} {metric}" if len(results.study.tasks) > 1 else f"{metric} score"
-        for quantity, key, label in (
-            ("sampled", "sampled", f"{name}, sampled"),
-            ("draw_sd", "draw_sd", "over draws"),
-            ("score", "thresholded", f"{name}, thresholded"),
-            ("sparsity.sampled", "sparsity.sampled", "Zeros, sampled"),
-            ("sparsity.thresholded", "sparsity.thresholded", "Zeros, thresholded"),
-            ("seeds", "seeds", "Seeds"),
-        ):
+        labels = {
+            "sampled": f"{name}, sampled",
+            "draw_sd": "over draws",
+            "thresholded": f"{name}, thresholded",
+            "sparsity.sampled": "Zeros, sampled",
+            "sparsity.thresholded": "Zeros, thresholded",
+            "seeds": "Seeds",
+        }
+        for quantity, label in labels.items():
             minor = quantity in ("draw_sd", "seeds")
-            lines.append(Line(f"{task}.{key}", label, {"task": task, "quantity": quantity}, minor))
+            lines.append(Line(f"{task}.{quantity}", label, {"task": task, "quantity": quantity}, minor))
     return pivot(
         results,
         lines,
