@@ -1,19 +1,36 @@
-"""From a study to its runs."""
+"""From a study to its runs, and what makes a run this one: its key, and its content address."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, TypeVar, final
 
 from supermask.errors import ConfigurationError
-from supermask.study.keys import run_key
 from supermask.study.spec import Arm, Study
 from supermask.tasks import find_task
 from supermask.training import TrainingConfig, optimizer_steps
 
-__all__ = ["RunSpec", "narrowed", "overridden", "planned_steps", "runs_of", "shared_runs"]
+__all__ = [
+    "WITHOUT_EFFECT",
+    "RunSpec",
+    "address",
+    "narrowed",
+    "overridden",
+    "planned_steps",
+    "run_key",
+    "runs_of",
+    "shared_runs",
+]
+
+WITHOUT_EFFECT: Final = frozenset({"checkpoint_steps", "logging_steps", "eval_batch_size", "tensorboard"})
+"""Settings of a training that do not decide what is learnt."""
+
+_ConfigurationT = TypeVar("_ConfigurationT", Study, Arm)
 
 
 @final
@@ -26,7 +43,6 @@ class RunSpec:
         arm: name of the arm in its study.
         method: the method's description, every setting filled in.
         config: settings of the training, seed included.
-        label: how its record is called, such as `supermask-init40-seed0`.
         draws: masks to sample for the sampled score.
     """
 
@@ -34,7 +50,6 @@ class RunSpec:
     arm: str
     method: dict[str, Any]
     config: TrainingConfig
-    label: str
     draws: int = 10
 
     @property
@@ -42,10 +57,19 @@ class RunSpec:
         """The run's seed."""
         return self.config.seed
 
+    @property
+    def label(self) -> str:
+        """How its record is called, such as `supermask-init40-seed0`."""
+        return f"{self.arm}-seed{self.seed}"
+
     @functools.cached_property
     def key(self) -> str:
-        """What makes it this run and no other, whatever it is called: see `supermask.study.keys.run_key`."""
+        """What makes it this run and no other, whatever it is called."""
         return run_key(self.task, find_task(self.task).version, self.method, self.config)
+
+    def with_seed(self, seed: int) -> RunSpec:
+        """The same run with another seed."""
+        return dataclasses.replace(self, config=self.config.model_copy(update={"seed": seed}))
 
 
 def runs_of(study: Study) -> list[RunSpec]:
@@ -58,7 +82,13 @@ def runs_of(study: Study) -> list[RunSpec]:
     """
     tasks = dict.fromkeys([*study.tasks, *(task for arm in study.arms for task in arm.tasks or ())])
     return [
-        _run(study, arm, task, seed)
+        RunSpec(
+            task=task,
+            arm=arm.name,
+            method=arm.parsed_method.describe(),
+            config=TrainingConfig(**{**study.config, **arm.config, "seed": seed}),
+            draws=study.draws,
+        )
         for task in tasks
         for arm in study.arms
         if task in (arm.tasks or study.tasks)
@@ -98,24 +128,22 @@ def overridden(
         ConfigurationError: if a value does not fit.
         UnknownNameError: if there is no such task.
     """
-    settings: dict[str, Any] = {name: getattr(study, name) for name in Study.model_fields}
+    changes: dict[str, Any] = {"arms": study.arms}
     if tasks is not None:
         wanted = tuple(dict.fromkeys(find_task(task).name for task in tasks))
-        settings["tasks"] = wanted
-        settings["expected"] = tuple(e for e in study.expected if e.task is None or e.task in wanted)
-        settings["arms"] = tuple(
-            Arm(**{**dict(arm), "tasks": tuple(task for task in wanted if task in arm.tasks) or None})
-            if arm.tasks
-            else arm
+        changes["tasks"] = wanted
+        changes["expected"] = tuple(number for number in study.expected if number.task in (None, *wanted))
+        changes["arms"] = tuple(
+            _changed(arm, tasks=tuple(task for task in wanted if task in arm.tasks) or None) if arm.tasks else arm
             for arm in study.arms
         )
     if seeds is not None:
-        settings["seeds"] = tuple(dict.fromkeys(seeds))
-        settings["arms"] = tuple(Arm(**{**dict(arm), "seeds": None}) for arm in settings["arms"])
-    settings |= {name: value for name, value in (("base", base), ("draws", draws)) if value is not None}
+        changes["seeds"] = tuple(dict.fromkeys(seeds))
+        changes["arms"] = tuple(_changed(arm, seeds=None) for arm in changes["arms"])
     if config is not None:
-        settings["config"] = {**study.config, **config}
-    return Study(**settings)
+        changes["config"] = {**study.config, **config}
+    changes |= {name: value for name, value in (("base", base), ("draws", draws)) if value is not None}
+    return _changed(study, **changes)
 
 
 def narrowed(study: Study, tasks: Sequence[str]) -> Study | None:
@@ -130,17 +158,16 @@ def narrowed(study: Study, tasks: Sequence[str]) -> Study | None:
     """
     wanted = {find_task(task).name for task in tasks}
     left = {arm.name: tuple(task for task in arm.tasks or study.tasks if task in wanted) for arm in study.arms}
-    arms = tuple(Arm(**{**dict(arm), "tasks": left[arm.name]}) for arm in study.arms if left[arm.name])
+    arms = tuple(_changed(arm, tasks=left[arm.name]) for arm in study.arms if left[arm.name])
     if not arms:
         return None
-    own = tuple(task for task in study.tasks if task in wanted) or arms[0].tasks
     expected = tuple(
         number
         for number in study.expected
         if (number.task is None or number.task in wanted) and (number.arm is None or left[number.arm])
     )
-    settings = {name: getattr(study, name) for name in Study.model_fields}
-    return Study(**{**settings, "tasks": own, "arms": arms, "expected": expected})
+    own = tuple(task for task in study.tasks if task in wanted) or arms[0].tasks
+    return _changed(study, tasks=own, arms=arms, expected=expected)
 
 
 def planned_steps(run: RunSpec, examples: int | None = None) -> int:
@@ -162,12 +189,47 @@ def planned_steps(run: RunSpec, examples: int | None = None) -> int:
     return optimizer_steps(known or 0, run.config)
 
 
-def _run(study: Study, arm: Arm, task: str, seed: int) -> RunSpec:
-    return RunSpec(
-        task=task,
-        arm=arm.name,
-        method=arm.parsed_method.describe(),
-        config=TrainingConfig(**{**study.config, **arm.config, "seed": seed}),
-        label=f"{arm.name}-seed{seed}",
-        draws=study.draws,
-    )
+def run_key(task: str, task_version: int, method: Mapping[str, Any], config: TrainingConfig) -> str:
+    """What a run is, apart from base, data, precision and code: the same key, the same cell of a table.
+
+    Args:
+        task: the task's name.
+        task_version: and its version.
+        method: the method's description, every setting filled in.
+        config: the training's settings. Precision plays no part, as `auto` stands for another on each machine.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    settings = config.model_dump(mode="json", exclude={*WITHOUT_EFFECT, "precision"})
+    return _digest({"task": task, "task_version": task_version, "method": method, "config": settings})
+
+
+def address(
+    key: str, *, base_fingerprint: str, data: Mapping[str, str], precision: str, draws: int | None, version: str
+) -> str:
+    """The content address of a run: everything that its result is a function of.
+
+    Args:
+        key: of the run, see `run_key`.
+        base_fingerprint: of the base.
+        data: split to the hash of its content.
+        precision: arithmetic, as it was asked for.
+        draws: masks sampled for the sampled score; None for a method that does not sample.
+        version: of supermask.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    content = {"key": key, "base": base_fingerprint, "data": dict(data)}
+    return _digest({**content, "precision": precision, "draws": draws, "version": version})
+
+
+def _digest(content: Any) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _changed(of: _ConfigurationT, **changes: Any) -> _ConfigurationT:
+    """As `model_copy`, but checked anew."""
+    return type(of)(**{**dict(of), **changes})

@@ -1,21 +1,26 @@
-"""One run as a piece of work: all that a worker needs to know, in a file."""
+"""One run as a piece of work: all that a worker needs to know, and the lock that says who is at it."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from supermask.atomic import write_atomically
 from supermask.configuration import Configuration, describe_faults
-from supermask.errors import DataError
-from supermask.study.locks import lock_path
+from supermask.errors import DataError, OutputError
 from supermask.training import TrainingConfig
 from supermask.training.output import RunFolder
 from supermask.training.record import BaseInfo, DataInfo, RunInputs
 
-__all__ = ["RunOrder"]
+__all__ = ["LOCKS_FOLDER", "RunOrder", "claimed", "holders", "is_claimed", "lock_path", "reached_step"]
+
+LOCKS_FOLDER: Final = ".locks"
 
 
 @final
@@ -25,18 +30,19 @@ class RunOrder(Configuration):
     Args:
         task, label, method, config, draws: of the run, see `RunSpec`.
         task_version: version of the task.
-        key, address: its key and its content address, see `supermask.study.keys`.
+        key, address: its key and its content address, see `supermask.study.expansion`.
         base: which base; the worker refuses another one.
         data: the splits it reads; the worker refuses other content.
         data_dir: where GLUE files are; None for the hub and for probes.
-        limit: train on the first so many examples; None for all.
-        dev_limit: score on the first so many examples of each split; None for all.
+        limit, dev_limit: train, and score, on the first so many examples; None for all.
         directory: the working folder that relative paths start from.
         store: the folder of records.
         target: where the record goes, relative to the store.
         work: the folder for what the run resumes from.
         keep_delta: whether the delta stays beside the record.
         use_cpu: stay on the CPU even where there is an accelerator.
+        steps: optimizer steps.
+        seconds: how long it will take, from like runs; None if nothing like it is recorded.
     """
 
     task: str
@@ -58,6 +64,8 @@ class RunOrder(Configuration):
     work: str
     keep_delta: bool = False
     use_cpu: bool = False
+    steps: int
+    seconds: float | None = None
 
     @property
     def name(self) -> str:
@@ -67,14 +75,7 @@ class RunOrder(Configuration):
     @property
     def inputs(self) -> RunInputs:
         """What the run's record says that it is a function of."""
-        return RunInputs(
-            base=self.base,
-            task=self.task,
-            task_version=self.task_version,
-            data=self.data,
-            method=self.method,
-            config=self.config,
-        )
+        return RunInputs(**{name: getattr(self, name) for name in RunInputs.model_fields})
 
     @property
     def record_path(self) -> Path:
@@ -115,3 +116,80 @@ class RunOrder(Configuration):
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
         except ValidationError as error:
             raise DataError(f"{path}: is no order: {describe_faults(cls, error)}") from None
+
+
+def lock_path(store: Path, address: str) -> Path:
+    """The lock file of the run of that content address, in the folder of records that all who work on it share."""
+    return store / LOCKS_FOLDER / f"{address}.lock"
+
+
+@contextlib.contextmanager
+def claimed(path: Path, note: Mapping[str, Any] | None = None) -> Iterator[bool]:
+    """Hold a lock for the time of a `with` block, if nobody else does.
+
+    The system lets go of it when its holder ends, however it ends. The file stays: taking it away would let two
+    processes hold locks on two files of one name.
+
+    Args:
+        path: the lock file; its folder is made if it is missing.
+        note: what others may read about the holder, as JSON in a file beside the lock.
+
+    Yields:
+        Whether the lock is held; False if another process has it.
+
+    Raises:
+        OutputError: if the file cannot be made or the disk has no locks.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, claimed(Path(folder) / "a.lock") as ours:
+        ...     ours, is_claimed(Path(folder) / "a.lock")
+        (True, True)
+    """
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    except (OSError, NotImplementedError) as error:
+        raise OutputError(
+            f"{path}: cannot be locked: {error}; keep results where you may write, on a disk that has locks"
+        ) from error
+    try:
+        if note is not None:
+            path.with_suffix(".json").write_text(json.dumps(dict(note)), encoding="utf-8")
+        yield True
+    finally:
+        lock.release()
+
+
+def is_claimed(path: Path) -> bool:
+    """Whether a living process holds the lock."""
+    if not path.exists():
+        return False
+    try:
+        with claimed(path) as free:
+            return not free
+    except OutputError:
+        return False
+
+
+def holders(store: Path) -> dict[str, dict[str, Any]]:
+    """The runs that are being worked on: content address to what the holder noted."""
+    found = {}
+    for path in sorted((store / LOCKS_FOLDER).glob("*.lock")):
+        if is_claimed(path):
+            try:
+                note = json.loads(path.with_suffix(".json").read_bytes())
+            except (OSError, ValueError):
+                note = {}
+            found[path.stem] = note if isinstance(note, dict) else {}
+    return found
+
+
+def reached_step(work: str | Path) -> int | None:
+    """The optimizer step that a run can go on from; None if it has none yet."""
+    last = RunFolder(Path(work) / "run").last_checkpoint()
+    return None if last is None else int(last.name.removeprefix("checkpoint-"))

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 from supermask.errors import DataError, SupermaskError
 from supermask.methods import method_from_description
-from supermask.study.keys import run_key
+from supermask.study.expansion import RunSpec, run_key
+from supermask.study.measures import PairMeasures, RunMeasures
 from supermask.tasks import find_task
 from supermask.training import RunRecord
-
-if TYPE_CHECKING:
-    from supermask.study.expansion import RunSpec
-    from supermask.study.measures import PairMeasures, RunMeasures
+from supermask.training.record import DataInfo
 
 __all__ = [
     "PAIRS_FOLDER",
     "RecordStore",
     "SkippedFile",
     "StoredRecord",
+    "content_hashes",
+    "default_results",
     "delta_path",
     "measures_path",
     "pair_path",
@@ -63,13 +64,6 @@ class StoredRecord:
         inputs = self.record.inputs
         return run_key(inputs.task, inputs.task_version, self.method, inputs.config)
 
-    @functools.cached_property
-    def seedless_key(self) -> str:
-        """The key that the run would have with seed 0."""
-        inputs = self.record.inputs
-        config = inputs.config.model_copy(update={"seed": 0})
-        return run_key(inputs.task, inputs.task_version, self.method, config)
-
     @property
     def draws(self) -> int | None:
         """How many masks were sampled for the score; None if none were."""
@@ -102,7 +96,6 @@ class RecordStore:
         self._seen: dict[str, tuple[tuple[int, int, int], StoredRecord | SkippedFile]] = {}
         self._damaged: dict[str, SkippedFile] = {}
         self._by_key: dict[str, list[StoredRecord]] = {}
-        self._seeds: dict[str, list[StoredRecord]] = {}
         self.rescan()
 
     def rescan(self) -> None:
@@ -118,10 +111,9 @@ class RecordStore:
             before = self._seen.get(name)
             seen[name] = before if before is not None and before[0] == stamp else (stamp, _read(path, name))
         self._seen = seen
-        self._by_key, self._seeds = {}, {}
+        self._by_key = {}
         for stored in self.records:
             self._by_key.setdefault(stored.key, []).append(stored)
-            self._seeds.setdefault(stored.seedless_key, []).append(stored)
 
     @property
     def records(self) -> tuple[StoredRecord, ...]:
@@ -138,6 +130,22 @@ class RecordStore:
         """The record of that path, relative to the store; None if there is none."""
         entry = self._seen.get(path)
         return entry[1] if entry is not None and isinstance(entry[1], StoredRecord) else None
+
+    def place_for(self, run: RunSpec, address: str, taken: Mapping[str, str]) -> str:
+        """Where the record of a run goes: under the run's label, unless something else that should stay is there.
+
+        Args:
+            run: the run.
+            address: its content address.
+            taken: places that records to come have: path to content address.
+        """
+        plain = f"{run.task}/{run.label}.json"
+        there = self.at(plain)
+        free = there is None and not (self.folder / plain).exists()
+        replaceable = there is not None and there.record.status == "failed" and there.key == run.key
+        if (free or replaceable) and taken.get(plain, address) == address:
+            return plain
+        return f"{run.task}/{run.label}-{address}.json"
 
     def find(
         self,
@@ -164,7 +172,7 @@ class RecordStore:
             for stored in self._by_key.get(run.key, ())
             if stored.record.status == "completed"
             and _answers(stored, run, base, fingerprint)
-            and (data is None or {split: i.content_hash for split, i in stored.record.inputs.data.items()} == data)
+            and (data is None or content_hashes(stored.record.inputs.data) == data)
             and (version is None or stored.record.environment.supermask == version)
         ]
         return max(found, key=_preference, default=None)
@@ -180,22 +188,14 @@ class RecordStore:
 
     def seeds_of(self, run: RunSpec, *, base: str | None = None) -> list[int]:
         """The seeds with which a run is recorded, ascending."""
-        task = find_task(run.task)
-        key = run_key(run.task, task.version, run.method, run.config.model_copy(update={"seed": 0}))
-        found = {
-            stored.record.inputs.config.seed
-            for stored in self._seeds.get(key, ())
-            if stored.record.status == "completed" and _answers(stored, run, base, None)
-        }
-        return sorted(found)
+        seeds = {stored.record.inputs.config.seed for stored in self.records}
+        return sorted(seed for seed in seeds if self.find(run.with_seed(seed), base=base) is not None)
 
     def measures(self, path: str) -> RunMeasures | None:
         """The measures beside a record; None if there are none, or they cannot be read: then `skipped` names them."""
         place = measures_path(self.folder / path)
         if not place.exists():
             return None
-        from supermask.study.measures import RunMeasures
-
         return self._readable(place, RunMeasures.load)
 
     def pairs(self, paths: Collection[str]) -> tuple[PairMeasures, ...]:
@@ -203,8 +203,6 @@ class RecordStore:
         folder = self.folder / PAIRS_FOLDER
         if not folder.is_dir():
             return ()
-        from supermask.study.measures import PairMeasures
-
         labels = {path.removesuffix(".json") for path in paths}
         loaded = [self._readable(place, PairMeasures.load) for place in sorted(folder.glob("*.json"))]
         return tuple(pair for pair in loaded if pair is not None and {pair.first, pair.second} <= labels)
@@ -219,10 +217,21 @@ class RecordStore:
         self._damaged.pop(name, None)
         return loaded
 
-    def delta_path(self, path: str) -> Path | None:
-        """The delta beside a record; None if it was not kept."""
-        place = delta_path(self.folder / path)
-        return place if place.exists() else None
+
+def default_results(base: str, limit: int | None = None) -> Path:
+    """Where records of a base go if nothing else is said; those of cut training data apart from the rest.
+
+    Example:
+        >>> default_results("minilm-l6").as_posix(), default_results("me/my-bert", 500).as_posix()
+        ('results/minilm-l6', 'results/me-my-bert-first500')
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", base).strip("-.") or "base"
+    return Path("results") / (name if limit is None else f"{name}-first{limit}")
+
+
+def content_hashes(data: Mapping[str, DataInfo]) -> dict[str, str]:
+    """Split to the hash of its content: what tells whether two runs read the same."""
+    return {split: info.content_hash for split, info in data.items()}
 
 
 def measures_path(record: Path) -> Path:

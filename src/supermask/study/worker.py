@@ -10,15 +10,14 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from supermask.errors import BaseMismatchError, DataError, SupermaskError
-from supermask.study.locks import claimed
-from supermask.study.orders import RunOrder
-from supermask.study.records import StoredRecord, delta_path, measures_path
+from supermask.study.orders import RunOrder, claimed
+from supermask.study.records import StoredRecord, content_hashes, measures_path
 from supermask.training import RunRecord
 
-__all__ = ["BUSY", "DONE", "FAILED", "LEASH", "execute", "main", "note_failure"]
+__all__ = ["BUSY", "DONE", "FAILED", "LEASH", "execute", "main", "note_failure", "recorded"]
 
 DONE: Final = 0
 FAILED: Final = 70  # EX_SOFTWARE; 1 is of errors that nobody caught
@@ -28,28 +27,35 @@ LEASH: Final = "SUPERMASK_STUDY_LEASH"
 """Where this is set, standard input is a pipe from the runner, and its end is the end of the worker."""
 
 
-def execute(order: RunOrder, *, quiet: bool = True) -> int:
+def execute(order: RunOrder) -> int:
     """Make a run: train it, measure its delta, and put its record into the store.
 
     A run that was cut off goes on where it stopped. Whatever fails is recorded as a failed run.
 
     Args:
         order: the run.
-        quiet: show no progress of the training.
 
     Returns:
         `DONE`, `FAILED`, or `BUSY` if another process is at work on this run.
     """
     # Under `accelerate launch` every process trains, and the first one alone writes.
     first = os.environ.get("RANK", "0") == "0"
-    with claimed(order.lock_path, _note(order)) if first else contextlib.nullcontext(True) as ours:
+    note = {
+        "run": order.name,
+        "key": order.key,
+        "work": str(Path(order.work).absolute()),
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "started": _now(),
+    }
+    with claimed(order.lock_path, note) if first else contextlib.nullcontext(True) as ours:
         if not ours:
             return BUSY
-        if first and _is_recorded(order):  # by another runner, since this order was written
+        if first and recorded(order):  # by another runner, since this order was written
             return DONE
         started = _now()
         try:
-            _train(order, first=first, quiet=quiet)
+            _train(order, first=first)
         except Exception as error:
             print(traceback.format_exc(), file=sys.stderr, flush=True)
             if first:
@@ -58,7 +64,23 @@ def execute(order: RunOrder, *, quiet: bool = True) -> int:
         return DONE
 
 
-def note_failure(order: RunOrder, error: str, *, started: str | None = None) -> RunRecord:
+def recorded(order: RunOrder) -> RunRecord | None:
+    """The completed record of a run on these inputs; None if that is not at its place."""
+    try:
+        stored = StoredRecord(order.target, RunRecord.load(order.record_path))
+    except SupermaskError:
+        return None
+    inputs = stored.record.inputs
+    same = (
+        stored.record.status == "completed"
+        and stored.key == order.key
+        and inputs.base.fingerprint == order.base.fingerprint
+        and content_hashes(inputs.data) == content_hashes(order.data)
+    )
+    return stored.record if same else None
+
+
+def note_failure(order: RunOrder, error: str, *, started: str | None = None) -> None:
     """Record that a run did not go through.
 
     Args:
@@ -87,7 +109,6 @@ def note_failure(order: RunOrder, error: str, *, started: str | None = None) -> 
     ):
         failures.write(f"{_now()} {error.splitlines()[:1]}\n")
     record.save(order.record_path)
-    return record
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,17 +119,16 @@ def main(arguments: list[str] | None = None) -> int:
     return execute(RunOrder.load(Path(path)))
 
 
-def _train(order: RunOrder, *, first: bool, quiet: bool) -> None:
+def _train(order: RunOrder, *, first: bool) -> None:
     from supermask.deltas import base_fingerprint
     from supermask.methods import method_from_description
     from supermask.models import load_base, map_parameters
-    from supermask.study.measuring import copy_file
-    from supermask.study.run_data import load_run_data
+    from supermask.study.inputs import load_run_data
+    from supermask.study.measuring import copy_delta, measure_run
     from supermask.training import train
 
     data = load_run_data(order.task, order.data_dir, limit=order.limit, dev_limit=order.dev_limit)
-    here = data.content_hashes
-    if here != {split: info.content_hash for split, info in order.data.items()}:
+    if data.content_hashes != content_hashes(order.data):
         raise DataError(f"the data of {order.task} are not those that were checked; has a file changed, or a machine?")
     base = load_base(
         order.base.name or "",
@@ -129,13 +149,16 @@ def _train(order: RunOrder, *, first: bool, quiet: bool) -> None:
         resume=beginning == "resume",
         overwrite=beginning == "overwrite",
         draws=order.draws,
-        quiet=quiet,
+        quiet=True,
         use_cpu=order.use_cpu,
     )
     if first:
-        _measure(order, base.model, run.delta)
+        try:  # what only the delta shows; the scores are worth recording even where that fails
+            measure_run(base.model, run.delta, verify=False).save(measures_path(order.record_path))
+        except Exception:
+            print(traceback.format_exc(), file=sys.stderr, flush=True)
         if order.keep_delta:
-            copy_file(order.folder.delta / "delta.safetensors", delta_path(order.record_path))
+            copy_delta(order.folder.delta, order.record_path)
         run.record.save(order.record_path)  # last: what is recorded is done
 
 
@@ -150,51 +173,12 @@ def _beginning(order: RunOrder) -> Literal["new", "resume", "overwrite"]:
         before = RunInputs.model_validate_json(folder.inputs_path.read_bytes())
     except (OSError, ValueError):
         return "overwrite"
+    failures = Path(order.work) / "failures.txt"
+    count = len(failures.read_text(encoding="utf-8").splitlines()) if failures.exists() else 0
     # Of one address, so what differs has no effect, such as how the data folder was written.
-    if differing_inputs(before, order.inputs) or (_failures(order) and _failures(order) % 2 == 0):
+    if differing_inputs(before, order.inputs) or (count and count % 2 == 0):
         return "overwrite"
     return "resume"
-
-
-def _failures(order: RunOrder) -> int:
-    path = Path(order.work) / "failures.txt"
-    return len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
-
-
-def _measure(order: RunOrder, model: Any, delta: Any) -> None:
-    """Measure what only the delta shows; the scores are worth recording even where that fails."""
-    from supermask.study.measures import measure_run
-
-    try:
-        measure_run(model, delta, verify=False).save(measures_path(order.record_path))
-    except Exception:
-        print(traceback.format_exc(), file=sys.stderr, flush=True)
-
-
-def _is_recorded(order: RunOrder) -> bool:
-    try:
-        stored = StoredRecord(order.target, RunRecord.load(order.record_path))
-    except SupermaskError:
-        return False
-    inputs = stored.record.inputs
-    return (
-        stored.record.status == "completed"
-        and stored.key == order.key
-        and inputs.base.fingerprint == order.base.fingerprint
-        and {split: info.content_hash for split, info in inputs.data.items()}
-        == {split: info.content_hash for split, info in order.data.items()}
-    )
-
-
-def _note(order: RunOrder) -> dict[str, Any]:
-    return {
-        "run": order.name,
-        "key": order.key,
-        "work": str(Path(order.work).absolute()),
-        "process": os.getpid(),
-        "host": socket.gethostname(),
-        "started": _now(),
-    }
 
 
 def _now() -> str:

@@ -1,0 +1,226 @@
+"""What runs start from: base, data and disk, and all that can be wrong with them, found before compute is spent."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, final
+
+from pydantic import Field
+
+from supermask.configuration import Configuration
+from supermask.errors import ConfigurationError, SupermaskError
+from supermask.methods import method_from_description
+from supermask.models import MATRICES_IF_PRESENT, ParameterMap
+from supermask.study.expansion import RunSpec
+from supermask.study.measuring import KeepDeltas
+from supermask.tasks import TaskData, find_task, load_task
+from supermask.tasks.glue import GLUE_TASKS
+from supermask.training.record import BaseInfo, DataInfo
+
+__all__ = ["CheckedInputs", "RunSettings", "check_inputs", "load_run_data"]
+
+WORK_FOLDER: Final = ".work"
+
+
+@final
+class RunSettings(Configuration):
+    """Where and how studies are run.
+
+    Args:
+        results: the folder of records; see `supermask.study.records.default_results`.
+        work: where runs keep what they resume from; a hidden folder of `results` by default.
+        data_dir: folder with the GLUE files; None for the hub. Probes need none.
+        limit: train on the first so many examples of each task.
+        dev_limit: score on the first so many examples of each split.
+        jobs: runs at a time; one a device by default, and one on a CPU.
+        devices: CUDA devices, such as `0` or `GPU-8f6...`; all there are by default.
+        keep_deltas: which deltas stay beside their records: of methods that store masks alone, all, or none.
+        launch: what starts a worker instead of Python, such as `accelerate launch --num_processes 4`.
+        ray: address of a Ray cluster, or `local` to start one here; None for processes of this machine.
+        checkpoint_steps: optimizer steps between what a run can resume from.
+        any_version: take records that another version of supermask made, too.
+        use_cpu: stay on the CPU even where there is an accelerator.
+    """
+
+    results: Path
+    work: Path | None = None
+    data_dir: str | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    dev_limit: Annotated[int, Field(ge=1)] | None = None
+    jobs: Annotated[int, Field(ge=1)] | None = None
+    devices: tuple[str, ...] = ()
+    keep_deltas: KeepDeltas = "masks"
+    launch: tuple[str, ...] = ()
+    ray: str | None = None
+    checkpoint_steps: Annotated[int, Field(ge=1)] = 100
+    any_version: bool = False
+    use_cpu: bool = False
+
+    @property
+    def work_folder(self) -> Path:
+        """Where runs keep what they resume from."""
+        return self.work or self.results / WORK_FOLDER
+
+
+@final
+@dataclass(frozen=True)
+class CheckedInputs:
+    """What runs start from, seen with our own eyes.
+
+    Args:
+        bases: name of a task to the base with a head for it.
+        data: name of a task to its splits.
+        notes: what a reader of the scores must know, such as that a split is a part of the official one.
+    """
+
+    bases: Mapping[str, BaseInfo]
+    data: Mapping[str, dict[str, DataInfo]]
+    notes: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """The base's."""
+        return next(iter(self.bases.values())).fingerprint
+
+
+def check_inputs(runs: Sequence[RunSpec], base: str, settings: RunSettings) -> CheckedInputs:
+    """Load the base and all data once, and try every selector and every folder.
+
+    Args:
+        runs: what is to be run.
+        base: the model to start from.
+        settings: where and how.
+
+    Raises:
+        ConfigurationError: naming all faults, one a line.
+    """
+    faults: list[str] = []
+    tasks = list(dict.fromkeys(run.task for run in runs))
+    data: dict[str, dict[str, DataInfo]] = {}
+    notes: list[str] = []
+    for task in tasks:
+        try:
+            loaded = load_run_data(task, settings.data_dir, limit=settings.limit, dev_limit=settings.dev_limit)
+        except SupermaskError as error:
+            faults.append(str(error))
+            continue
+        notes += loaded.notes
+        data[task] = {
+            split: DataInfo(
+                examples=len(examples),
+                source=examples.source,
+                content_hash=examples.content_hash,
+                official_size=loaded.task.expected_sizes.get(split),
+            )
+            for split, examples in loaded.splits.items()
+        }
+    bases: dict[str, BaseInfo] = {}
+    try:
+        bases, parameters = _describe_base(base, tasks)
+    except SupermaskError as error:
+        faults.append(str(error))
+    else:
+        faults += _selector_faults(runs, parameters)
+        # A delta holds every value at most; two checkpoints hold the model and Adam's two moments each.
+        jobs = settings.jobs or max(1, len(settings.devices))
+        needed = jobs * 4 * max(info.parameters for info in bases.values()) * 7
+        faults += _folder_faults(settings.work_folder, "--work", needed)
+    faults += _folder_faults(settings.results, "--results")
+    if faults:
+        title = f"{len(faults)} faults" if len(faults) > 1 else "1 fault"
+        if 0 < len(data) < len(tasks):
+            faults.append(f"the data of {', '.join(data)} are there: --tasks {','.join(data)}")
+        raise ConfigurationError("\n  ".join([f"{title} before anything was run:", *faults]))
+    return CheckedInputs(bases, data, tuple(notes))
+
+
+def load_run_data(
+    task: str, data_dir: str | None = None, *, limit: int | None = None, dev_limit: int | None = None
+) -> TaskData:
+    """Load what a run of a study reads, and nothing else.
+
+    Args:
+        task: name of the task.
+        data_dir: folder with the GLUE files; None for the hub. Probes are generated and need none.
+        limit: train on the first so many examples; None for all.
+        dev_limit: score on the first so many examples of each split; None for all.
+
+    Returns:
+        The data; a split that was cut says so in its source, and its size differs from the official one.
+
+    Raises:
+        SupermaskError: as `supermask.tasks.load_task`.
+
+    Example:
+        >>> data = load_run_data("probe-sentiment", limit=100)
+        >>> len(data.train), data.train.source.endswith("first 100 of 1536")
+        (100, True)
+    """
+    known = find_task(task)
+    data = load_task(
+        known.name, data_dir if known in GLUE_TASKS else None, splits=(known.train_split, *known.report_splits)
+    )
+    for split, most in ((known.train_split, limit), *((split, dev_limit) for split in known.report_splits)):
+        whole = data[split]
+        if most is not None and most < len(whole):
+            source = f"{whole.source}, first {most} of {len(whole)}"
+            data = data.with_split(split, dataclasses.replace(whole.take(most), source=source))
+    return data
+
+
+def _describe_base(base: str, tasks: Iterable[str]) -> tuple[dict[str, BaseInfo], ParameterMap]:
+    from supermask.deltas import base_fingerprint
+    from supermask.models import load_base, map_parameters
+
+    loaded = load_base(base, num_labels=2)
+    parameters = map_parameters(loaded.model)
+    head = {info.name: info for info in parameters.infos if info.name in parameters.head}
+    # The head's last layer has a row a class; all else is the same for every task.
+    per_class = sum(info.numel // 2 for info in head.values() if info.shape[0] == 2)
+    info = BaseInfo(
+        name=loaded.name,
+        revision=loaded.revision,
+        architecture=parameters.architecture,
+        fingerprint=base_fingerprint(loaded.model, head=parameters.head).digest,
+        parameters=sum(info.numel for info in parameters.infos),
+    )
+    bases = {
+        task: info.model_copy(update={"parameters": info.parameters + (find_task(task).num_labels - 2) * per_class})
+        for task in tasks
+    }
+    return bases, parameters
+
+
+def _selector_faults(runs: Sequence[RunSpec], parameters: ParameterMap) -> list[str]:
+    faults: dict[str, None] = {}
+    for run in runs:
+        method: Any = method_from_description(run.method)
+        for name in ("select", "exclude", "train"):
+            selectors = getattr(method, name, ())
+            if selectors:
+                try:
+                    parameters.select(selectors, optional=MATRICES_IF_PRESENT)
+                except SupermaskError as error:
+                    faults.setdefault(f"arm {run.arm}: {name}: {error}")
+    return list(faults)
+
+
+def _folder_faults(folder: Path, option: str, needed: int = 0) -> list[str]:
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink(missing_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return [f"{folder}: cannot be written to: {error.strerror}; choose another folder ({option})"]
+    if free < needed:
+        return [
+            f"{folder}: {free / 2**20:,.0f} MiB are free and the runs need about {needed / 2**20:,.0f} MiB; free some "
+            f"space, or choose another disk ({option})"
+        ]
+    return []
