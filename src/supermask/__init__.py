@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from supermask.errors import SupermaskError
     from supermask.methods import Attachment, Freezing, Method, Pruning, Supermask, make_optimizer
     from supermask.models import Base, known_bases, load_base, map_parameters
+    from supermask.prediction import Predictor, evaluate, predict, set_up
     from supermask.tasks import Examples, Task, TaskData, known_tasks, load_files, load_task
-    from supermask.training import MethodCallback, Run, RunRecord, TrainingConfig, evaluate, predict, train
+    from supermask.training import MethodCallback, Run, RunRecord, TrainingConfig, train
 
 __all__ = [
     "Attachment",
@@ -29,6 +30,7 @@ __all__ = [
     "Freezing",
     "Method",
     "MethodCallback",
+    "Predictor",
     "Pruning",
     "Run",
     "RunRecord",
@@ -47,6 +49,7 @@ __all__ = [
     "make_optimizer",
     "map_parameters",
     "predict",
+    "set_up",
     "train",
 ]
 
@@ -57,8 +60,9 @@ _HOMES = {
     "errors": ("SupermaskError",),
     "methods": ("Attachment", "Freezing", "Method", "Pruning", "Supermask", "make_optimizer"),
     "models": ("Base", "known_bases", "load_base", "map_parameters"),
+    "prediction": ("Predictor", "evaluate", "predict", "set_up"),
     "tasks": ("Examples", "Task", "TaskData", "known_tasks", "load_files", "load_task"),
-    "training": ("MethodCallback", "Run", "RunRecord", "TrainingConfig", "evaluate", "predict", "train"),
+    "training": ("MethodCallback", "Run", "RunRecord", "TrainingConfig", "train"),
 }
 _HOME_OF = {name: room for room, names in _HOMES.items() for name in names}
 

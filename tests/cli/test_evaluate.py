@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from supermask import TaskDelta
+from supermask.deltas import TaskRecord
 from supermask.training import RunRecord
 from tiny_command import Command, Place, refused
 
@@ -75,6 +76,6 @@ def test_base_that_has_moved(verb: str, supermask: Command, place: Place, traine
 
 def test_delta_that_does_not_say_its_task(supermask: Command, place: Place, trained: Path, tmp_path: Path) -> None:
     delta = TaskDelta.load(trained / "delta")
-    document = delta.document.model_copy(update={"task": {}})
+    document = delta.document.model_copy(update={"task": TaskRecord()})
     TaskDelta(document, delta.payloads).save(tmp_path / "delta")
     refused(supermask("evaluate", tmp_path / "delta", "--file", place.dev), "does not say its task's name, kind")

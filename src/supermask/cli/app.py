@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -27,9 +27,9 @@ from supermask.cli import (
     train,
 )
 from supermask.cli.failures import Interruption, describe_failure
-from supermask.cli.printing import examples_text
+from supermask.cli.printing import examples_text, note
 
-__all__ = ["VERBS", "run"]
+__all__ = ["VERBS", "make_command", "run"]
 
 VERBS: dict[str, tuple[Callable[..., None], Sequence[str]]] = {
     "train": (train.train, train.EXAMPLES),
@@ -53,8 +53,9 @@ EXAMPLES = (
 )
 
 
-def make_app() -> typer.Typer:
-    """The application with all its verbs."""
+@cache
+def make_command() -> Any:
+    """The command with all its verbs, as click knows it."""
     app = typer.Typer(
         name="supermask",
         add_completion=False,
@@ -67,7 +68,7 @@ def make_app() -> typer.Typer:
         app.command(name, epilog=examples_text(examples))(function)
     app.add_typer(store.make_group(), name="store")
     app.add_typer(study.make_group(), name="study")
-    return app
+    return get_command(app)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -81,9 +82,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     state: dict[str, Any] = {}
     try:
-        outcome = get_command(make_app()).main(
-            args=list(arguments), prog_name="supermask", standalone_mode=False, obj=state
-        )
+        outcome = make_command().main(args=list(arguments), prog_name="supermask", standalone_mode=False, obj=state)
         if outcome == Interruption.exit_code:  # typer turns Ctrl-C into an exit code by itself
             raise Interruption("nothing is left half written")
     except SystemExit as error:
@@ -91,10 +90,11 @@ def run(arguments: Sequence[str]) -> int:
     except (Exception, KeyboardInterrupt) as error:
         failure = describe_failure(error)
         if state.get("debug") and not isinstance(error, Interruption):
-            traceback.print_exception(error)
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                note(line)
         # Of processes that train together all meet what the person can mend; one tells.
         if failure.exit_code != 2 or os.environ.get("RANK", "0") == "0":
-            print(failure.line, file=sys.stderr)
+            note(failure.line)
         return failure.exit_code
     return outcome if isinstance(outcome, int) else 0
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from supermask.cli.printing import plain_table
+from supermask.cli.printing import PlainTable, plain_table, printable
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
     from supermask.analysis import ZeroCount, ZerosTable
@@ -22,13 +21,13 @@ _DIGITS = 5
 _ROOM = 70
 
 
-def zeros_map(table: ZerosTable) -> Table:
+def zeros_map(table: ZerosTable) -> PlainTable:
     """Zeros in percent: blocks down, from the input up, and roles across, so that it fits a terminal at any depth.
 
     Args:
         table: zeros by role and block.
     """
-    columns = [*(role.split("_") for role in table.roles), ["all"]]
+    columns = [*(printable(role).split("_") for role in table.roles), ["all"]]
     widths = [max(_DIGITS, *map(len, words)) for words in columns]
     # With every role masked, the table would be wider than 80 columns if it were set with air.
     air = " " if sum(widths) + 3 * len(widths) <= _ROOM else ""

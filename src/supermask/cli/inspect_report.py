@@ -9,7 +9,7 @@ from typing import Any
 
 from supermask.analysis import ZerosTable, zeros_by_place
 from supermask.cli.heat import zeros_map
-from supermask.cli.printing import percent, plain_table, print_json, print_lines, printable, show, shown_bytes
+from supermask.cli.printing import facts_table, percent, plain_table, print_json, print_lines, show, shown_bytes
 from supermask.core import entropy_bits
 from supermask.deltas import DeltaDocument
 from supermask.deltas.container import container_nbytes
@@ -48,18 +48,14 @@ def report(document: DeltaDocument, path: Path, *, figure: Path | None, as_json:
         print_json(_as_json(document, path, zeros, figure))
         return
     print_lines([str(path)])
-    facts = plain_table("", "")
-    facts.show_header = False
-    for name, value in _facts(document):
-        facts.add_row(printable(name), printable(value))
-    show(facts)
+    show(facts_table(_facts(document)))
     if zeros is not None:
         print_lines(["zeros, % of the weights in each place; blocks from the input up"])
         show(zeros_map(zeros))
     elif moved := _moved_by_role(document):
         table = plain_table("role", "tensors", "weights", right=("tensors", "weights"))
         for role, (tensors, weights) in moved.items():
-            table.add_row(printable(role.replace("_", " ")), f"{tensors:,}", f"{weights:,}")
+            table.add_row(role.replace("_", " "), f"{tensors:,}", f"{weights:,}")
         print_lines(["values that moved"])
         show(table)
     if figure is not None:

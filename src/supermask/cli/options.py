@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,14 +21,18 @@ __all__ = [
     "TaskName",
     "TextColumn",
     "TextPairColumn",
+    "option",
     "refuse_together",
 ]
 
 DEFAULT_TEXT = "sentence"
 DEFAULT_LABEL = "label"
 
-_DATA = "Data"
-_BASE = "Base"
+
+def option(panel: str | None, name: str, metavar: str | None, help: str) -> Any:
+    """An option of a verb; a flag has an empty metavar, and a metavar that is None is the type's own name."""
+    return typer.Option(name, metavar=metavar, help=help, rich_help_panel=panel)
+
 
 DeltaPath = Annotated[
     str,
@@ -38,57 +42,32 @@ DeltaPath = Annotated[
         show_default=False,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document instead of tables.")]
-Cpu = Annotated[bool, typer.Option("--cpu", metavar="", help="Stay on the CPU even where there is an accelerator.")]
+AsJson = Annotated[bool, option(None, "--json", "", "Print one JSON document instead of tables.")]
+Cpu = Annotated[bool, option(None, "--cpu", "", "Stay on the CPU even where there is an accelerator.")]
 
-TaskName = Annotated[
-    str | None,
-    typer.Option("--task", metavar="NAME", help="A known task; `supermask tasks` lists them.", rich_help_panel=_DATA),
-]
+TaskName = Annotated[str | None, option("Data", "--task", "NAME", "A known task; `supermask tasks` lists them.")]
 DataDir = Annotated[
     Path | None,
-    typer.Option(
-        "--data-dir",
-        metavar="DIR",
-        help="Folder with the official GLUE files; without it a GLUE task comes from the hub.",
-        rich_help_panel=_DATA,
+    option(
+        "Data", "--data-dir", "DIR", "Folder with the official GLUE files; without it a GLUE task comes from the hub."
     ),
 ]
 TextColumn = Annotated[
-    str | None,
-    typer.Option(
-        "--text", metavar="COLUMN", help=f"Column of the text. \\[default: {DEFAULT_TEXT}]", rich_help_panel=_DATA
-    ),
+    str | None, option("Data", "--text", "COLUMN", f"Column of the text. \\[default: {DEFAULT_TEXT}]")
 ]
 TextPairColumn = Annotated[
-    str | None,
-    typer.Option(
-        "--text-pair", metavar="COLUMN", help="Column of the second text, for tasks of pairs.", rich_help_panel=_DATA
-    ),
+    str | None, option("Data", "--text-pair", "COLUMN", "Column of the second text, for tasks of pairs.")
 ]
 
 StoredBase = Annotated[
     str | None,
-    typer.Option(
-        "--base",
-        metavar="NAME_OR_DIR",
-        help="Where the base is now. \\[default: what the delta names]",
-        rich_help_panel=_BASE,
-    ),
+    option("Base", "--base", "NAME_OR_DIR", "Where the base is now. \\[default: what the delta names]"),
 ]
-Revision = Annotated[
-    str | None,
-    typer.Option(
-        "--revision", metavar="REV", help="Branch, tag or commit of a base on the hub.", rich_help_panel=_BASE
-    ),
-]
+Revision = Annotated[str | None, option("Base", "--revision", "REV", "Branch, tag or commit of a base on the hub.")]
 AllowNew = Annotated[
     list[str] | None,
-    typer.Option(
-        "--allow-new",
-        metavar="PATTERN",
-        help="Tensors that the base may lack and that are drawn at random. Repeatable.",
-        rich_help_panel=_BASE,
+    option(
+        "Base", "--allow-new", "PATTERN", "Tensors that the base may lack and that are drawn at random. Repeatable."
     ),
 ]
 

@@ -172,8 +172,8 @@ def _base_model(
     documents: Sequence[DeltaDocument], base: str | None, revision: str | None, allow_new: Sequence[str] | None
 ) -> PreTrainedModel:
     """The base of several deltas, with the head of one that says which task it is of: any head will do."""
-    from supermask.cli.stored import stored_base, stored_task
     from supermask.errors import ConfigurationError
+    from supermask.prediction import stored_base, stored_task
 
     for document in documents:
         try:

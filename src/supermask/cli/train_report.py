@@ -8,15 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supermask.analysis import zeros_by_place
-from supermask.cli.printing import note, percent, plain_table, print_json, print_lines, show, shown_bytes
+from supermask.cli.printing import (
+    PlainTable,
+    facts_table,
+    note,
+    percent,
+    plain_table,
+    print_json,
+    print_lines,
+    show,
+    shown_bytes,
+)
 from supermask.errors import MissingDependencyError, UnknownNameError
 from supermask.report.figures import save_figure, zeros_figure
 from supermask.tasks import find_task
 from supermask.training import Run, RunRecord
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from supermask.tasks import TaskData
 
 __all__ = ["draw_zeros", "report"]
@@ -79,11 +87,7 @@ def report(run: Run, data: TaskData, *, method: str, figure: Path | None, data_d
         print_lines(["scores in percent"])
         show(_score_table(record))
     print_lines([f"note: {line}" for line in notes])
-    facts = plain_table("", "")
-    facts.show_header = False
-    for name, value in _facts(record):
-        facts.add_row(name, value)
-    show(facts)
+    show(facts_table(_facts(record)))
     files = [f"  {delta}/", f"  {run.folder / 'record.json'}", *([f"  {figure}"] if figure is not None else [])]
     print_lines(["files:", *files, "next:", *(f"  {command}" for command in _next_commands(run, data_dir))])
 
@@ -95,7 +99,7 @@ def _cautions(run: Run, data: TaskData) -> Iterator[str]:
         yield "no weight was switched off, so only the head has learnt; train longer or raise --mask-learning-rate"
 
 
-def _score_table(record: RunRecord) -> Table:
+def _score_table(record: RunRecord) -> PlainTable:
     """Scores in percent: a row a metric, and beside it the mean over sampled masks where the method samples."""
     draws = max((len(spread.values) for row in record.sampled_scores.values() for spread in row.values()), default=0)
     single = "thresholded mask" if record.sampled_sparsity is not None else "score"

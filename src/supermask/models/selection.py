@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from supermask.errors import SelectionError
 from supermask.models.roles import ParameterInfo, Role
+from supermask.settings import MATRICES
 
 if TYPE_CHECKING:
     from supermask.models.roles import ParameterMap
@@ -46,9 +47,6 @@ GROUPS: Mapping[str, tuple[Role, ...]] = MappingProxyType(
     }
 )
 """The roles of each group."""
-
-MATRICES: tuple[str, ...] = ("matrices", "pooler")
-"""What a mask covers by default: the six matrices of every block (with their fused and gated forms) and the pooler."""
 
 MATRICES_IF_PRESENT: tuple[str, ...] = ("pooler",)
 """What of `MATRICES` not every architecture has; for `parameter_map.select(MATRICES, optional=MATRICES_IF_PRESENT)`."""

@@ -11,8 +11,7 @@ from supermask.report.observation import display_name, number_ranges
 from supermask.report.reading import Finding
 from supermask.report.results import Cell, StudyResults
 from supermask.study.expansion import RunSpec
-from supermask.study.records import RecordStore
-from supermask.study.runner import default_results
+from supermask.study.records import RecordStore, default_results
 from supermask.study.spec import Study
 from supermask.tasks import find_task
 from supermask.training import RunRecord

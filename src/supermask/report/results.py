@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -85,7 +84,7 @@ def collect(study: Study, store: RecordStore, *, more_seeds: bool = True) -> Stu
     planned = {(run.task, run.arm, run.seed) for run in runs}
     for (task, arm), group in _grouped(runs).items():
         further = [
-            _with_seed(group[0], seed)
+            group[0].with_seed(seed)
             for seed in (store.seeds_of(group[0], base=study.base) if more_seeds else ())
             if (task, arm, seed) not in planned
         ]
@@ -106,8 +105,3 @@ def _grouped(runs: list[RunSpec]) -> dict[tuple[str, str], list[RunSpec]]:
     for run in runs:
         groups.setdefault((run.task, run.arm), []).append(run)
     return groups
-
-
-def _with_seed(run: RunSpec, seed: int) -> RunSpec:
-    config = run.config.model_copy(update={"seed": seed})
-    return dataclasses.replace(run, config=config, label=f"{run.arm}-seed{seed}")

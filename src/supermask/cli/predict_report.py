@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from supermask.atomic import write_atomically
-from supermask.cli.prediction_inputs import ChosenExamples
+from supermask.cli.examples import ChosenExamples
 from supermask.cli.printing import note, print_json, print_lines
 from supermask.errors import ConfigurationError, OutputError
-from supermask.tasks import Task, write_submission
-from supermask.training import Predictions
+from supermask.prediction import Predictions
+from supermask.tasks import tsv_line, write_submission
 
 __all__ = ["check_outputs", "report"]
 
@@ -60,19 +57,17 @@ def report(
     Raises:
         SupermaskError: if they cannot be written.
     """
-    task, examples = chosen.task, chosen.examples
+    task, ids = chosen.task, chosen.examples.ids
     for line in chosen.notes:
         note(f"note: {line}")
-    rows = list(_rows(task, examples.ids, predictions))
+    rows = [{"id": identifier, **answer} for identifier, answer in zip(ids, predictions.answers, strict=True)]
     written: list[str] = []
     if output is not None:
-        lines = _tsv(rows) if output.suffix == ".tsv" else [json.dumps(row) for row in rows]
+        lines = _tsv(rows, predictions) if output.suffix == ".tsv" else [json.dumps(row) for row in rows]
         write_atomically(output, "".join(f"{line}\n" for line in lines).encode())
         written.append(str(output))
     if submission is not None and chosen.split is not None:
-        path = write_submission(
-            task, chosen.split, predictions.values, submission, ids=examples.ids, overwrite=overwrite
-        )
+        path = write_submission(task, chosen.split, predictions.values, submission, ids=ids, overwrite=overwrite)
         written.append(str(path))
     if as_json:
         content = {"files": written} if written else {"predictions": rows}
@@ -80,24 +75,12 @@ def report(
     elif written:
         print_lines([f"{len(rows):,} predictions written to {place}" for place in written])
     else:
-        print_lines(_tsv(rows))
+        print("\n".join(_tsv(rows, predictions)))  # escaped cell by cell, with tabs between
 
 
-def _rows(task: Task, ids: tuple[str, ...], predictions: Predictions) -> Iterator[dict[str, Any]]:
-    if task.regression:
-        for identifier, value in zip(ids, predictions.values, strict=True):
-            yield {"id": identifier, "prediction": float(value)}
-        return
-    probabilities = torch.softmax(predictions.logits.double(), dim=1).tolist()
-    for identifier, label, row in zip(ids, predictions.labels, probabilities, strict=True):
-        shares = {name: round(share, 6) for name, share in zip(task.label_names, row, strict=True)}
-        yield {"id": identifier, "prediction": label, "probabilities": shares}
-
-
-def _tsv(rows: list[dict[str, Any]]) -> list[str]:
-    if "probabilities" not in rows[0]:
-        return ["id\tprediction", *(f"{row['id']}\t{row['prediction']:.6f}" for row in rows)]
-    return [
-        "id\tprediction\tprobability",
-        *(f"{row['id']}\t{row['prediction']}\t{row['probabilities'][row['prediction']]:.4f}" for row in rows),
-    ]
+def _tsv(rows: list[dict[str, Any]], predictions: Predictions) -> list[str]:
+    lines = [["id", "prediction", *(["probability"] if "probabilities" in rows[0] else [])]]
+    for row, words in zip(rows, predictions.labels, strict=True):
+        sure = [f"{row['probabilities'][row['prediction']]:.4f}"] if "probabilities" in row else []
+        lines.append([row["id"], words, *sure])
+    return [tsv_line(line) for line in lines]
