@@ -32,6 +32,7 @@ from torch import Tensor
 
 from supermask.core.counter_random import key_words
 from supermask.core.kernels import cpu, reference
+from supermask.core.kernels.arguments import AdamStep
 from supermask.training.provenance import current_environment
 
 WIDTHS = {"minilm-l6": (384, 1536, 6), "bert-base": (768, 3072, 12), "tiny": (16, 32, 2)}
@@ -127,10 +128,10 @@ def measure_model(name: str, rounds: int) -> dict[str, Any]:
         )
 
     def step(kernels: Any) -> Callable[..., object]:
-        return lambda logit, gradient, m, v: kernels.adam_step_(logit, gradient, m, v, **ADAM)
+        return lambda logit, gradient, m, v: kernels.adam_step_(logit, gradient, m, v, AdamStep(**ADAM))
 
     def gradient_step(gradient: Tensor, weight: Tensor, logit: Tensor, m: Tensor, v: Tensor) -> None:
-        cpu.gradient_adam_step_(gradient, weight, logit, m, v, through=True, **ADAM)
+        cpu.gradient_adam_step_(gradient, weight, logit, m, v, AdamStep(**ADAM), through=True)
 
     single, half = torch.float32, torch.bfloat16
     rows: dict[str, Row] = {

@@ -28,6 +28,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from supermask.core.kernels.arguments import AdamStep
+
 BERT_BASE = 12 * (4 * 768 * 768 + 2 * 768 * 3072)
 FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # A learning rate of 0, or hundreds of steps would carry ν away.
@@ -159,14 +161,16 @@ def operations(kernels: Any, at: Operands) -> list[Operation]:
         return lambda: kernels.mask_logit_gradient(at.gradient, at.weight, at.mask_logits, through=through)
 
     def adam() -> None:
-        kernels.adam_step_(at.mask_logits, at.logit_gradient, *state[1:], **ADAM, gradient_scale=at.scale)
+        kernels.adam_step_(at.mask_logits, at.logit_gradient, *state[1:], AdamStep(**ADAM, gradient_scale=at.scale))
 
     def both() -> None:
-        kernels.gradient_adam_step_(at.gradient, at.weight, *state, through=True, **ADAM, gradient_scale=at.scale)
+        kernels.gradient_adam_step_(
+            at.gradient, at.weight, *state, AdamStep(**ADAM, gradient_scale=at.scale), through=True
+        )
 
     def adam8() -> None:
         kernels.adam_step_8bit_(
-            at.mask_logits, at.logit_gradient, *at.eight_bit, **ADAM, key=at.key, gradient_scale=at.scale
+            at.mask_logits, at.logit_gradient, *at.eight_bit, AdamStep(**ADAM, gradient_scale=at.scale), key=at.key
         )
 
     return [

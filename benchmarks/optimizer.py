@@ -28,6 +28,7 @@ import supermask
 from supermask.core.counter_random import key_words
 from supermask.core.kernels import adam8, kernels_for
 from supermask.core.kernels.adam8 import BLOCK
+from supermask.core.kernels.arguments import AdamStep
 from supermask.methods import method_optimizer
 from supermask.methods.gradient_norms import clip_by_norm_, gradient_norm
 from supermask.training.provenance import current_environment
@@ -111,11 +112,11 @@ def speed_rows(parameters: list[nn.Parameter]) -> dict[str, Callable[[], Any]]:
 
     def ours() -> None:
         for parameter, gradient, (first, second) in zip(parameters, gradients, moments, strict=True):
-            kernels.adam_step_(parameter, gradient, first, second, **ADAM, step=10)
+            kernels.adam_step_(parameter, gradient, first, second, AdamStep(**ADAM, step=10))
 
     def ours_8bit() -> None:
         for index, (parameter, gradient, state) in enumerate(zip(parameters, gradients, states, strict=True)):
-            eight(parameter, gradient, **state, **ADAM, step=10, key=key_words(index))
+            eight(parameter, gradient, **state, key=key_words(index), adam=AdamStep(**ADAM, step=10))
 
     def gradient_alone() -> None:
         for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -123,7 +124,9 @@ def speed_rows(parameters: list[nn.Parameter]) -> dict[str, Callable[[], Any]]:
 
     def gradient_and_step() -> None:
         for parameter, gradient, (first, second) in zip(parameters, gradients, moments, strict=True):
-            kernels.gradient_adam_step_(gradient, parameter, parameter, first, second, **ADAM, step=10, through=True)
+            kernels.gradient_adam_step_(
+                gradient, parameter, parameter, first, second, AdamStep(**ADAM, step=10), through=True
+            )
 
     return {
         "copy": lambda: target.copy_(source),
@@ -218,7 +221,7 @@ def float_step() -> Callable[..., None]:
     def step(logits: Tensor, gradient: Tensor, index: int, settings: dict[str, Any]) -> None:
         if not moments:
             moments.extend((torch.zeros_like(logits), torch.zeros_like(logits)))
-        kernels_for("cpu").adam_step_(logits, gradient, *moments, **settings, step=index)
+        kernels_for("cpu").adam_step_(logits, gradient, *moments, AdamStep(**settings, step=index))
 
     return step
 
@@ -229,7 +232,9 @@ def coded_step() -> Callable[..., None]:
     def step(logits: Tensor, gradient: Tensor, index: int, settings: dict[str, Any]) -> None:
         if not state:
             state.update(state_of(len(logits)))
-        adam8.adam_step_8bit_(logits, gradient, **state, **settings, step=index, key=key_words("replay", index))
+        adam8.adam_step_8bit_(
+            logits, gradient, **state, key=key_words("replay", index), adam=AdamStep(**settings, step=index)
+        )
 
     return step
 
@@ -240,7 +245,7 @@ def dynamic_step(count: int) -> Callable[..., None]:
     moments = [torch.zeros(count), torch.zeros(count)]
 
     def step(logits: Tensor, gradient: Tensor, index: int, settings: dict[str, Any]) -> None:
-        kernels_for("cpu").adam_step_(logits, gradient, *moments, **settings, step=index)
+        kernels_for("cpu").adam_step_(logits, gradient, *moments, AdamStep(**settings, step=index))
         for moment, tree in zip(moments, trees, strict=True):
             blocks = moment.view(-1, BLOCK)
             scale = blocks.abs().amax(dim=1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from supermask.methods import Attachment, Freezing, Pruning, Supermask, make_optimizer
-from supermask.models import MATRICES, MATRICES_IF_PRESENT, load_base, map_parameters
+from supermask.models import MATRICES, MATRICES_IF_PRESENT, load_base, map_parameters, select_parameters
 
 __all__ = ["MODELS", "PHASES", "ROWS", "Step", "build", "make_batches", "masked_weights"]
 
@@ -138,7 +138,7 @@ def make_batches(model: nn.Module, *, size: int, length: int, count: int = 4) ->
 def masked_weights(model: nn.Module) -> int:
     """How many weights a mask covers by default."""
     parameters = map_parameters(model)
-    chosen = set(parameters.select(MATRICES, optional=MATRICES_IF_PRESENT))
+    chosen = set(select_parameters(MATRICES, parameters, optional=MATRICES_IF_PRESENT))
     return sum(info.numel for info in parameters.infos if info.name in chosen)
 
 
@@ -151,7 +151,7 @@ def _full(model: nn.Module) -> Attachment:
 
 def _same_matrices(model: nn.Module) -> Attachment:
     parameters = map_parameters(model)
-    kept = {*parameters.select(MATRICES, optional=MATRICES_IF_PRESENT), *parameters.head}
+    kept = {*select_parameters(MATRICES, parameters, optional=MATRICES_IF_PRESENT), *parameters.head}
     others = [info.name for info in parameters.infos if info.name not in kept]
     return _without_copies(Freezing(exclude=others).attach_(model))
 

@@ -63,4 +63,4 @@ def test_every_room_has_its_place_in_the_import_order() -> None:
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_file_has_a_name_that_says_something_and_a_length_one_can_read(path: Path) -> None:
     assert not {"utils", "helpers", "common", "other"} & {*path.relative_to(PACKAGE).parts[:-1], path.stem}
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 600

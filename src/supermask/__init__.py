@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from supermask.deltas import DeltaStore, TaskDelta
     from supermask.errors import SupermaskError
+    from supermask.hub import from_pretrained, push_to_hub, save_pretrained
     from supermask.methods import Attachment, Freezing, Method, Pruning, Supermask, make_optimizer
     from supermask.models import Base, known_bases, load_base, map_parameters
     from supermask.prediction import Predictor, evaluate, predict, set_up
@@ -41,6 +42,7 @@ __all__ = [
     "TaskDelta",
     "TrainingConfig",
     "evaluate",
+    "from_pretrained",
     "known_bases",
     "known_tasks",
     "load_base",
@@ -49,6 +51,8 @@ __all__ = [
     "make_optimizer",
     "map_parameters",
     "predict",
+    "push_to_hub",
+    "save_pretrained",
     "set_up",
     "train",
 ]
@@ -58,6 +62,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "deltas": ("DeltaStore", "TaskDelta"),
     "errors": ("SupermaskError",),
+    "hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
     "methods": ("Attachment", "Freezing", "Method", "Pruning", "Supermask", "make_optimizer"),
     "models": ("Base", "known_bases", "load_base", "map_parameters"),
     "prediction": ("Predictor", "evaluate", "predict", "set_up"),

@@ -59,7 +59,7 @@ def test_push_as_json(supermask: Command, trained: Path, hub: TinyHub) -> None:
         "delta": delta.digest,
         "bytes": delta.nbytes_on_disk(),
     }
-    assert TaskDelta.from_pretrained("me/many@next/mine") == delta
+    assert library.from_pretrained("me/many@next/mine") == delta
     hub.add("you/theirs")
     outcome = supermask("push", trained, "you/theirs", "--create-pr")
     assert outcome.stdout.splitlines()[-1] == f"{hub.endpoint}/you/theirs/discussions/1"
@@ -68,7 +68,7 @@ def test_push_as_json(supermask: Command, trained: Path, hub: TinyHub) -> None:
 def test_every_verb_takes_a_hub_id(
     supermask: Command, trained: Path, place: Place, hub: TinyHub, tmp_path: Path
 ) -> None:
-    TaskDelta.load(trained / "delta").push_to_hub("me/many", subfolder="mine")
+    library.push_to_hub(TaskDelta.load(trained / "delta"), "me/many", subfolder="mine")
     base = ("--base", place.base)
     for given in ("hf://me/many/mine", "me/many@main/mine"):
         outcome = supermask("predict", given, *base, "--sentence", "w1 w2", "--cpu")

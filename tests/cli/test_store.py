@@ -14,7 +14,7 @@ import pytest
 from supermask import TaskDelta
 from supermask.cli.app import make_command
 from supermask.cli.store import EXAMPLES, VERBS
-from supermask.deltas import KeepMask, SparseValues
+from supermask.deltas import KeepMask, MethodRecord, SparseValues, TaskRecord, TrainingRecord
 from supermask.deltas.store import DeltaStore
 from tiny_command import Command, Place, refused
 from tiny_hub import connect, running_hub
@@ -116,16 +116,20 @@ def test_the_table_of_a_list(supermask: Command, store: Path) -> None:
 
 def test_what_files_say_cannot_steer_the_terminal(supermask: Command, store: Path, trained: Path) -> None:
     delta = TaskDelta.load(trained / "delta")
-    task = {"name": "a\x1b[2J\nb", "metrics": ["\x1b]0;x\x07"]}  # and not its kind, so the base has another's head
-    training = {"scores": {"dev\x9b": {"\x1b]0;x\x07": 0.5}}}
-    document = delta.document.model_copy(update={"task": task, "training": training, "method": {"kind": "\x1b[31m"}})
+    told = {  # and not the task's kind, so the base has another's head
+        "task": TaskRecord(name="a\x1b[2J\nb", label_names=("\x1b]0;x\x07",)),
+        "training": TrainingRecord(scores={"dev": {"[red]f1": 1e308}}, notes={"\x9b": "\x07"}),
+        "method": MethodRecord.model_validate({"kind": "[bold]", "\x1b[31m": "\x1b]0;x\x07"}),
+    }
+    document = delta.document.model_copy(update=told)
     TaskDelta(document, delta.payloads).save(store / "evil")
     (store / "\x1b[2J").write_text("")
     for arguments in (("list", store), ("list", store, "--json"), ("diff", store, "evil", "mask")):
         outcome = supermask("store", *arguments)
         assert outcome.exit_code == 0, outcome.stderr
         assert all(line.isprintable() for line in outcome.stdout.splitlines())
-    assert "a?[2J?b" in supermask("store", "list", store).stdout
+    table = supermask("store", "list", store).stdout
+    assert "a?[2J?b" in table and "[bold]" in table and "dev [red]f1" in table and "mask" in table
 
 
 def test_a_long_name_is_not_cut(supermask: Command, store: Path, trained: Path) -> None:
@@ -140,7 +144,7 @@ def test_what_is_no_store_is_refused(supermask: Command, tmp_path: Path, trained
         verb, *names = arguments
         refused(supermask("store", verb, tmp_path, *names), "no store of deltas", "add a delta")
     (tmp_path / "store.json").write_text("{")
-    refused(supermask("store", "list", tmp_path), "store.json", "not valid JSON")
+    refused(supermask("store", "list", tmp_path), "store.json", "Invalid JSON")
 
 
 # verify.

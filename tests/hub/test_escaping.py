@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import ast
-import json
-
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from supermask.hub.escaping import as_code, as_fenced_json, as_python_string, one_line, slug
+from supermask.hub.escaping import Source, as_markdown, one_line, slug
 
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 
@@ -21,8 +18,8 @@ def test_a_line_is_one_and_shows_all_it_has(text: str) -> None:
 
 
 @given(st.text(st.sampled_from("a`|\\<>*_[]()!#~&;:/.@ \n\u202e$")))
-def test_code_is_one_span_in_text_and_in_a_cell(text: str) -> None:
-    code = as_code(text)
+def test_text_is_one_span_of_code_in_text_and_in_a_cell(text: str) -> None:
+    code = as_markdown(text)
     (inline,) = [token for token in MARKDOWN.parse(f"x {code} y") if token.type == "inline"]
     kinds = [child.type for child in inline.children or []]
     assert kinds == (["text", "code_inline", "text"] if code != "(empty)" else ["text"])
@@ -30,19 +27,11 @@ def test_code_is_one_span_in_text_and_in_a_cell(text: str) -> None:
     assert cells == ["a", "b", code, "z"]
 
 
-@given(st.text())
-def test_a_string_of_python_is_that_string(text: str) -> None:
-    source = as_python_string(text)
-    assert source.isascii() and source.isprintable()
-    if text.isprintable() and text.isascii():
-        assert ast.literal_eval(source) == text
-
-
-@given(st.dictionaries(st.text(), st.text() | st.integers() | st.lists(st.text())))
-def test_a_fence_is_ended_by_nothing_in_it(value: dict[str, object]) -> None:
-    (fence,) = MARKDOWN.parse(as_fenced_json(value))
-    assert fence.type == "fence"
-    assert json.loads(fence.content) == value
+def test_what_is_no_text() -> None:
+    shown = {value: as_markdown(value) for value in (1234, -5, 2**60, 10**400, 0.5, "", Source("*x*"), None)}
+    assert shown[1234] == "1,234" and shown[-5] == "-5" and shown[""] == "(empty)" and shown[Source("*x*")] == "*x*"
+    assert shown[2**60] == f"`{2**60}`" and len(shown[10**400]) == 122 and shown[0.5] == "`0.5`"
+    assert as_markdown(True) == "`True`" and as_markdown(["a"]) == "`['a']`"
 
 
 @given(st.text())

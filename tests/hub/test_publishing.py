@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from deltas.tiny_deltas import tiny_delta, tiny_model
 from supermask.deltas import TaskDelta
 from supermask.errors import ConfigurationError, MissingDependencyError, OutputError
-from supermask.hub import model_card
+from supermask.hub import from_pretrained, model_card, push_to_hub, save_pretrained
 from tiny_hub import READER, WRITER, TinyHub, environment
 
 # The client's own, whenever it uploads by the LFS protocol.
@@ -35,33 +35,33 @@ def logged_in(hub: TinyHub, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def refusal(delta: TaskDelta, repo_id: str, **options: Any) -> str:
     with pytest.raises(OutputError) as caught:
-        delta.push_to_hub(repo_id, **options)
+        push_to_hub(delta, repo_id, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_saved_is_what_save_writes_and_a_card(delta: TaskDelta, tmp_path: Path) -> None:
     delta.save(tmp_path / "plain")
-    assert delta.save_pretrained(tmp_path / "new" / "full", license="mit") == tmp_path / "new" / "full"
+    assert save_pretrained(delta, tmp_path / "new" / "full", license="mit") == tmp_path / "new" / "full"
     files = {path.name: path.read_bytes() for path in (tmp_path / "new" / "full").iterdir()}
     assert files.keys() == FILES
     for path in (tmp_path / "plain").iterdir():
         assert files[path.name] == path.read_bytes()
     card = model_card(delta.document, nbytes=len(files["delta.safetensors"]), license="mit")
     assert files["README.md"].decode() == card
-    assert TaskDelta.from_pretrained(tmp_path / "new" / "full") == delta
+    assert from_pretrained(tmp_path / "new" / "full") == delta
 
 
 def test_nothing_is_replaced_unasked(delta: TaskDelta, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("written by hand")
     with pytest.raises(OutputError, match=r"README.md exists already; pass overwrite=True"):
-        delta.save_pretrained(tmp_path)
+        save_pretrained(delta, tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.name != "client"] == ["README.md"]
-    delta.save_pretrained(tmp_path, overwrite=True)
+    save_pretrained(delta, tmp_path, overwrite=True)
     assert "as a task delta" in (tmp_path / "README.md").read_text()
     (tmp_path / "README.md").unlink()
     with pytest.raises(OutputError, match=r"delta.safetensors exists already"):
-        delta.save_pretrained(tmp_path)
+        save_pretrained(delta, tmp_path)
     assert not (tmp_path / "README.md").exists()
 
 
@@ -69,19 +69,19 @@ def test_a_card_needs_a_folder_a_licence_a_name_and_a_library(
     delta: TaskDelta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigurationError, match="a model card needs a folder"):
-        delta.save_pretrained(tmp_path / "delta.safetensors")
+        save_pretrained(delta, tmp_path / "delta.safetensors")
     with pytest.raises(ConfigurationError, match=r"'MIT\\nx' is no identifier of a licence"):
-        delta.save_pretrained(tmp_path / "new", license="MIT\nx")
+        save_pretrained(delta, tmp_path / "new", license="MIT\nx")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    for act in (lambda: delta.save_pretrained(tmp_path / "new"), lambda: delta.push_to_hub("me/new")):
+    for act in (lambda: save_pretrained(delta, tmp_path / "new"), lambda: push_to_hub(delta, "me/new")):
         with pytest.raises(MissingDependencyError, match=r"needs huggingface_hub.*pip install 'supermask\[hub\]'"):
             act()
     assert not (tmp_path / "new").exists()
     delta.save(tmp_path / "new")
 
 
-def test_pushed_in_one_commit_and_read_again(hub: TinyHub, delta: TaskDelta) -> None:
-    pushed = delta.push_to_hub("me/new", license="apache-2.0")
+def test_pushed_in_one_commit_to_a_branch_that_is_made_or_there_and_read_again(hub: TinyHub, delta: TaskDelta) -> None:
+    pushed = push_to_hub(delta, "me/new", license="apache-2.0")
     repository = hub.repositories["me/new"]
     assert (pushed.repo_id, pushed.commit, pushed.subfolder) == ("me/new", repository.refs["main"], None)
     assert pushed.url == f"{hub.endpoint}/me/new/commit/{pushed.commit}"
@@ -93,63 +93,50 @@ def test_pushed_in_one_commit_and_read_again(hub: TinyHub, delta: TaskDelta) -> 
     assert 'from_pretrained("me/new")' in card
     assert "license: apache-2.0" in card
     assert not repository.private
-    assert TaskDelta.from_pretrained("me/new", revision=pushed.commit) == delta
-
-
-def test_pushing_the_same_again_changes_nothing(hub: TinyHub, delta: TaskDelta) -> None:
-    assert delta.push_to_hub("me/new") == delta.push_to_hub("me/new")
-    assert len(hub.repositories["me/new"].commits) == 2
+    assert from_pretrained("me/new", revision=pushed.commit) == delta
+    assert push_to_hub(delta, "new", license="apache-2.0") == pushed  # a name without owner is one's own
+    assert len(repository.commits) == 2
+    other = tiny_delta(tiny_model(), task={"name": "other"})
+    for _ in range(2):
+        push_to_hub(other, "me/new", revision="better")
+    assert from_pretrained("me/new") == delta
+    assert from_pretrained("me/new@better") == other
 
 
 def test_a_repository_of_many(hub: TinyHub, delta: TaskDelta) -> None:
     other = tiny_delta(tiny_model(), task={"name": "other"})
-    assert delta.push_to_hub("me/many", subfolder="glue/toy").subfolder == "glue/toy"
-    commit = other.push_to_hub("me/many", subfolder="other", commit_message="One more").commit
+    assert push_to_hub(delta, "me/many", subfolder="glue/toy").subfolder == "glue/toy"
+    commit = push_to_hub(other, "me/many", subfolder="other", commit_message="One more").commit
     repository = hub.repositories["me/many"]
     assert repository.messages[commit] == "One more"
     both = {f"{folder}/{name}" for folder in ("glue/toy", "other") for name in FILES}
     assert repository.commits[commit].keys() == both | {".gitattributes"}
     card = repository.commits[commit]["glue/toy/README.md"].decode()
     assert 'from_pretrained("hf://me/many/glue/toy")' in card
-    assert TaskDelta.from_pretrained("hf://me/many/glue/toy") == delta
-    assert TaskDelta.from_pretrained("me/many", subfolder="other") == other
-
-
-def test_to_a_branch_that_is_made_or_there(hub: TinyHub, delta: TaskDelta) -> None:
-    delta.push_to_hub("me/new")
-    other = tiny_delta(tiny_model(), task={"name": "other"})
-    for _ in range(2):
-        other.push_to_hub("me/new", revision="better")
-    assert TaskDelta.from_pretrained("me/new") == delta
-    assert TaskDelta.from_pretrained("me/new@better") == other
+    assert from_pretrained("hf://me/many/glue/toy") == delta
+    assert from_pretrained("me/many", subfolder="other") == other
 
 
 def test_a_pull_request_where_one_may_not_write(hub: TinyHub, delta: TaskDelta) -> None:
     repository = hub.add("you/theirs", {"README.md": b"# theirs"})
     before = repository.refs["main"]
-    pushed = delta.push_to_hub("you/theirs", create_pr=True)
+    pushed = push_to_hub(delta, "you/theirs", create_pr=True)
     assert pushed.pull_request == f"{hub.endpoint}/you/theirs/discussions/1"
     assert repository.refs["main"] == before
-    assert TaskDelta.from_pretrained("you/theirs", revision="refs/pr/1") == delta
+    assert from_pretrained("you/theirs", revision="refs/pr/1") == delta
     assert "this token may not write there (403, Forbidden: you must be the owner)" in refusal(delta, "you/theirs")
 
 
 def test_private_is_private_or_refused(hub: TinyHub, delta: TaskDelta) -> None:
-    delta.push_to_hub("me/secret", private=True)
+    push_to_hub(delta, "me/secret", private=True)
     assert hub.repositories["me/secret"].private
-    delta.push_to_hub("me/secret", private=True)
-    delta.push_to_hub("me/open", private=False)
+    push_to_hub(delta, "me/secret", private=True)
+    push_to_hub(delta, "me/open", private=False)
     hub.requests.clear()
     for repo_id, private, is_now in (("me/open", True, "public"), ("me/secret", False, "private")):
         with pytest.raises(ConfigurationError, match=rf"'{repo_id}' is {is_now}, and private={private} would not"):
-            delta.push_to_hub(repo_id, private=private)
+            push_to_hub(delta, repo_id, private=private)
     assert not [path for _, path in hub.requests if "commit" in path or "preupload" in path]
-
-
-def test_a_name_without_owner_is_ones_own(hub: TinyHub, delta: TaskDelta) -> None:
-    assert delta.push_to_hub("new").repo_id == "me/new"
-    card = hub.repositories["me/new"].commits[hub.repositories["me/new"].refs["main"]]["README.md"]
-    assert b'from_pretrained("me/new")' in card
 
 
 @pytest.mark.parametrize(
@@ -170,7 +157,7 @@ def test_arguments_are_checked_before_anything_is_made(
     hub: TinyHub, delta: TaskDelta, repo_id: str, options: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
-        delta.push_to_hub(repo_id, **options)
+        push_to_hub(delta, repo_id, **options)
     assert not hub.requests
 
 
@@ -192,37 +179,34 @@ def test_what_the_hub_refuses(hub: TinyHub, delta: TaskDelta) -> None:
     assert '"license" must be one of those that are known' in complaint
 
 
-def test_no_connection(delta: TaskDelta, hub: TinyHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    complaint = refusal(delta, "me/new")
-    assert complaint.startswith(
-        "the delta cannot be pushed to 'me/new': the hub at http://127.0.0.1:9 cannot be reached ("
-    )
-    assert "refused" in complaint
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert refusal(delta, "me/new") == "the delta cannot be pushed to 'me/new': HF_HUB_OFFLINE is set; unset it"
-
-
-def test_faults_of_the_disk_and_of_the_storage(delta: TaskDelta, hub: TinyHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_of_connection_disk_and_storage(delta: TaskDelta, hub: TinyHub, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", broken)
-    error: Exception = OSError(28, "No space left on device")
-    assert "no space is left on the disk" in refusal(delta, "me/new")
-    error = RuntimeError("chunk lost")
-    assert refusal(delta, "me/new") == "the delta cannot be pushed to 'me/new' (RuntimeError: chunk lost); try again"
+    failed = "the delta cannot be pushed to 'me/new'"
+    with monkeypatch.context() as patched:
+        patched.setattr(huggingface_hub.HfApi, "upload_folder", broken)
+        error: Exception = OSError(28, "No space left on device")
+        assert refusal(delta, "me/new").startswith(f"{failed}: no space is left on the disk")
+        error = RuntimeError("chunk lost")
+        assert refusal(delta, "me/new") == f"{failed} (RuntimeError: chunk lost); try again"
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    complaint = refusal(delta, "me/new")
+    assert complaint.startswith(f"{failed}: the hub at http://127.0.0.1:9 cannot be reached (")
+    assert "refused" in complaint
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert refusal(delta, "me/new") == f"{failed}: HF_HUB_OFFLINE is set; unset it"
 
 
 ROUND_TRIP = """
 import json, sys
-from supermask.deltas import TaskDelta
+from supermask import TaskDelta, from_pretrained, push_to_hub
 if sys.argv[1] == "push":
-    pushed = TaskDelta.load(sys.argv[2]).push_to_hub("me/new")
-    found = TaskDelta.from_pretrained("me/new", revision=pushed.commit)
+    pushed = push_to_hub(TaskDelta.load(sys.argv[2]), "me/new")
+    found = from_pretrained("me/new", revision=pushed.commit)
     print(json.dumps([pushed.commit, found.digest]))
 else:
-    print(json.dumps([None, TaskDelta.from_pretrained("me/new", revision=sys.argv[2]).digest]))
+    print(json.dumps([None, from_pretrained("me/new", revision=sys.argv[2]).digest]))
 """
 
 

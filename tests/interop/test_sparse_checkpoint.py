@@ -72,7 +72,11 @@ def test_folder_holds_tokenizer_and_configuration_of_the_task(base: Base, delta:
     assert AutoTokenizer.from_pretrained(folder)("w3 w4")["input_ids"] == base.tokenizer("w3 w4")["input_ids"]
     document = read_sparse_document(folder)
     assert (document.delta, document.base_fingerprint) == (delta.digest, delta.base.digest)
-    assert (document.task, document.method, document.base) == (delta.task, delta.method, "tiny")
+    assert (document.task, document.method, document.base) == (
+        delta.task.model_dump(mode="json", exclude_unset=True),
+        delta.method.describe(),
+        "tiny",
+    )
 
 
 def test_a_supermask_and_a_regression(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from supermask.deltas import Change, ChangePlace, DenseValues, TaskDelta, base_fingerprint, named_tensors
-from supermask.models import map_parameters
+from supermask.models import map_parameters, select_parameters
 
 HEAD = ("classifier.weight", "classifier.bias")
 
 
 def masked_names(model: nn.Module) -> list[str]:
-    return list(map_parameters(model).select(["matrices", "pooler"]))
+    return list(select_parameters(["matrices", "pooler"], map_parameters(model)))
 
 
 def keeps(model: nn.Module, density: float, seed: int) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from supermask.analysis.overlap import OverlapCount, count_overlap
 from supermask.core import angular_distance, l1_distance
 from supermask.deltas import Change, ChangeRecord, KeepMask, SparseValues, StoredChanges, TaskDelta
-from supermask.deltas.store.verification import base_tensors, misfits, require_base_tensors
+from supermask.deltas.listing import base_tensors, misfits, require_base_tensors
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError
 
 __all__ = ["DeltaOverlap", "TensorOverlap", "ValueDistance", "delta_overlap"]

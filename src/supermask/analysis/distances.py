@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from supermask.core import angular_distance, l0_distance, l1_distance
 from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, TaskDelta, named_tensors
-from supermask.deltas.store.verification import require_base_tensors
+from supermask.deltas.listing import require_base_tensors
 from supermask.errors import BaseMismatchError, ConfigurationError
 from supermask.models import map_parameters
 

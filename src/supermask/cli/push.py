@@ -55,11 +55,12 @@ def push(
     HF_TOKEN.
     """
     import supermask
-    from supermask.cli.printing import print_json, print_lines, shown_bytes
+    from supermask.cli.printing import print_json, print_lines, printable, shown_bytes
     from supermask.cli.stored import delta_path
 
     stored = supermask.TaskDelta.load(delta_path(delta))
-    pushed = stored.push_to_hub(
+    pushed = supermask.push_to_hub(
+        stored,
         repository,
         subfolder=subfolder,
         private=True if private else None,
@@ -84,7 +85,7 @@ def push(
     place = pushed.repo_id + (f", folder {pushed.subfolder}" if pushed.subfolder else "")
     print_lines(
         [
-            f"{stored.task.name or 'the delta'}, {shown_bytes(stored.nbytes_on_disk())}, pushed to {place}",
+            f"{printable(stored.task.name or 'the delta')}, {shown_bytes(stored.nbytes_on_disk())}, pushed to {place}",
             pushed.pull_request or pushed.url,
         ]
     )

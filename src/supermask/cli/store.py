@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,9 +15,9 @@ from supermask.cli.printing import examples_text
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from supermask.deltas import DeltaDocument
+    from supermask.deltas import DeltaDocument, DeltaStore
 
-__all__ = ["EXAMPLES", "VERBS", "make_group", "store_folder"]
+__all__ = ["EXAMPLES", "VERBS", "make_group"]
 
 EXAMPLES = (
     "supermask store add deltas runs/mrpc",
@@ -34,15 +35,12 @@ _StoreOrHub = Annotated[
 ]
 
 
-def store_folder(given: str) -> Path:
-    """The folder of a store that is only read; from the hub, a snapshot in the cache.
-
-    Raises:
-        SupermaskError: if there is none, or it cannot be fetched.
-    """
+def _open(given: str) -> DeltaStore:
+    """A store that is only read; from the hub, a snapshot in the cache."""
+    from supermask.deltas.store import DeltaStore
     from supermask.hub import resolve_folder
 
-    return resolve_folder(given)
+    return DeltaStore(resolve_folder(given))
 
 
 def add(
@@ -78,9 +76,8 @@ def list_deltas(store: _StoreOrHub, as_json: AsJson = False) -> None:
     Only the files' headers are read; masks and values are not decoded.
     """
     from supermask.cli.store_report import report_listing
-    from supermask.deltas.store import DeltaStore
 
-    opened = DeltaStore(store_folder(store))
+    opened = _open(store)
     report_listing(store, opened.base, opened.list(), as_json=as_json)
 
 
@@ -105,9 +102,8 @@ def verify(
     each value is decoded as well. The exit code is 1 if there is a fault.
     """
     from supermask.cli.store_report import report_verification
-    from supermask.deltas.store import DeltaStore
 
-    opened = DeltaStore(store_folder(store))
+    opened = _open(store)
     model = None
     if base is None:
         refuse_together("checksums alone, without --base", {"--revision": revision, "--allow-new": allow_new})
@@ -155,9 +151,8 @@ def diff(
     """
     from supermask.analysis import delta_overlap
     from supermask.cli.store_report import report_overlap
-    from supermask.deltas.store import DeltaStore
 
-    opened = DeltaStore(store_folder(store))
+    opened = _open(store)
     ours, theirs = opened[first], opened[second]
     model = None
     if ours.needs_base or theirs.needs_base or base is not None:
@@ -175,13 +170,13 @@ def _base_model(
     from supermask.errors import ConfigurationError
     from supermask.prediction import stored_base, stored_task
 
+    chosen = documents[0]  # if none says, loading by it says what is missing
     for document in documents:
-        try:
+        with suppress(ConfigurationError):
             stored_task(document)
-        except ConfigurationError:
-            continue
-        return stored_base(document, base, revision, allow_new).model
-    return stored_base(documents[0], base, revision, allow_new).model  # which says what is missing
+            chosen = document
+            break
+    return stored_base(chosen, base, revision, allow_new).model
 
 
 VERBS: dict[str, tuple[Callable[..., None], Sequence[str]]] = {

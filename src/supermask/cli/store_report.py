@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supermask.analysis import DeltaOverlap, OverlapCount, ValueDistance
+from supermask.analysis import DeltaOverlap, OverlapCount
 from supermask.cli.failures import one_line
 from supermask.cli.printing import note, percent, plain_table, print_json, print_lines, printable, show, shown_bytes
 from supermask.deltas import TaskDelta
-from supermask.deltas.store import StoreBase, StoredDelta, StoreFault, StoreListing, StoreVerification
+from supermask.deltas.listing import StoreBase, StoredDelta, StoreFault, StoreListing
+from supermask.deltas.store import StoreVerification
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,6 +26,10 @@ __all__ = [
 ]
 
 _NUMBERS = ("first", "second", "shared", "chance", "ratio", "ratio\nr×c", "Jaccard", "z")
+_COUNTED = (
+    *("weights", "first_zeros", "second_zeros", "shared", "expected", "expected_given_rows_and_columns"),
+    *("ratio", "ratio_given_rows_and_columns", "jaccard", "z"),
+)
 _LEGEND = (
     "zeros: of the first, of the second, shared, and shared if those of each tensor lay at random (chance);",
     "ratio: shared over chance, and over what the numbers of zeros in each row and column lead one to expect (r×c);",
@@ -32,77 +37,52 @@ _LEGEND = (
 )
 
 
-def report_added(store: Path | str, added: StoredDelta, *, as_json: bool) -> None:
-    """Print what was added.
-
-    Args:
-        store: as it was given.
-        added: its row.
-        as_json: print JSON instead of a line.
-    """
+def report_added(store: Path, added: StoredDelta, *, as_json: bool) -> None:
+    """Print the row of what was added, as a line or as JSON."""
     if as_json:
         print_json({"store": str(store), "added": _row_as_json(added)})
         return
-    print_lines([f"{added.name} added to {store}/: {_zeros_in_words(added)}, {shown_bytes(added.nbytes)}"])
+    document = added.document
+    zeros = "no zeros, as values alone were trained"
+    if document.weights:
+        zeros = f"{percent(document.sparsity)} % zeros ({document.zeros:,} of {document.weights:,} weights)"
+    print_lines([f"{added.name} added to {store}/: {zeros}, {shown_bytes(added.nbytes)}"])
 
 
-def report_listing(store: Path | str, base: StoreBase, listing: StoreListing, *, as_json: bool) -> None:
-    """Print the deltas of a store.
-
-    Args:
-        store: as it was given.
-        base: of the store.
-        listing: what is in it.
-        as_json: print JSON instead of tables.
-    """
+def report_listing(store: str, base: StoreBase, listing: StoreListing, *, as_json: bool) -> None:
+    """Print the deltas of a store, as tables or as JSON."""
     if as_json:
+        rows = [_row_as_json(delta) for delta in listing.deltas]
         print_json(
-            {
-                "store": str(store),
-                "base": base.model_dump(),
-                "deltas": [_row_as_json(delta) for delta in listing.deltas],
-                **_oddities_as_json(listing.faults, listing.strangers),
-            }
+            {"store": store, "base": base.model_dump(), "deltas": rows}
+            | _oddities_as_json(listing.faults, listing.strangers)
         )
         return
     print_lines([f"{store}: {_counted(len(listing.deltas), 'delta')} over {_base_in_words(base)}"])
-    if listing.deltas:
-        table = plain_table("name", "task", "method", "zeros, %", "bytes", "score, %", right=("zeros, %", "bytes"))
-        for delta in listing.deltas:
-            table.add_row(
-                delta.name,
-                printable(delta.task or "–"),
-                printable(delta.method or "–"),
-                percent(delta.sparsity) if delta.weights else "–",
-                f"{delta.nbytes:,}",
-                "\n".join(
-                    f"{printable(f'{score.split} {score.metric}')} {percent(score.value)}" for score in delta.scores
-                )
-                or "–",
-            )
+    table = plain_table("name", "task", "method", "zeros, %", "bytes", "score, %", right=("zeros, %", "bytes"))
+    for delta in listing.deltas:
+        document = delta.document
+        scores = [f"{printable(f'{score.split} {score.metric}')} {percent(score.value)}" for score in delta.scores]
+        table.add_row(
+            delta.name,
+            printable(document.task.name or "–"),
+            printable(document.method.kind or "–"),
+            percent(document.sparsity) if document.weights else "–",
+            f"{delta.nbytes:,}",
+            "\n".join(scores) or "–",
+        )
+    if table.rows:
         show(table, whole=True)
     print_lines(list(_oddities(listing.faults, listing.strangers)))
 
 
-def report_verification(store: Path | str, base: StoreBase, result: StoreVerification, *, as_json: bool) -> None:
-    """Print what came of checking a store; that there are faults is said on standard error as well.
-
-    Args:
-        store: as it was given.
-        base: of the store.
-        result: of the check.
-        as_json: print JSON instead of tables.
-    """
+def report_verification(store: str, base: StoreBase, result: StoreVerification, *, as_json: bool) -> None:
+    """Print what came of checking a store; that there are faults is said on standard error as well."""
     faulty = list(dict.fromkeys(fault.name for fault in result.faults))
     if as_json:
         print_json(
-            {
-                "store": str(store),
-                "base": base.model_dump(),
-                "decoded": result.decoded,
-                "intact": list(result.intact),
-                **_oddities_as_json(result.faults, result.strangers),
-            }
+            {"store": store, "base": base.model_dump(), "decoded": result.decoded, "intact": list(result.intact)}
+            | _oddities_as_json(result.faults, result.strangers)
         )
     else:
         checked = "checksums compared and everything decoded" if result.decoded else "checksums compared"
@@ -120,7 +100,7 @@ def report_verification(store: Path | str, base: StoreBase, result: StoreVerific
 
 
 def report_overlap(
-    store: Path | str,
+    store: str,
     first: tuple[str, TaskDelta],
     second: tuple[str, TaskDelta],
     overlap: DeltaOverlap,
@@ -128,25 +108,20 @@ def report_overlap(
     by: str,
     as_json: bool,
 ) -> None:
-    """Print what two deltas share.
-
-    Args:
-        store: as it was given.
-        first: name of a delta, and the delta.
-        second: of the other.
-        overlap: of the two.
-        by: what a row stands for: role, block or tensor.
-        as_json: print JSON instead of tables.
-    """
+    """Print what two named deltas share, a row for each role, block or tensor, as tables or as JSON."""
     if as_json:
+        values = [
+            {"tensor": distance.name} | {field: getattr(distance, field) for field in ("role", "block", "l1", "angle")}
+            for distance in overlap.values
+        ]
         print_json(
             {
-                "store": str(store),
+                "store": store,
                 "first": {"name": first[0], "digest": first[1].digest},
                 "second": {"name": second[0], "digest": second[1].digest},
                 "by": by,
                 **overlap_as_json(overlap, by),
-                "values": [_distance_as_json(distance) for distance in overlap.values],
+                "values": values,
                 "only_first": list(overlap.only_first),
                 "only_second": list(overlap.only_second),
                 "unlike": list(overlap.unlike),
@@ -154,15 +129,14 @@ def report_overlap(
         )
         return
     for which, (name, delta) in (("first", first), ("second", second)):
-        task, method = (delta.task.name or "not named"), (delta.method.kind or "not named")
-        print_lines([f"{which}: {name} (task {printable(str(task))}, method {printable(str(method))})"])
+        task, method = printable(delta.task.name or "not named"), printable(delta.method.kind or "not named")
+        print_lines([f"{which}: {name} (task {task}, method {method})"])
     if overlap.tensors:
         show(overlap_table(overlap, by), whole=True)
         print_lines(_LEGEND)
     if overlap.values:
-        table = plain_table(
-            "values in both", "distance, L1 / √n", "angle / π", right=("distance, L1 / √n", "angle / π")
-        )
+        numbers = ("distance, L1 / √n", "angle / π")
+        table = plain_table("values in both", *numbers, right=numbers)
         for distance in overlap.values:
             angle = "–" if distance.angle is None else f"{distance.angle:.4f}"
             table.add_row(printable(distance.name), f"{distance.l1:.4g}", angle)
@@ -179,12 +153,7 @@ def report_overlap(
 
 
 def overlap_table(overlap: DeltaOverlap, by: str) -> Table:
-    """The shared zeros of two deltas beside chance, as a table.
-
-    Args:
-        overlap: of the two.
-        by: what a row stands for: role, block or tensor.
-    """
+    """The shared zeros of two deltas beside chance, a row for each role, block or tensor."""
     table = plain_table(by, *_NUMBERS, right=_NUMBERS)
     table.padding = (0, 1, 0, 0)  # so that the counts of a large model fit 80 columns
     for place, count in _grouped(overlap, by).items():
@@ -195,26 +164,21 @@ def overlap_table(overlap: DeltaOverlap, by: str) -> Table:
 
 
 def overlap_as_json(overlap: DeltaOverlap, by: str) -> dict[str, Any]:
-    """The shared zeros of two deltas beside chance, row by row and in total.
-
-    Args:
-        overlap: of the two.
-        by: what a row stands for: role, block or tensor.
-    """
-    counts = _grouped(overlap, by)
-    return {
-        "zeros": [{by: place, **_count_as_json(count)} for place, count in counts.items()],
-        "total": _count_as_json(overlap.total),
-    }
+    """The shared zeros of two deltas beside chance, by role, block or tensor, and in total."""
+    rows = [{by: place, **_count_as_json(count)} for place, count in _grouped(overlap, by).items()]
+    return {"zeros": rows, "total": _count_as_json(overlap.total)}
 
 
 def _cells(count: OverlapCount) -> Iterator[str]:
     yield from (f"{number:,}" for number in (count.first_zeros, count.second_zeros, count.shared))
     yield f"{count.expected:,.0f}" if count.expected >= 10 else f"{count.expected:.1f}"
-    for ratio in (count.ratio, count.ratio_given_rows_and_columns):
-        yield "–" if ratio is None else f"{ratio:.2f}"
-    yield "–" if count.jaccard is None else f"{count.jaccard:.3f}"
-    yield "–" if count.z is None else f"{count.z:.1f}"
+    for value, digits in (
+        (count.ratio, 2),
+        (count.ratio_given_rows_and_columns, 2),
+        (count.jaccard, 3),
+        (count.z, 1),
+    ):
+        yield "–" if value is None else f"{value:.{digits}f}"
 
 
 def _grouped(overlap: DeltaOverlap, by: str) -> dict[str, OverlapCount]:
@@ -225,44 +189,24 @@ def _grouped(overlap: DeltaOverlap, by: str) -> dict[str, OverlapCount]:
     return dict(overlap.by_role())
 
 
+def _count_as_json(count: OverlapCount) -> dict[str, Any]:
+    return {name: getattr(count, name) for name in _COUNTED}
+
+
 def _row_as_json(delta: StoredDelta) -> dict[str, Any]:
+    document = delta.document
     return {
         "name": delta.name,
         "path": str(delta.path),
-        "digest": delta.digest,
-        "task": delta.task,
-        "method": delta.method,
-        "base": delta.base_name,
-        "zeros": delta.zeros,
-        "masked_weights": delta.weights,
-        "sparsity": delta.sparsity,
+        "digest": document.digest,
+        "task": document.task.name,
+        "method": document.method.kind,
+        "base": document.base.name,
+        "zeros": document.zeros,
+        "masked_weights": document.weights,
+        "sparsity": document.sparsity,
         "bytes": delta.nbytes,
         "scores": [{"split": score.split, "metric": score.metric, "score": score.value} for score in delta.scores],
-    }
-
-
-def _count_as_json(count: OverlapCount) -> dict[str, Any]:
-    return {
-        "weights": count.weights,
-        "first_zeros": count.first_zeros,
-        "second_zeros": count.second_zeros,
-        "shared": count.shared,
-        "expected": count.expected,
-        "expected_given_rows_and_columns": count.expected_given_rows_and_columns,
-        "ratio": count.ratio,
-        "ratio_given_rows_and_columns": count.ratio_given_rows_and_columns,
-        "jaccard": count.jaccard,
-        "z": count.z,
-    }
-
-
-def _distance_as_json(distance: ValueDistance) -> dict[str, Any]:
-    return {
-        "tensor": distance.name,
-        "role": distance.role,
-        "block": distance.block,
-        "l1": distance.l1,
-        "angle": distance.angle,
     }
 
 
@@ -280,14 +224,8 @@ def _oddities_as_json(faults: Sequence[StoreFault], strangers: Sequence[StoreFau
 
 
 def _base_in_words(base: StoreBase) -> str:
-    revision = f" at {base.revision}" if base.revision else ""
-    return f"{printable(base.name or 'a base that is not named')}{printable(revision)} (fingerprint {base.digest[:16]})"
-
-
-def _zeros_in_words(delta: StoredDelta) -> str:
-    if not delta.weights:
-        return "no zeros, as values alone were trained"
-    return f"{percent(delta.sparsity)} % zeros ({delta.zeros:,} of {delta.weights:,} weights)"
+    name = (base.name or "a base that is not named") + (f" at {base.revision}" if base.revision else "")
+    return f"{printable(name)} (fingerprint {base.digest[:16]})"
 
 
 def _counted(count: int, what: str) -> str:

@@ -44,8 +44,8 @@ def measure(
     of masks that figure7 compares. The exit code is 1 if one cannot be measured.
     """
     from supermask.models import DEFAULT_BASE
-    from supermask.study.measuring import keeps_delta, load_base_model, measure_store, pairs_to_measure
-    from supermask.study.records import RecordStore, default_results
+    from supermask.study.measuring import load_base_model, measure_store
+    from supermask.study.records import RecordStore, default_results, keeps_delta
 
     store = RecordStore(results if results is not None else default_results(base or DEFAULT_BASE))
     masks = [
@@ -61,7 +61,7 @@ def measure(
         deltas=deltas or (),
         keep_deltas=keep_deltas,
         again=again,
-        pairs=pairs_to_measure(masks),
+        compare=masks,
     )
     if as_json:
         print_json({"results": str(store.folder), "runs": found.runs, "pairs": found.pairs, "faults": found.faults})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -92,24 +93,36 @@ def run(
         use_cpu=cpu,
     )
     plan = plan_studies(studies, settings)
-    if dry_run:
-        _tell_plan(plan, as_json=as_json)
-        return
     try:
-        report = run_plan(plan, StudyProgress())
+        report = None if dry_run else run_plan(plan, StudyProgress())
     except KeyboardInterrupt:
         raise Interruption("nothing is lost; go on with the same command") from None
-    _tell_report(plan, report, as_json=as_json)
-    if report.failed:
+    document = _plan_document(plan) if report is None else _report_document(plan, report)
+    rows, lines = _in_words(document)
+    if as_json:
+        print_json(document)
+    else:
+        if rows:
+            table = plain_table("run", "state", "steps", "time", right=("steps", "time"))
+            for row in rows:
+                table.add_row(*row)
+            show(table)
+        print_lines(lines)
+    failed = document.get("failed", ())
+    for run in failed:
+        note(f"failed: {run['run']}: {run['error']} (log: {run['log']})")
+    if failed:
         raise typer.Exit(1)
 
 
-def _tell_plan(plan: Plan, *, as_json: bool) -> None:
-    from supermask.study.execution import make_executor
-    from supermask.study.plan import seconds_left, shown_duration
-
-    if as_json:
-        runs = [
+def _plan_document(plan: Plan) -> dict[str, Any]:
+    return {
+        "results": str(plan.settings.results),
+        "base": plan.inputs.fingerprint,
+        "notes": plan.inputs.notes,
+        "slots": plan.slots,
+        "seconds_left": plan.seconds,
+        "runs": [
             {
                 "run": one.order.name,
                 "state": one.state,
@@ -119,46 +132,41 @@ def _tell_plan(plan: Plan, *, as_json: bool) -> None:
                 "seconds": one.order.seconds,
             }
             for one in plan.runs
-        ]
-        results = str(plan.settings.results)
-        print_json({"results": results, "base": plan.inputs.fingerprint, "notes": plan.inputs.notes, "runs": runs})
-        return
-    print_lines([f"note: {line}" for line in plan.inputs.notes])
-    table = plain_table("run", "state", "steps", "time", right=("steps", "time"))
-    for one in plan.runs:
-        if one.state != "recorded":
-            order = one.order
-            table.add_row(order.name, one.state, f"{order.steps:,}", shown_duration(order.seconds))
-    if plan.orders:
-        show(table)
-    slots = 1 if plan.settings.ray is not None else make_executor(plan.settings).slots
-    left = shown_duration(seconds_left([order.seconds for order in plan.orders], slots))
-    states = ", ".join(f"{count} {state}" for state, count in plan.states.items())
-    print_lines(
-        [
-            f"{len(plan.runs)} runs in {plan.settings.results}: {states}",
-            f"time for the rest, {slots} at a time: {left}",
-        ]
-    )
+        ],
+    }
 
 
-def _tell_report(plan: Plan, report: StudyReport, *, as_json: bool) -> None:
-    before = len(plan.runs) - len(plan.orders)
-    if as_json:
-        print_json(
-            {
-                "results": str(plan.settings.results),
-                "recorded_before": before,
-                "completed": [order.name for order in report.completed],
-                "failed": [{"run": order.name, "error": error} for order, error in report.failed],
-                "measured": report.measured.runs,
-                "pairs": report.measured.pairs,
-                "not_measured": report.measured.faults,
-                "notes": plan.inputs.notes,
-            }
-        )
-    else:
-        print_lines([f"note: {line}" for line in plan.inputs.notes])
-        print_lines([f"{plan.settings.results}: {len(report.completed)} runs made, {before} recorded before"])
-    for order, error in report.failed:
-        note(f"failed: {order.name}: {error} (log: {order.log_path})")
+def _report_document(plan: Plan, report: StudyReport) -> dict[str, Any]:
+    return {
+        "results": str(plan.settings.results),
+        "recorded_before": len(plan.runs) - len(plan.orders),
+        "completed": [order.name for order in report.completed],
+        "failed": [{"run": order.name, "error": error, "log": str(order.log_path)} for order, error in report.failed],
+        "measured": report.measured.runs,
+        "pairs": report.measured.pairs,
+        "not_measured": report.measured.faults,
+        "notes": plan.inputs.notes,
+    }
+
+
+def _in_words(document: dict[str, Any]) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The rows of a table, and lines."""
+    from supermask.study.pace import shown_duration
+
+    lines = [f"note: {line}" for line in document["notes"]]
+    if "completed" in document:
+        before = document["recorded_before"]
+        return [], [*lines, f"{document['results']}: {len(document['completed'])} runs made, {before} recorded before"]
+    rows = [
+        (run["run"], run["state"], f"{run['steps']:,}", shown_duration(run["seconds"]))
+        for run in document["runs"]
+        if run["state"] != "recorded"
+    ]
+    states = Counter(run["state"] for run in document["runs"])
+    counts = ", ".join(f"{count} {state}" for state, count in states.items())
+    left = shown_duration(document["seconds_left"])
+    return rows, [
+        *lines,
+        f"{len(document['runs'])} runs in {document['results']}: {counts}",
+        f"time for the rest, {document['slots']} at a time: {left}",
+    ]

@@ -150,7 +150,7 @@ def _studies_and_records(
     store = RecordStore(folder)
     if not store.records:
         raise ConfigurationError(
-            f"{store.folder} holds no records; --results names another base's folder, and `supermask study run` makes them"
+            f"{store.folder} holds no records; `supermask study run` makes them; --results names another folder"
         )
     bases = sorted({stored.record.inputs.base.name or "" for stored in store.records})
     if base is None and studies[0].base not in bases:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -75,7 +74,7 @@ def warn_of_skipped(store: RecordStore) -> None:
 
 
 def _print(found: list[tuple[Study, list[RunStatus]]], store: RecordStore) -> None:
-    from supermask.study.plan import seconds_left, shown_duration
+    from supermask.study.pace import seconds_left, shown_duration
 
     warn_of_skipped(store)
     columns = ("recorded", "measured", "running", "failed", "missing", "time for the rest")
@@ -101,7 +100,7 @@ def _print(found: list[tuple[Study, list[RunStatus]]], store: RecordStore) -> No
 
 
 def _document(found: list[tuple[Study, list[RunStatus]]], store: RecordStore) -> dict[str, object]:
-    from supermask.study.plan import seconds_left
+    from supermask.study.pace import seconds_left
 
     return {
         "results": str(store.folder),

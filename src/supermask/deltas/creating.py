@@ -84,9 +84,11 @@ def code_delta(
                 tensors={name: short[:SHORT_HASH] for name, short in base.tensors.items()},
             ),
             head=tuple(head),
-            method=MethodRecord.model_validate(method),
-            task=TaskRecord.model_validate(task, strict=False),
-            training=TrainingRecord.model_validate(training),
+            method=method if isinstance(method, MethodRecord) else MethodRecord.model_validate(dict(method)),
+            task=task if isinstance(task, TaskRecord) else TaskRecord.model_validate(dict(task), strict=False),
+            training=training
+            if isinstance(training, TrainingRecord)
+            else TrainingRecord.model_validate(dict(training)),
             changes=tuple(records),
             payloads_sha256=hashlib.sha256(b"".join(payloads.values())).hexdigest(),
         )

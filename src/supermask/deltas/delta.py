@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from typing import Any, TypeVar, final
 
 import torch
 from torch import nn
@@ -24,9 +24,6 @@ from supermask.deltas.files import read_delta, write_delta
 from supermask.deltas.fingerprint import Fingerprint, named_tensors
 from supermask.deltas.rounding import SixteenBits
 from supermask.errors import DeltaStateError
-
-if TYPE_CHECKING:
-    from supermask.hub import PublishedDelta
 
 __all__ = ["TaskDelta"]
 
@@ -154,58 +151,6 @@ class TaskDelta:
                 still.
         """
         return write_delta(path, serialize_container(self.document, self.payloads), self.document, overwrite=overwrite)
-
-    def save_pretrained(
-        self, folder: str | os.PathLike[str], *, overwrite: bool = False, license: str | None = None
-    ) -> Path:
-        """Write what `save` writes, and a model card beside it; see `supermask.hub.save_with_card`."""
-        from supermask.hub import save_with_card
-
-        return save_with_card(self, folder, overwrite=overwrite, license=license)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | os.PathLike[str],
-        *,
-        revision: str | None = None,
-        subfolder: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-    ) -> TaskDelta:
-        """Load from a path or the hub, with the checks of `load`; see `supermask.hub.resolve_delta`."""
-        from supermask.hub import resolve_delta
-
-        where: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
-        return cls.load(resolve_delta(name_or_path, revision=revision, subfolder=subfolder, **where))
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        subfolder: str | None = None,
-        private: bool | None = None,
-        token: str | bool | None = None,
-        revision: str | None = None,
-        commit_message: str | None = None,
-        create_pr: bool = False,
-        license: str | None = None,
-    ) -> PublishedDelta:
-        """Push the delta and a model card to the hub in one commit; see `supermask.hub.publish_delta`."""
-        from supermask.hub import publish_delta
-
-        return publish_delta(
-            self,
-            repo_id,
-            subfolder=subfolder,
-            private=private,
-            token=token,
-            revision=revision,
-            commit_message=commit_message,
-            create_pr=create_pr,
-            license=license,
-        )
 
     def apply_(
         self, model: _ModelT, *, verify: bool = True, switch: bool = False, threads: int | None = None

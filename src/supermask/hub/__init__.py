@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from supermask.hub.address import HubAddress, parse_address
 from supermask.hub.card import model_card
-from supermask.hub.fetching import resolve_delta, resolve_folder
-from supermask.hub.publishing import PublishedDelta, publish_delta, save_with_card
+from supermask.hub.fetching import from_pretrained, resolve_delta, resolve_folder
+from supermask.hub.publishing import PublishedDelta, push_to_hub, save_pretrained
 
 __all__ = [
     "HubAddress",
     "PublishedDelta",
+    "from_pretrained",
     "model_card",
     "parse_address",
-    "publish_delta",
+    "push_to_hub",
     "resolve_delta",
     "resolve_folder",
-    "save_with_card",
+    "save_pretrained",
 ]

@@ -10,7 +10,7 @@ from typing import Final, final
 
 from supermask.errors import ConfigurationError, UnknownNameError
 
-__all__ = ["HubAddress", "find_place", "parse_address", "require_subfolder"]
+__all__ = ["HubAddress", "find_place", "parse_address"]
 
 _PREFIX: Final = "hf://"
 _WORD: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"
@@ -24,19 +24,30 @@ _SYNTAX: Final = "a hub id is written OWNER/NAME, or [hf://]OWNER/NAME@REVISION/
 @final
 @dataclass(frozen=True)
 class HubAddress:
-    """A place on the hub.
+    """A place on the hub; its text is what `parse_address` reads.
 
     Args:
         repo_id: the repository, `OWNER/NAME`.
         revision: a branch, tag or commit; None for the default branch.
         subfolder: a folder in the repository, its parts separated by `/`; None for the repository itself.
+
+    Raises:
+        ConfigurationError: if revision or folder cannot be one.
     """
 
     repo_id: str
     revision: str | None = None
     subfolder: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.revision is not None and not _REVISION.fullmatch(self.revision):
+            raise ConfigurationError(f"{_shown(self.revision)} is no branch, tag or commit; leave it out or correct it")
+        if self.subfolder is not None:
+            _require_subfolder(self.subfolder)
+
     def __str__(self) -> str:
+        if self.subfolder and not self.revision:
+            return f"{_PREFIX}{self.repo_id}/{self.subfolder}"
         revision = f"@{self.revision}" if self.revision else ""
         return f"{self.repo_id}{revision}" + (f"/{self.subfolder}" if self.subfolder else "")
 
@@ -67,7 +78,7 @@ def parse_address(text: str) -> HubAddress | None:
     found = _ADDRESS.fullmatch(text.removeprefix(_PREFIX))
     if found is None or (found["subfolder"] and not explicit and not found["revision"]):
         return None
-    return _checked(HubAddress(found["repo_id"], found["revision"], found["subfolder"]))
+    return HubAddress(found["repo_id"], found["revision"], found["subfolder"])
 
 
 def find_place(
@@ -91,7 +102,7 @@ def find_place(
     """
     text = os.fspath(name_or_path)
     if subfolder is not None:
-        require_subfolder(subfolder)
+        _require_subfolder(subfolder)
     if not text.startswith(_PREFIX):
         path = Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises for an unknown user)
         if text.strip() and os.path.lexists(path):
@@ -102,44 +113,17 @@ def find_place(
     for what, inside, given in (("revision", address.revision, revision), ("subfolder", address.subfolder, subfolder)):
         if inside is not None and given is not None:
             raise ConfigurationError(f"'{address}' names a {what} and {what}={given!r} is given too; leave one out")
-    return _checked(replace(address, revision=address.revision or revision, subfolder=address.subfolder or subfolder))
+    return replace(address, revision=address.revision or revision, subfolder=address.subfolder or subfolder)
 
 
-def require_subfolder(subfolder: str) -> None:
-    """Refuse what is no folder inside another one.
-
-    Raises:
-        ConfigurationError: if it is empty, absolute, leads out of the folder or is not written with single `/`.
-
-    Example:
-        >>> require_subfolder("../secrets")
-        Traceback (most recent call last):
-        supermask.errors.ConfigurationError: '../secrets' is no folder inside a repository or folder; ...
-    """
+def _require_subfolder(subfolder: str) -> None:
+    """Refuse what is empty, absolute, leads out of the folder or is not written with single `/`."""
     plain = subfolder.isprintable() and "\\" not in subfolder and PurePosixPath(subfolder).as_posix() == subfolder
     parts = subfolder.split("/")
     if not plain or subfolder.startswith("/") or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
         raise ConfigurationError(
             f"{_shown(subfolder)} is no folder inside a repository or folder; write it like mrpc or glue/mrpc"
         )
-
-
-def require_revision(revision: str) -> None:
-    """Refuse what cannot be the name of a branch, tag or commit.
-
-    Raises:
-        ConfigurationError: if it has white space, control characters, `..` or other characters that git refuses.
-    """
-    if not _REVISION.fullmatch(revision):
-        raise ConfigurationError(f"{_shown(revision)} is no branch, tag or commit; leave it out or correct it")
-
-
-def _checked(address: HubAddress) -> HubAddress:
-    if address.revision is not None:
-        require_revision(address.revision)
-    if address.subfolder is not None:
-        require_subfolder(address.subfolder)
-    return address
 
 
 def _on_this_machine(path: Path, text: str, revision: str | None, subfolder: str | None) -> Path:

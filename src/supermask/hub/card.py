@@ -1,31 +1,38 @@
-"""The model card of a delta: what it is, how good, how to use it, and how it was learnt."""
+"""The model card of a delta: what it is, how good, how to use it, and how it was learnt.
+
+`card.md.jinja` is the page; whatever it shows passes `as_markdown`, unless it is quoted for Python, JSON or a shell.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final, final
 
-from supermask.deltas.document import DeltaDocument
+from supermask.deltas.document import DataRecord, DeltaDocument
 from supermask.errors import ConfigurationError
-from supermask.hub.card_metadata import card_metadata, recorded_scores
 from supermask.hub.client import import_client
-from supermask.hub.escaping import as_code, as_fenced_json, as_python_string, one_line, slug
+from supermask.hub.escaping import Source, as_markdown, one_line, slug
 
 __all__ = ["CARD_FILE", "model_card", "require_license"]
 
 CARD_FILE: Final = "README.md"
 _LICENSE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
-_MOST_LABELS: Final = 12
-_MOST_ROLES: Final = 24
-_MOST_SETTINGS: Final = 4000  # characters
+_HUB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+_FROM_HUB: Final = re.compile(r"hub:([\w.-]+/[\w.-]+)/([\w.-]+)@[0-9a-f]+/([\w.-]+)")
+_METRIC_IDS: Final = {"matthews": "matthews_correlation", "spearman": "spearmanr", "pearson": "pearsonr"}
+# Where a delta was learnt on the official files of these, its splits are those of the hub's data set.
+_GLUE: Final = "nyu-mll/glue"
+_GLUE_TASKS: Final = frozenset({"cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"})
+_TEXT_KINDS: Final = ("classification", "regression")  # to the hub, STS-B too is text classification
+_MOST_SCORES: Final = 32
 
 
 def model_card(document: DeltaDocument, *, nbytes: int, address: str | None = None, license: str | None = None) -> str:
     """Write the model card of a delta from what its document says.
-
-    All texts of the document are shown as code, so that none of them can be markup.
 
     Args:
         document: the delta's.
@@ -41,21 +48,44 @@ def model_card(document: DeltaDocument, *, nbytes: int, address: str | None = No
         ConfigurationError: if the licence is no identifier.
         MissingDependencyError: if huggingface_hub is not installed.
     """
+    import jinja2
+
     if license is not None:
         require_license(license)
     client = import_client("a model card")
-    name = slug((address or "").partition("@")[0].rpartition("/")[2]) or _default_name(document)
-    metadata = card_metadata(document, name=name, license=license)
-    sections = (
-        _headline(document, nbytes),
-        _scores(document),
-        _usage(document, address or "OWNER/NAME"),
-        _by_role(document),
-        _training(document),
-        _license(license),
+    environment = jinja2.Environment(
+        finalize=as_markdown, undefined=jinja2.StrictUndefined, line_statement_prefix="%", keep_trailing_newline=True
     )
-    body = "\n\n".join("\n".join(lines) for lines in sections if lines)
-    return str(client.ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}\n"))
+    environment.filters |= {
+        "percent": lambda fraction: Source(f"{100 * fraction:.2f}"),
+        "python": lambda text: Source(json.dumps(text)),
+        "shell": lambda text: Source(shlex.quote(one_line(text, longest=1000))),
+    }
+    task, method, training = document.task, document.method, document.training
+    scores = _recorded_scores(document)
+    settings = {"method": method.describe(), **({"training": training.config} if training.config else {})}
+    body = environment.from_string(files("supermask.hub").joinpath("card.md.jinja").read_text("utf-8")).render(
+        document=document,
+        training=training,
+        examples=training.data.get("train") or DataRecord(),
+        task=task.name or "unnamed task",
+        labels=task.label_names,
+        base=_last_part(document.base.name) if document.base.name else Source("a base without a name"),
+        masked=method.kind == "supermask",
+        scores=scores,
+        roles=_by_role(document),
+        address=address or "OWNER/NAME",
+        place_of_base=_place_of_base(document.base.name),
+        outputs=Source(len(task.label_names) or _outputs_of_head(document) or "NUMBER"),
+        settings=Source(json.dumps(settings, indent=2, sort_keys=True)),
+        nbytes=nbytes,
+        license=license,
+    )
+    name = (
+        slug((address or "").partition("@")[0].rpartition("/")[2]) or f"{slug(task.name or '') or 'unnamed-task'}-delta"
+    )
+    metadata = _metadata(client, document, scores, name=name, license=license)
+    return str(client.ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}"))
 
 
 def require_license(license: str) -> None:
@@ -70,91 +100,52 @@ def require_license(license: str) -> None:
         )
 
 
-def _headline(document: DeltaDocument, nbytes: int) -> list[str]:
-    base, task = document.base, document.task
-    labels = task.label_names
-    kind = as_code(task.kind or "unknown kind") + (" of pairs of texts" if task.paired else "")
-    rows = {
-        "task": f"{_task(document)}: {kind}{_labels(labels) if labels else ''}",
-        "base": f"{_base(document)}, {as_code(base.architecture)} in {as_code(base.dtype)}",
-        "base's fingerprint": as_code(base.digest),
-        "method": as_code(document.method.kind or "not recorded"),
-        "zeros": _zeros(document),
-        "size": f"{nbytes:,} bytes",
-        "delta's digest": as_code(document.digest),
-    }
-    return [
-        f"# {_task(document)} as a task delta",
-        "",
-        f"This turns {_base(document)} into a model of the task {_task(document)}, and comes off again bit for bit. It "
-        "holds no code and no copy of the base.",
-        "",
-        "| | |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in rows.items()),
-    ]
+@final
+@dataclass(frozen=True)
+class _Score:
+    """A score, how many examples it is over, and how many the official split has, as far as that is recorded."""
+
+    split: str
+    metric: str
+    value: float
+    rows: int | None
+    official_rows: int | None
+
+    @property
+    def is_subset(self) -> bool:
+        return None not in (self.rows, self.official_rows) and self.rows != self.official_rows
 
 
-def _scores(document: DeltaDocument) -> list[str]:
-    scores = recorded_scores(document)
-    if not scores:
-        return []
-    rows = []
-    for score in scores:
-        count = f"{score.rows:,}" if score.rows is not None else "not recorded"
-        if score.official_rows is not None:
-            count += f" of {score.official_rows:,}, **a subset**" if score.is_subset else ", all of the official split"
-        rows.append(f"| {as_code(score.split)} | {count} | {as_code(score.metric)} | {100 * score.value:.2f} |")
-    return [
-        "## Scores",
-        "",
-        "| split | rows | metric | score, % |",
-        "|---|---|---|---:|",
-        *rows,
-        "",
-        f"As recorded in training: {', '.join(_conditions(document))}.",
-    ]
+def _recorded_scores(document: DeltaDocument) -> list[_Score]:
+    """Split by split, the task's main metric first."""
+    order = {metric: place for place, metric in enumerate(document.task.metrics)}
+    found = []
+    for split, scores in document.training.scores.items():
+        data = document.training.data.get(split) or DataRecord()
+        for metric in sorted(scores, key=lambda metric: (order.get(metric, len(order)), metric)):
+            found.append(_Score(split, metric, scores[metric], data.examples, data.official_size))
+    return found[:_MOST_SCORES]
 
 
-def _conditions(document: DeltaDocument) -> Iterator[str]:
-    masked = document.method.kind == "supermask"
-    yield "thresholded mask (the stored one; no sampling)" if masked else "the stored weights"
-    training, config = document.training, document.training.config
-    yield f"arithmetic {as_code(training.precision)}" if training.precision else "arithmetic not recorded"
-    if "max_length" in config:
-        yield f"texts cut at {_figure(config['max_length'])} tokens"
-    yield f"seed {_figure(config['seed'])}, one run" if "seed" in config else "one run"
+@final
+@dataclass
+class _Role:
+    name: str
+    zeros: int = 0
+    weights: int = 0
+    values: int = 0
 
 
-def _usage(document: DeltaDocument, address: str) -> list[str]:
-    task, base = document.task, document.base
-    labels = task.label_names
-    regression = task.kind == "regression"
-    outputs = len(labels) if labels else _outputs_of_head(document)
-    options = [
-        f"num_labels={outputs or 'NUMBER'}",
-        *(["regression=True"] if regression else []),
-        *([f"revision={as_python_string(base.revision)}"] if base.revision else []),
-        *([f"dtype={as_python_string(base.dtype)}"] if base.dtype != "float32" else []),
-    ]
-    second = ' --second "another text"' if task.paired else ""
-    return [
-        "## Use",
-        "",
-        "```python",
-        "# pip install 'supermask[train,cli]'",
-        "import supermask",
-        "",
-        f"delta = supermask.TaskDelta.from_pretrained({as_python_string(address)})",
-        f"base = supermask.load_base({as_python_string(_place_of_base(document))}, {', '.join(options)})",
-        "delta.apply_(base.model)  # now the task's model; another base is refused",
-        "delta.remove_(base.model)  # the base again, bit for bit",
-        "```",
-        "",
-        "```console",
-        f'$ supermask predict {shlex.quote(one_line(address, longest=1000))} --sentence "a text"{second}',
-        "```",
-    ]
+def _by_role(document: DeltaDocument) -> list[_Role]:
+    roles: dict[str, _Role] = {}
+    for change in document.changes:
+        role = roles.setdefault(change.role or "unnamed", _Role(change.role or "unnamed"))
+        if change.zeros is not None:
+            role.zeros += change.zeros
+            role.weights += change.weights
+        if change.kind != "keep_mask":
+            role.values += change.weights - (change.zeros or 0)
+    return list(roles.values())
 
 
 def _outputs_of_head(document: DeltaDocument) -> int | None:
@@ -162,73 +153,8 @@ def _outputs_of_head(document: DeltaDocument) -> int | None:
     return shapes[-1][0] if shapes and shapes[-1] else None
 
 
-def _by_role(document: DeltaDocument) -> list[str]:
-    counts: dict[str, list[int]] = {}
-    for change in document.changes:
-        row = counts.setdefault(change.role or "unnamed", [0, 0, 0])
-        if change.zeros is not None:
-            row[0] += change.zeros
-            row[1] += change.weights
-        if change.kind != "keep_mask":
-            row[2] += change.weights - (change.zeros or 0)
-    rows = []
-    for role, (zeros, weights, values) in counts.items():
-        masked = f"{zeros:,} | {weights:,} | {_percent(zeros, weights)}" if weights else "– | – | –"
-        rows.append(f"| {as_code(role)} | {masked} | {f'{values:,}' if values else '–'} |")
-    left_out = [f"| {len(rows) - _MOST_ROLES} more | | | | |"] if len(rows) > _MOST_ROLES else []
-    return [
-        "## What changes, by role",
-        "",
-        "| role | zeros | of weights | % | new values |",
-        "|---|---:|---:|---:|---:|",
-        *rows[:_MOST_ROLES],
-        *left_out,
-    ]
-
-
-def _training(document: DeltaDocument) -> list[str]:
-    training, config = document.training, document.training.config
-    facts = [f"{_figure(training.steps)} steps"] if training.steps is not None else []
-    data = training.data.get("train")
-    if data is not None and data.examples is not None:
-        whole = f" of {_figure(data.official_size)}" if data.official_size not in (None, data.examples) else ""
-        facts.append(f"{_figure(data.examples)}{whole} training examples")
-    facts += [f"supermask {as_code(training.supermask)}"] if training.supermask else []
-    shown = as_fenced_json({"method": document.method.describe(), **({"training": config} if config else {})})
-    if len(shown) > _MOST_SETTINGS:
-        shown = "They are long: see `delta_config.json`."
-    return [
-        "## Training",
-        "",
-        *([f"{', '.join(facts)}.", ""] if facts else []),
-        "<details>",
-        "<summary>Settings</summary>",
-        "",
-        shown,
-        "",
-        "</details>",
-    ]
-
-
-def _license(license: str | None) -> list[str]:
-    stated = f"The delta is under {as_code(license)}." if license else "None was chosen for the delta."
-    return ["## Licence", "", f"{stated} The base's licence holds for the base, which is not part of this repository."]
-
-
-def _task(document: DeltaDocument) -> str:
-    return as_code(document.task.name or "unnamed task")
-
-
-def _base(document: DeltaDocument) -> str:
-    name, revision = document.base.name, document.base.revision
-    if name is None:
-        return "a base without a name"
-    return as_code(_last_part(name)) + (f" at revision {as_code(revision)}" if revision else "")
-
-
-def _place_of_base(document: DeltaDocument) -> str:
+def _place_of_base(name: str | None) -> str:
     """What to load the base by: its name; for a folder on somebody's machine, a blank to fill in."""
-    name = document.base.name
     if name is None:
         return "PATH/TO/BASE"
     return name if _last_part(name) == name else f"PATH/TO/{_last_part(name)}"
@@ -241,26 +167,62 @@ def _last_part(name: str) -> str:
     return parts[-1] if is_path and parts else name
 
 
-def _labels(labels: Sequence[Any]) -> str:
-    more = f" and {len(labels) - _MOST_LABELS} more" if len(labels) > _MOST_LABELS else ""
-    return f", labels {', '.join(as_code(label) for label in labels[:_MOST_LABELS])}{more}"
+def _metadata(client: Any, document: DeltaDocument, scores: list[_Score], *, name: str, license: str | None) -> Any:
+    """What the hub indexes, a `huggingface_hub.ModelCardData`."""
+    base = document.base
+    # Only of a base from the hub is a revision recorded.
+    hub_id = base.name if base.name and base.revision and _HUB_ID.fullmatch(base.name) else None
+    results = [_result(client, document, score) for score in scores]
+    method = slug(document.method.kind or "")
+    return client.ModelCardData(
+        base_model=hub_id,
+        base_model_relation="adapter" if hub_id else None,
+        datasets=sorted({result.dataset_type for result in results if "/" in result.dataset_type}) or None,
+        eval_results=results or None,
+        library_name="supermask",
+        license=license,
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
+        model_name=name if results else None,
+        pipeline_tag="text-classification" if document.task.kind in _TEXT_KINDS else None,
+        tags=list(dict.fromkeys(["supermask", "task-delta", *([method] if method else [])])),
+    )
 
 
-def _zeros(document: DeltaDocument) -> str:
-    if not document.weights:
-        return "none: values alone were trained"
-    share = _percent(document.zeros, document.weights)
-    return f"{share} % ({document.zeros:,} of {document.weights:,} weights with a mask)"
+def _result(client: Any, document: DeltaDocument, score: _Score) -> Any:
+    data_set, config, split, title = _data_set(document, score)
+    if score.is_subset:
+        title += f" ({score.rows} of {score.official_rows} rows)"
+    precision = document.training.precision
+    conditions = {
+        "mask": "thresholded" if document.method.kind == "supermask" else None,
+        "precision": one_line(precision) if precision else None,
+    }
+    return client.EvalResult(
+        task_type="text-classification" if document.task.kind in _TEXT_KINDS else "other",
+        dataset_type=data_set,
+        dataset_name=title,
+        dataset_config=config,
+        dataset_split=split,
+        dataset_args=_told({"rows": score.rows, "official_rows": score.official_rows}),
+        metric_type=_METRIC_IDS.get(score.metric, slug(score.metric) or "score"),
+        metric_name=one_line(score.metric),
+        metric_args=_told(conditions),
+        metric_value=round(score.value, 6),
+    )
 
 
-def _percent(zeros: int, weights: int) -> str:
-    return f"{100 * zeros / weights:.2f}"
+def _data_set(document: DeltaDocument, score: _Score) -> tuple[str, str | None, str, str]:
+    """Identifier, configuration, split and title of the data that a score is over."""
+    task = one_line(document.task.name or "unnamed task")
+    told = document.training.data.get(score.split)
+    if found := _FROM_HUB.fullmatch(told.source if told and told.source else ""):
+        data_set, config, split = found.groups()
+    elif task in _GLUE_TASKS and score.official_rows is not None:
+        data_set, config, split = _GLUE, task, score.split.replace("dev", "validation", 1)
+    else:
+        return slug(task) or "unnamed-task", None, one_line(score.split), task
+    return data_set, config, split, f"GLUE {config.upper()}" if data_set == _GLUE else f"{data_set} {config}"
 
 
-def _figure(value: object) -> str:
-    """A small whole number as people write it; anything else is a text like any other."""
-    return f"{value:,}" if type(value) is int and abs(value) < 1 << 53 else as_code(value)
-
-
-def _default_name(document: DeltaDocument) -> str:
-    return f"{slug(document.task.name or '') or 'unnamed-task'}-delta"
+def _told(values: dict[str, Any]) -> dict[str, Any] | None:
+    return {name: value for name, value in values.items() if value is not None} or None

@@ -5,16 +5,33 @@ Whoever made a delta chose these texts, and others will look at the card.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from typing import final
 
-__all__ = ["as_code", "as_fenced_json", "as_python_string", "one_line", "slug"]
-
-_LONGEST = 120
+__all__ = ["Source", "as_markdown", "one_line", "slug"]
 
 
-def one_line(text: object, *, longest: int = _LONGEST) -> str:
+@final
+class Source(str):
+    """Text that goes into a card as it is: code that was quoted for its own language."""
+
+
+def as_markdown(value: object) -> str:
+    r"""Anything as Markdown: whole numbers with commas, and texts as code, where Markdown and HTML mean nothing.
+
+    Example:
+        >>> as_markdown("a|b `c` <img>\nd"), as_markdown(1345)
+        ("`a¦b 'c' <img> d`", '1,345')
+    """
+    if isinstance(value, Source):
+        return str(value)
+    if type(value) is int and abs(value) < 1 << 53:
+        return f"{value:,}"
+    # Not escaped but replaced: what `\|` means depends on where it stands, and on who renders it.
+    plain = one_line(value).replace("`", "'").replace("|", "¦")
+    return f"`{plain}`" if plain else "(empty)"
+
+
+def one_line(text: object, *, longest: int = 120) -> str:
     r"""A text without line ends, control characters, invisible and text-turning characters, cut to a length.
 
     Args:
@@ -28,44 +45,6 @@ def one_line(text: object, *, longest: int = _LONGEST) -> str:
     words = " ".join(str(text).split())
     plain = "".join(character if character.isprintable() else "?" for character in words)
     return plain if len(plain) <= longest else plain[: longest - 3] + "..."
-
-
-def as_code(text: object) -> str:
-    r"""A text in a code span, where Markdown and HTML mean nothing, fit for a table's cell too.
-
-    Example:
-        >>> as_code("a|b `c` <img>\nd")
-        "`a¦b 'c' <img> d`"
-        >>> as_code("")
-        '(empty)'
-    """
-    # Not escaped but replaced: what `\|` means depends on where it stands, and on who renders it.
-    plain = one_line(text).replace("`", "'").replace("|", "¦")
-    return f"`{plain}`" if plain else "(empty)"
-
-
-def as_python_string(text: str) -> str:
-    r"""A text as a string of Python, in ASCII and on one line.
-
-    Example:
-        >>> print(as_python_string('"); import os\n'))
-        "\"); import os\n"
-    """
-    return json.dumps(text)
-
-
-def as_fenced_json(value: Mapping[str, Any]) -> str:
-    r"""JSON in a fenced block: ASCII, and no line of it can end the fence.
-
-    Example:
-        >>> print(as_fenced_json({"a": "```\n<b>"}))
-        ```json
-        {
-          "a": "```\n<b>"
-        }
-        ```
-    """
-    return f"```json\n{json.dumps(value, indent=2, sort_keys=True)}\n```"
 
 
 def slug(text: object) -> str:

@@ -6,20 +6,50 @@ import glob
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from supermask.deltas.delta import TaskDelta
 from supermask.deltas.files import CONFIG_FILE, DELTA_FILE
 from supermask.errors import UnknownNameError
 from supermask.hub.address import HubAddress, find_place
-from supermask.hub.client import import_client
-from supermask.hub.failures import explain_fetch
+from supermask.hub.client import explain_fetch, import_client
+from supermask.hub.escaping import one_line
 
-__all__ = ["resolve_delta", "resolve_folder"]
+__all__ = ["from_pretrained", "resolve_delta", "resolve_folder"]
 
 _ONE_DELTA: Final = (DELTA_FILE, CONFIG_FILE)
 # The client's `*` matches any number of folders, but not none.
 _MANY_DELTAS: Final = (DELTA_FILE, f"*/{DELTA_FILE}", CONFIG_FILE, f"*/{CONFIG_FILE}", "*.json")
 _NAMED_IN_ERRORS: Final = 10
+
+
+def from_pretrained(
+    name_or_path: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+) -> TaskDelta:
+    """Load a delta from a path or the hub: what `resolve_delta` finds, with the checks of `TaskDelta.load`.
+
+    Args:
+        name_or_path, revision, subfolder, cache_dir, token, local_files_only: as for `resolve_delta`.
+
+    Raises:
+        SupermaskError: as `resolve_delta` and `TaskDelta.load`.
+    """
+    return TaskDelta.load(
+        resolve_delta(
+            name_or_path,
+            revision=revision,
+            subfolder=subfolder,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+        )
+    )
 
 
 def resolve_delta(
@@ -73,12 +103,8 @@ def resolve_folder(
     """The path of a folder of deltas, which is fetched if it is on the hub: all its deltas and its JSON files.
 
     Args:
-        name_or_path: as `resolve_delta`.
-        revision: as `resolve_delta`.
+        name_or_path, revision, cache_dir, token, local_files_only: as for `resolve_delta`.
         subfolder: the folder, if it is not the whole repository or folder.
-        cache_dir: as `resolve_delta`.
-        token: as `resolve_delta`.
-        local_files_only: as `resolve_delta`.
 
     Returns:
         The folder; of a hub repository, its snapshot in the cache, which is not to be written to.
@@ -151,7 +177,7 @@ def _no_delta(address: HubAddress, token: str | bool | None, *, local_files_only
 
 def _folders_on_the_hub(address: HubAddress, token: str | bool | None) -> list[str] | None:
     """Folders of a repository that hold a delta, "" for the repository itself; None if the hub does not say."""
-    client: Any = import_client("fetching a delta from the hub")
+    client = import_client("fetching a delta from the hub")
     try:
         files = client.HfApi(token=token).list_repo_files(address.repo_id, revision=address.revision)
     except Exception:  # as in _fetch; the answer only makes an error's message better
@@ -160,6 +186,6 @@ def _folders_on_the_hub(address: HubAddress, token: str | bool | None) -> list[s
 
 
 def _choose(folders: list[str]) -> str:
-    shown = ", ".join(name if name.isprintable() else ascii(name) for name in folders[:_NAMED_IN_ERRORS])
+    shown = ", ".join(map(one_line, folders[:_NAMED_IN_ERRORS]))
     more = f" and {len(folders) - _NAMED_IN_ERRORS} more" if len(folders) > _NAMED_IN_ERRORS else ""
     return f"it holds deltas in {shown}{more}: name one with subfolder"

@@ -7,20 +7,17 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Final, final
 
 from supermask.atomic import write_atomically
+from supermask.deltas.delta import TaskDelta
 from supermask.errors import ConfigurationError, OutputError, SupermaskError
-from supermask.hub.address import HubAddress, parse_address, require_revision, require_subfolder
+from supermask.hub.address import HubAddress, parse_address
 from supermask.hub.card import CARD_FILE, model_card, require_license
-from supermask.hub.client import import_client
+from supermask.hub.client import explain_push, import_client
 from supermask.hub.escaping import one_line
-from supermask.hub.failures import explain_publish
 
-if TYPE_CHECKING:
-    from supermask.deltas.delta import TaskDelta
-
-__all__ = ["PublishedDelta", "publish_delta", "save_with_card"]
+__all__ = ["PublishedDelta", "push_to_hub", "save_pretrained"]
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
@@ -45,7 +42,7 @@ class PublishedDelta:
     pull_request: str | None
 
 
-def save_with_card(
+def save_pretrained(
     delta: TaskDelta,
     folder: str | os.PathLike[str],
     *,
@@ -84,7 +81,7 @@ def save_with_card(
     return folder
 
 
-def publish_delta(
+def push_to_hub(
     delta: TaskDelta,
     repo_id: str,
     *,
@@ -117,65 +114,44 @@ def publish_delta(
         OutputError: if the hub refuses or cannot be reached.
         MissingDependencyError: if huggingface_hub is not installed.
     """
-    _check_arguments(repo_id, subfolder=subfolder, revision=revision, license=license)
-    if create_pr and revision is not None:
+    full = repo_id if "/" in repo_id else f"owner/{repo_id}"
+    if parse_address(full) != HubAddress(full, None, None):
+        raise ConfigurationError(
+            f"{repo_id!r} is no name of a repository; write OWNER/NAME, or NAME for one of your own"
+        )
+    HubAddress(full, revision, subfolder)  # refuses what cannot be, before anything is made
+    if license is not None:
+        require_license(license)
+    if revision is not None and _COMMIT.fullmatch(revision):
+        raise ConfigurationError(f"revision {revision!r} is a commit, which never changes; name a branch")
+    if revision is not None and create_pr:
         raise ConfigurationError(f"a pull request is against the default branch; leave revision {revision!r} out")
-    client = import_client("pushing to the hub")
-    api: Any = client.HfApi(token=token)
+    api = import_client("pushing to the hub").HfApi(token=token)
     try:
         repo_id = str(api.create_repo(repo_id, private=private, exist_ok=True).repo_id)
-        if private is not None:
-            _require_visibility(api, repo_id, private=private)
+        # A repository that is there keeps its visibility; nobody should learn of that by having published a secret.
+        if private is not None and bool(api.repo_info(repo_id).private) != private:
+            raise ConfigurationError(
+                f"the hub repository '{repo_id}' is {'public' if private else 'private'}, and private={private} would "
+                "not change it; nothing was pushed: change it in its settings, or choose another repository"
+            )
         if revision is not None and not revision.startswith("refs/"):
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         with tempfile.TemporaryDirectory() as scratch:
-            address = HubAddress(repo_id, revision, subfolder)
-            save_with_card(delta, scratch, overwrite=True, address=_as_written(address), license=license)
+            address = str(HubAddress(repo_id, revision, subfolder))
+            save_pretrained(delta, scratch, overwrite=True, address=address, license=license)
             commit = api.upload_folder(
                 repo_id=repo_id,
                 folder_path=scratch,
                 path_in_repo=subfolder,
                 revision=revision,
-                commit_message=commit_message or _default_message(delta),
+                commit_message=commit_message
+                or f"Task delta of {one_line(delta.task.name or 'unnamed task', longest=60)}",
                 create_pr=create_pr,
             )
     except SupermaskError:
         raise
     # What the library, its HTTP client and its storage raise changes between releases; none of it is a fault of ours.
     except Exception as error:
-        raise explain_publish(error, repo_id, revision) from error
+        raise explain_push(error, repo_id, revision) from error
     return PublishedDelta(repo_id, str(commit.oid), subfolder, str(commit.commit_url), commit.pr_url)
-
-
-def _check_arguments(repo_id: str, *, subfolder: str | None, revision: str | None, license: str | None) -> None:
-    full = repo_id if "/" in repo_id else f"owner/{repo_id}"
-    if parse_address(full) != HubAddress(full):
-        raise ConfigurationError(
-            f"{repo_id!r} is no name of a repository; write OWNER/NAME, or NAME for one of your own"
-        )
-    if subfolder is not None:
-        require_subfolder(subfolder)
-    if license is not None:
-        require_license(license)
-    if revision is not None:
-        require_revision(revision)
-        if _COMMIT.fullmatch(revision):
-            raise ConfigurationError(f"revision {revision!r} is a commit, which never changes; name a branch")
-
-
-def _require_visibility(api: Any, repo_id: str, *, private: bool) -> None:
-    """A repository that is there keeps its visibility; nobody should learn of that by having published a secret."""
-    if bool(api.repo_info(repo_id).private) != private:
-        raise ConfigurationError(
-            f"the hub repository '{repo_id}' is {'public' if private else 'private'}, and private={private} would not "
-            "change it; nothing was pushed: change it in its settings, or choose another repository"
-        )
-
-
-def _as_written(address: HubAddress) -> str:
-    """The address as `parse_address` reads it."""
-    return f"hf://{address}" if address.subfolder and not address.revision else str(address)
-
-
-def _default_message(delta: TaskDelta) -> str:
-    return f"Task delta of {one_line(delta.task.name or 'unnamed task', longest=60)}"

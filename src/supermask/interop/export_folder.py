@@ -41,16 +41,6 @@ def new_folder(folder: str | Path, *, needed_nbytes: int) -> Iterator[Path]:
 
     If the block fails or is interrupted, nothing is left, missing parent folders apart.
 
-    Args:
-        folder: a place where nothing is yet.
-        needed_nbytes: about how much will be written.
-
-    Yields:
-        An existing empty folder on the same disk, to write to.
-
-    Raises:
-        OutputError: if the place is taken, cannot be written to, or has too little space.
-
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as root:

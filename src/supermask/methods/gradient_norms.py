@@ -48,11 +48,6 @@ def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
 def clip_by_norm_(gradients: Sequence[Tensor], norm: Tensor, *, max_norm: float) -> None:
     """Shrink gradients, in place, so that their norm is at most `max_norm`: g ← g · min(1, max_norm / (norm + 1e-6)).
 
-    Args:
-        gradients: sharded or plain.
-        norm: their norm, of `gradient_norm`. If it is not a number, neither are the gradients afterwards.
-        max_norm: largest norm.
-
     Example:
         >>> gradient = torch.tensor([3.0, 4.0])
         >>> clip_by_norm_([gradient], gradient_norm([gradient]), max_norm=1.0)

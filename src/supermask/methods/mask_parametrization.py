@@ -126,16 +126,7 @@ def multiplies_transposed(module: nn.Module) -> bool | None:
 
 
 def mask_(module: nn.Module, attribute: str, mask: MaskedWeight) -> list[str]:
-    """Put a mask over a weight of a module, in place.
-
-    Args:
-        module: that holds the weight.
-        attribute: under which name.
-        mask: over the weight.
-
-    Returns:
-        The order of the module's parameters, for `unmask_`.
-    """
+    """Put a mask over a weight of a module, in place."""
     order = list(module._parameters)
     transposed = multiplies_transposed(module) if attribute == "weight" else None
     parametrize.register_parametrization(module, attribute, mask, unsafe=True)

@@ -11,6 +11,7 @@ from torch.optim.adamw import adamw
 
 from supermask.core.counter_random import key_words
 from supermask.core.kernels.adam8 import BLOCK, adam_step_8bit_for
+from supermask.core.kernels.arguments import AdamStep
 from supermask.errors import ConfigurationError
 from supermask.methods.attachment import Attachment
 from supermask.methods.gradient_norms import clip_by_norm_, gradient_norm
@@ -64,9 +65,6 @@ class MethodOptimizer(torch.optim.Optimizer):
         """The L2 norm of all gradients, to be logged; `step` clips by what was measured here if it comes next.
 
         Gradients must not change in between.
-
-        Returns:
-            float32 tensor without dimensions.
         """
         self._norms = (gradient_norm(self._gradients(masks=True)), gradient_norm(self._gradients(masks=False)))
         masks, others = self._norms
@@ -183,6 +181,7 @@ class MethodOptimizer(torch.optim.Optimizer):
         )
 
     def _step_8bit(self, group: dict[str, Any]) -> None:
+        beta1, beta2 = group["betas"]
         for index, parameter in enumerate(group["params"]):
             if parameter.grad is None:
                 continue
@@ -202,11 +201,7 @@ class MethodOptimizer(torch.optim.Optimizer):
                 state["first_scale"],
                 state["second"],
                 state["second_scale"],
-                learning_rate=float(group["lr"]),
-                beta1=group["betas"][0],
-                beta2=group["betas"][1],
-                eps=group["eps"],
-                step=step,
+                AdamStep(float(group["lr"]), beta1, beta2, group["eps"], step),
                 key=key_words("8-bit moments", index, step),
             )
 

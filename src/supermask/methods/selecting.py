@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from supermask.errors import SelectionError
-from supermask.models import MATRICES_IF_PRESENT, ParameterInfo, ParameterMap
+from supermask.models import MATRICES_IF_PRESENT, ParameterInfo, ParameterMap, select_parameters
 
 __all__ = ["chosen", "constrained_matrices", "left_as_they_are"]
 
@@ -16,7 +16,7 @@ def chosen(parameters: ParameterMap, selectors: Sequence[str]) -> set[str]:
     Raises:
         SelectionError: if a selector matches nothing.
     """
-    return set(parameters.select(selectors)) if selectors else set()
+    return set(select_parameters(selectors, parameters)) if selectors else set()
 
 
 def left_as_they_are(parameters: ParameterMap, exclude: Sequence[str]) -> set[str]:
@@ -50,7 +50,9 @@ def constrained_matrices(
         raise SelectionError(
             f"select is empty, so there is nothing to {verb}; leave it at its default or name matrices"
         )
-    names = set(parameters.select(select, optional=MATRICES_IF_PRESENT)) - left_as_they_are(parameters, exclude)
+    names = set(select_parameters(select, parameters, optional=MATRICES_IF_PRESENT)) - left_as_they_are(
+        parameters, exclude
+    )
     matrices = tuple(info for info in parameters.infos if info.name in names)
     if not matrices:
         raise SelectionError(

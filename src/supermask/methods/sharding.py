@@ -24,9 +24,6 @@ def is_sharded(tensor: Tensor) -> bool:
 def local_part(tensor: Tensor) -> Tensor:
     """The part that this process holds, sharing its memory; a plain tensor is its own part.
 
-    Args:
-        tensor: sharded or plain.
-
     Example:
         >>> local_part(torch.ones(2))
         tensor([1., 1.])
@@ -41,9 +38,6 @@ def whole_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor, the same on every process; a plain tensor is whole already.
 
     Of a sharded tensor every process must ask, or those that do wait for the others.
-
-    Args:
-        tensor: sharded or plain.
 
     Example:
         >>> whole_tensor(torch.ones(2))
@@ -92,13 +86,6 @@ def part_of_whole(whole: Tensor, like: Tensor) -> Tensor:
 
 def sum_over_shards_(value: Tensor, like: Tensor) -> Tensor:
     """Add up, in place, what each process has computed from its part of a sharded tensor.
-
-    Args:
-        value: of any shape; overwritten with the sum on every process.
-        like: the tensor that it was computed from; if it is plain, nothing happens.
-
-    Returns:
-        `value`.
 
     Example:
         >>> sum_over_shards_(torch.tensor(3.0), torch.ones(3))

@@ -109,20 +109,6 @@ class BackboneNames:
 def open_checkpoint(name_or_path: str | Path, *, revision: str | None = None) -> Checkpoint:
     """Find a saved model and read the headers of its safetensors files.
 
-    Args:
-        name_or_path: a folder with `model.safetensors`, or with shards and their index; a single safetensors file; a
-            known base; or a hub id, of which only weights and config.json are fetched.
-        revision: branch, tag or commit of a hub id.
-
-    Returns:
-        The checkpoint, nothing of whose weights is in memory.
-
-    Raises:
-        UnknownNameError: if there is no such place, or no safetensors file in it.
-        BaseMismatchError: if a file is damaged, or the index names a shard or a tensor that is not there.
-        ConfigurationError: if a revision is given for what has none.
-        MissingDependencyError: if a hub id is given and huggingface_hub is not installed.
-
     Example:
         >>> open_checkpoint("nowhere/at/all")
         Traceback (most recent call last):

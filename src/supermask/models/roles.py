@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import final
@@ -92,7 +91,7 @@ class ParameterInfo:
 @final
 @dataclass(frozen=True)
 class ParameterMap:
-    """Every parameter of one model with its role and block, and selection among them; `map_parameters` makes it.
+    """Every parameter of one model with its role and block; made by `map_parameters`, for `select_parameters`.
 
     Args:
         infos: One entry a parameter, in `named_parameters()` order; a tied parameter stands once.
@@ -110,8 +109,6 @@ class ParameterMap:
     >>> parameter_map = map_parameters(Net())
     >>> parameter_map.blocks, parameter_map.unnamed
     (2, ('layers.0.weight', 'layers.1.weight'))
-    >>> parameter_map.select(["top-1-blocks"])
-    ('layers.1.weight', 'layers.1.bias')
     """
 
     infos: tuple[ParameterInfo, ...]
@@ -146,38 +143,8 @@ class ParameterMap:
         return tuple(info.name for info in self.infos if info.role is Role.HEAD)
 
     def info(self, name: str) -> ParameterInfo:
-        """Look a parameter up by its name or by one of its aliases.
-
-        Args:
-            name: The full parameter name.
-
-        Returns:
-            Its entry.
-
-        Raises:
-            SelectionError: If the model has no such parameter.
-        """
+        """Look a parameter up by its name or by one of its aliases."""
         for info in self.infos:
             if name == info.name or name in info.aliases:
                 return info
         raise SelectionError(f"'{name}' is no parameter of {self.architecture}; pass a full name of named_parameters()")
-
-    def select(self, selectors: Sequence[str], *, optional: Sequence[str] = ()) -> tuple[str, ...]:
-        """Name the parameters that any of the selectors picks; `supermask.models.selection` describes the grammar.
-
-        Args:
-            selectors: What to pick. Each must pick something.
-            optional: Those of the selectors that may pick nothing because the model has nothing of the kind; they add
-                nothing by themselves, and a misspelt selector stays an error.
-
-        Returns:
-            Parameter names in model order, each once.
-
-        Raises:
-            SelectionError: If a selector is malformed or picks nothing (all such faults are reported together), or if
-                the selection as a whole is empty.
-        """
-        # The grammar needs the roles of this module, so it is imported when it is used.
-        from supermask.models.selection import select_parameters
-
-        return select_parameters(selectors, self, optional=optional)

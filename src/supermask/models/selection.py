@@ -22,14 +22,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from supermask.errors import SelectionError
-from supermask.models.roles import ParameterInfo, Role
+from supermask.models.roles import ParameterInfo, ParameterMap, Role
 from supermask.settings import MATRICES
-
-if TYPE_CHECKING:
-    from supermask.models.roles import ParameterMap
 
 __all__ = ["GROUPS", "MATRICES", "MATRICES_IF_PRESENT", "select_parameters"]
 
@@ -49,7 +45,7 @@ GROUPS: Mapping[str, tuple[Role, ...]] = MappingProxyType(
 """The roles of each group."""
 
 MATRICES_IF_PRESENT: tuple[str, ...] = ("pooler",)
-"""What of `MATRICES` not every architecture has; for `parameter_map.select(MATRICES, optional=MATRICES_IF_PRESENT)`."""
+"""What of `MATRICES` not every architecture has: pass it as `optional`."""
 
 _PLURALS = {Role.QUERY: "queries", Role.BIAS: "biases"}
 _ROLE_WORDS: Mapping[str, Role] = {

@@ -43,19 +43,6 @@ def find_source(name_or_path: str | Path, revision: str | None = None) -> BaseSo
 
     A `Path`, or a string that names a folder, is a folder; then come the known bases; what is left is a hub id. A
     known base hides a folder of the same name, which `./NAME` still reaches.
-
-    Args:
-        name_or_path: A known base's name, a folder, or a hub id.
-        revision: A branch, tag or commit, for a hub id only; the hub's default branch without it.
-
-    Returns:
-        The place, with the commit that the revision stands for at this moment.
-
-    Raises:
-        UnknownNameError: If there is no such place, or the hub cannot be reached.
-        ConfigurationError: If a revision is given for what has none.
-        MissingDependencyError: If the package of a known base is not installed.
-        BaseMismatchError: If the weights of an embedded base are not the recorded ones.
     """
     name = os.fspath(name_or_path)
     if not name.strip():

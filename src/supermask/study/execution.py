@@ -20,13 +20,12 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, final
 
 from supermask.errors import ConfigurationError, DataError, MissingDependencyError
-from supermask.study.expansion import shared_runs
 from supermask.study.inputs import RunSettings
-from supermask.study.measuring import Measured, measure_store, pairs_to_measure
+from supermask.study.measuring import Measured, measure_store
 from supermask.study.orders import LOCKS_FOLDER, RunOrder, is_claimed
 from supermask.study.plan import Plan
-from supermask.study.records import content_hashes, measures_path
-from supermask.study.worker import BUSY, DONE, FAILED, LEASH, execute, note_failure, recorded
+from supermask.study.records import RecordStore, measures_path
+from supermask.study.worker import BUSY, DONE, FAILED, LEASH, execute, note_failure
 from supermask.training import RunRecord
 
 if TYPE_CHECKING:
@@ -206,20 +205,11 @@ def make_executor(settings: RunSettings) -> Executor:
 
     Raises:
         MissingDependencyError: if Ray is asked for and not installed.
-        ConfigurationError: if settings contradict each other.
+        ConfigurationError: if the cluster cannot be reached.
     """
     if settings.ray is not None:
-        if settings.launch or settings.devices:
-            raise ConfigurationError("on a Ray cluster, Ray gives out the devices; leave --launch and --devices out")
         return RayExecutor(settings.ray, jobs=settings.jobs, use_cpu=settings.use_cpu)
-    if settings.launch and (settings.jobs or 1) > 1:
-        raise ConfigurationError("--launch takes all devices for one run; leave --jobs out")
-    devices: Sequence[str | None] = settings.devices or (() if settings.use_cpu else _cuda_devices())
-    if settings.launch or not devices:
-        devices = (None,) * (settings.jobs or 1)
-    elif settings.jobs is not None:
-        devices = [devices[index % len(devices)] for index in range(settings.jobs)]
-    return ProcessExecutor(devices, launch=settings.launch)
+    return ProcessExecutor(settings.slots, launch=settings.launch)
 
 
 def run_plan(plan: Plan, progress: StudyProgress, executor: Executor | None = None) -> StudyReport:
@@ -236,34 +226,27 @@ def run_plan(plan: Plan, progress: StudyProgress, executor: Executor | None = No
     Raises:
         KeyboardInterrupt: after all workers have ended; the same call goes on where they stopped.
     """
-    settings, store, orders = plan.settings, plan.store, plan.orders
-    if orders:
+    settings = plan.settings
+    if plan.orders:
         for folder in (settings.work_folder, settings.results / LOCKS_FOLDER):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / ".gitignore").write_text("*\n", encoding="utf-8")
     executor = executor or make_executor(settings)
-    progress.begin(orders, recorded=len(plan.runs) - len(orders), slots=executor.slots)
-    try:
-        completed, failed = _carry_out(orders, executor, progress)
-    finally:
-        executor.stop()
-        progress.end()
-    store.rescan()
+    completed, failed = _carry_out(plan, executor, progress)
+    store = RecordStore(settings.results)
     # Recorded, and the delta lies where it was made, because nobody was there to measure it or to clear up.
     left = [
         run.order
         for run in plan.runs
-        if run.order.folder.delta.is_dir() and recorded(run.order) and not is_claimed(run.order.lock_path)
+        if run.order.folder.delta.is_dir() and run.order.recorded() and not is_claimed(run.order.lock_path)
     ]
-    pairs = []
-    for study in plan.studies:
-        if "overlap" in study.measures:
-            masks = (
-                store.find(run, fingerprint=plan.inputs.fingerprint, data=content_hashes(plan.inputs.data[run.task]))
-                for run in shared_runs([study])
-            )
-            pairs += pairs_to_measure(stored for stored in masks if stored is not None)
-    measured = measure_store(store, deltas=[order.folder.delta for order in left], keep_deltas="none", pairs=pairs)
+    masks = [store.at(run.order.target) for run in plan.runs if run.compared]
+    measured = measure_store(
+        store,
+        deltas=[order.folder.delta for order in left],
+        keep_deltas="none",
+        compare=[stored for stored in masks if stored is not None and stored.record.status == "completed"],
+    )
     for order in left:
         _clear_work(order)
     for fault in measured.faults:
@@ -272,13 +255,13 @@ def run_plan(plan: Plan, progress: StudyProgress, executor: Executor | None = No
 
 
 def _carry_out(
-    orders: Sequence[RunOrder], executor: Executor, progress: StudyProgress
+    plan: Plan, executor: Executor, progress: StudyProgress
 ) -> tuple[list[RunOrder], list[tuple[RunOrder, str]]]:
     completed: list[RunOrder] = []
     failed: list[tuple[RunOrder, str]] = []
 
     def settle(order: RunOrder, *, here: bool) -> None:
-        if record := recorded(order):
+        if record := order.recorded():
             _clear_work(order)
             completed.append(order)
             progress.completed(order, record, here=here)
@@ -287,35 +270,39 @@ def _carry_out(
             failed.append((order, error))
             progress.failed(order, error)
 
-    waiting = list(orders)
-    running: dict[Future[int], RunOrder] = {}
-    while waiting or running:
-        for order in list(waiting):
-            if len(running) == executor.slots:
-                break
-            if is_claimed(order.lock_path):
-                continue  # another runner is at it
-            waiting.remove(order)
-            if recorded(order):
-                settle(order, here=False)
-            else:
-                progress.started(order)
-                running[executor.submit(order)] = order
-        if waiting and not running:
-            time.sleep(_TICK_SECONDS)
-        for future in wait(running, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED).done:
-            order = running.pop(future)
-            code = FAILED
-            try:
-                code = future.result()
-            except Exception as error:  # the worker died and could not say why
-                if recorded(order) is None:
-                    note_failure(order, _death(error))
-            if code == BUSY:
-                waiting.append(order)
-            else:
-                settle(order, here=True)
-        progress.tick()
+    waiting, running = plan.orders, dict[Future[int], RunOrder]()
+    progress.begin(waiting, recorded=len(plan.runs) - len(waiting), slots=executor.slots)
+    try:
+        while waiting or running:
+            for order in list(waiting):
+                if len(running) == executor.slots:
+                    break
+                if is_claimed(order.lock_path):
+                    continue  # another runner is at it
+                waiting.remove(order)
+                if order.recorded():
+                    settle(order, here=False)
+                else:
+                    progress.started(order)
+                    running[executor.submit(order)] = order
+            if waiting and not running:
+                time.sleep(_TICK_SECONDS)
+            for future in wait(running, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED).done:
+                order = running.pop(future)
+                code = FAILED
+                try:
+                    code = future.result()
+                except Exception as error:  # the worker died and could not say why
+                    if order.recorded() is None:
+                        note_failure(order, _death(error))
+                if code == BUSY:
+                    waiting.append(order)
+                else:
+                    settle(order, here=True)
+            progress.tick()
+    finally:
+        executor.stop()
+        progress.end()
     return completed, failed
 
 
@@ -344,15 +331,6 @@ def _connect(ray: Any, address: str, jobs: int | None) -> None:
             f"the Ray cluster {address!r} cannot be reached: {reason}; start one with `ray start --head`, or say "
             "--ray local"
         ) from None
-
-
-def _cuda_devices() -> list[str]:
-    import torch
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name.strip()] if torch.cuda.is_available() else []
-    return [str(index) for index in range(torch.cuda.device_count())]
 
 
 def _clear_work(order: RunOrder) -> None:

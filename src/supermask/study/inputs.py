@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from supermask.configuration import Configuration
 from supermask.errors import ConfigurationError, SupermaskError
 from supermask.methods import method_from_description
-from supermask.models import MATRICES_IF_PRESENT, ParameterMap
+from supermask.models import MATRICES_IF_PRESENT, ParameterMap, select_parameters
 from supermask.study.expansion import RunSpec
-from supermask.study.measuring import KeepDeltas
+from supermask.study.records import KeepDeltas
 from supermask.tasks import TaskData, find_task, load_task
 from supermask.tasks.glue import GLUE_TASKS
 from supermask.training.record import BaseInfo, DataInfo
@@ -38,7 +39,7 @@ class RunSettings(Configuration):
         dev_limit: score on the first so many examples of each split.
         jobs: runs at a time; one a device by default, and one on a CPU.
         devices: CUDA devices, such as `0` or `GPU-8f6...`; all there are by default.
-        keep_deltas: which deltas stay beside their records: of methods that store masks alone, all, or none.
+        keep_deltas: which deltas stay beside their records.
         launch: what starts a worker instead of Python, such as `accelerate launch --num_processes 4`.
         ray: address of a Ray cluster, or `local` to start one here; None for processes of this machine.
         checkpoint_steps: optimizer steps between what a run can resume from.
@@ -60,10 +61,26 @@ class RunSettings(Configuration):
     any_version: bool = False
     use_cpu: bool = False
 
+    @model_validator(mode="after")
+    def _agree(self) -> RunSettings:
+        if self.ray is not None and (self.launch or self.devices):
+            raise ConfigurationError("on a Ray cluster, Ray gives out the devices; leave --launch and --devices out")
+        if self.launch and (self.jobs or 1) > 1:
+            raise ConfigurationError("--launch takes all devices for one run; leave --jobs out")
+        return self
+
     @property
     def work_folder(self) -> Path:
         """Where runs keep what they resume from."""
         return self.work or self.results / WORK_FOLDER
+
+    @property
+    def slots(self) -> tuple[str | None, ...]:
+        """What each run at a time of this machine has for its CUDA_VISIBLE_DEVICES; None leaves that as it is."""
+        devices = self.devices or (() if self.use_cpu else _cuda_devices())
+        if self.launch or self.ray or not devices:
+            return (None,) * (self.jobs or 1)
+        return tuple(devices[index % len(devices)] for index in range(self.jobs or len(devices)))
 
 
 @final
@@ -126,8 +143,7 @@ def check_inputs(runs: Sequence[RunSpec], base: str, settings: RunSettings) -> C
     else:
         faults += _selector_faults(runs, parameters)
         # A delta holds every value at most; two checkpoints hold the model and Adam's two moments each.
-        jobs = settings.jobs or max(1, len(settings.devices))
-        needed = jobs * 4 * max(info.parameters for info in bases.values()) * 7
+        needed = len(settings.slots) * 4 * max(info.parameters for info in bases.values()) * 7
         faults += _folder_faults(settings.work_folder, "--work", needed)
     faults += _folder_faults(settings.results, "--results")
     if faults:
@@ -172,6 +188,15 @@ def load_run_data(
     return data
 
 
+def _cuda_devices() -> list[str]:
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name.strip()] if torch.cuda.is_available() else []
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
 def _describe_base(base: str, tasks: Iterable[str]) -> tuple[dict[str, BaseInfo], ParameterMap]:
     from supermask.deltas import base_fingerprint
     from supermask.models import load_base, map_parameters
@@ -203,7 +228,7 @@ def _selector_faults(runs: Sequence[RunSpec], parameters: ParameterMap) -> list[
             selectors = getattr(method, name, ())
             if selectors:
                 try:
-                    parameters.select(selectors, optional=MATRICES_IF_PRESENT)
+                    select_parameters(selectors, parameters, optional=MATRICES_IF_PRESENT)
                 except SupermaskError as error:
                     faults.setdefault(f"arm {run.arm}: {name}: {error}")
     return list(faults)

@@ -23,26 +23,30 @@ from supermask.analysis import (
 )
 from supermask.atomic import write_atomically
 from supermask.deltas import ChangeRecord, DenseValues, TaskDelta, named_tensors
-from supermask.deltas.store.verification import misfits, require_base_tensors
+from supermask.deltas.listing import misfits, require_base_tensors
 from supermask.errors import BaseMismatchError, ConfigurationError, DataError, SupermaskError
 from supermask.methods import method_from_description
 from supermask.study.measures import PairMeasures, PairTensor, RunMeasures, TensorMeasures
-from supermask.study.records import RecordStore, StoredRecord, delta_path, measures_path, pair_path
+from supermask.study.records import (
+    KeepDeltas,
+    RecordStore,
+    StoredRecord,
+    delta_path,
+    keeps_delta,
+    measures_path,
+    pair_path,
+)
 from supermask.training import TrainingConfig
 from supermask.training.provenance import current_environment
 
 __all__ = [
-    "KeepDeltas",
     "Measured",
-    "keeps_delta",
     "load_base_model",
     "measure_pair",
     "measure_run",
     "measure_store",
     "pairs_to_measure",
 ]
-
-KeepDeltas = Literal["masks", "all", "none"]
 
 
 @final
@@ -194,7 +198,7 @@ def measure_store(
     deltas: Iterable[Path] = (),
     keep_deltas: KeepDeltas = "masks",
     again: bool = False,
-    pairs: Iterable[tuple[StoredRecord, StoredRecord]] = (),
+    compare: Iterable[StoredRecord] = (),
 ) -> Measured:
     """Measure deltas that are given, those that lie beside their records, and pairs of these.
 
@@ -204,9 +208,9 @@ def measure_store(
             if there is something to measure.
         deltas: folders or files of deltas that were kept elsewhere; each is matched with its record by what both say
             of the run.
-        keep_deltas: which of these are copied beside their records: of methods that store masks alone, all, or none.
+        keep_deltas: which of these are copied beside their records.
         again: measure also given deltas that are measured already.
-        pairs: records whose masks are to be compared, if that was not done before; see `pairs_to_measure`.
+        compare: records whose masks are to be compared, if that was not done before; see `pairs_to_measure`.
     """
     model = functools.cache(base or load_base_model)
     runs: list[str] = []
@@ -239,7 +243,7 @@ def measure_store(
         if delta_path(place).exists() and not measures_path(place).exists():
             with attempt(stored.path):
                 measure(stored, TaskDelta.load(delta_path(place)))
-    for pair in pairs:
+    for pair in pairs_to_measure(compare):
         beside = [delta_path(store.folder / stored.path) for stored in pair]
         name = pair_path(pair[0].path, pair[1].path)
         if all(path.exists() for path in beside) and not (store.folder / name).exists():
@@ -278,12 +282,6 @@ def load_base_model(name: str) -> nn.Module:
 
     model: nn.Module = load_base(name, num_labels=2).model
     return model
-
-
-def keeps_delta(keep_deltas: KeepDeltas, method: Mapping[str, Any]) -> bool:
-    """Whether a delta stays beside its record: those that store masks and the head alone are small."""
-    masks_alone = method.get("kind") == "supermask" and not method.get("train")
-    return keep_deltas == "all" or (keep_deltas == "masks" and masks_alone)
 
 
 def copy_delta(source: Path, record: Path) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from supermask.atomic import write_atomically
-from supermask.configuration import Configuration, describe_faults
-from supermask.errors import DataError, OutputError
-from supermask.training import TrainingConfig
+from supermask.configuration import Configuration
+from supermask.errors import OutputError, SupermaskError
+from supermask.study.records import StoredRecord
+from supermask.training import RunRecord
 from supermask.training.output import RunFolder
-from supermask.training.record import BaseInfo, DataInfo, RunInputs
+from supermask.training.record import RunInputs
 
 __all__ = ["LOCKS_FOLDER", "RunOrder", "claimed", "holders", "is_claimed", "lock_path", "reached_step"]
 
@@ -28,16 +28,14 @@ class RunOrder(Configuration):
     """A run that is to be made, on checked inputs.
 
     Args:
-        task, label, method, config, draws: of the run, see `RunSpec`.
-        task_version: version of the task.
+        inputs: what the run is a function of; the worker refuses another base and other data.
+        label, draws: of the run, see `RunSpec`.
         key, address: its key and its content address, see `supermask.study.expansion`.
-        base: which base; the worker refuses another one.
-        data: the splits it reads; the worker refuses other content.
         data_dir: where GLUE files are; None for the hub and for probes.
         limit, dev_limit: train, and score, on the first so many examples; None for all.
         directory: the working folder that relative paths start from.
         store: the folder of records.
-        target: where the record goes, relative to the store.
+        target: where the record is or goes, relative to the store.
         work: the folder for what the run resumes from.
         keep_delta: whether the delta stays beside the record.
         use_cpu: stay on the CPU even where there is an accelerator.
@@ -45,16 +43,11 @@ class RunOrder(Configuration):
         seconds: how long it will take, from like runs; None if nothing like it is recorded.
     """
 
-    task: str
-    task_version: int
+    inputs: RunInputs
     label: str
-    method: dict[str, Any]
-    config: TrainingConfig
     draws: int
     key: str
     address: str
-    base: BaseInfo
-    data: dict[str, DataInfo]
     data_dir: str | None = None
     limit: int | None = None
     dev_limit: int | None = None
@@ -70,12 +63,7 @@ class RunOrder(Configuration):
     @property
     def name(self) -> str:
         """The run in words: `mrpc/supermask-seed0`."""
-        return f"{self.task}/{self.label}"
-
-    @property
-    def inputs(self) -> RunInputs:
-        """What the run's record says that it is a function of."""
-        return RunInputs(**{name: getattr(self, name) for name in RunInputs.model_fields})
+        return f"{self.inputs.task}/{self.label}"
 
     @property
     def record_path(self) -> Path:
@@ -83,42 +71,7 @@ class RunOrder(Configuration):
         return Path(self.store) / self.target
 
     @property
-    def lock_path(self) -> Path:
-        """The lock that a worker holds."""
-        return lock_path(Path(self.store), self.address)
-
-    @property
-    def folder(self) -> RunFolder:
-        """The training's own folder."""
-        return RunFolder(Path(self.work) / "run")
-
-    @property
-    def log_path(self) -> Path:
-        """What a worker prints."""
-        return Path(self.work) / "log.txt"
-
-    def save(self) -> Path:
-        """Write the order into its folder, for a worker to read."""
-        path = Path(self.work) / "order.json"
-        write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
-        return path
-
-    @classmethod
-    def load(cls, path: Path) -> RunOrder:
-        """Read an order.
-
-        Raises:
-            DataError: if the file is missing or no order.
-        """
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-        except ValidationError as error:
-            raise DataError(f"{path}: is no order: {describe_faults(cls, error)}") from None
-
-
-def lock_path(store: Path, address: str) -> Path:
+    def lock_path(store: Path, address: str) -> Path:
     """The lock file of the run of that content address, in the folder of records that all who work on it share."""
     return store / LOCKS_FOLDER / f"{address}.lock"
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from supermask.study.orders import RunOrder, reached_step
-from supermask.study.plan import seconds_left, shown_duration
+from supermask.study.pace import seconds_left, shown_duration
 from supermask.training import RunRecord
 
 __all__ = ["StudyProgress", "score_in_words"]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, Literal, TypeVar, final
 
 from supermask.errors import DataError, SupermaskError
 from supermask.methods import method_from_description
@@ -16,19 +16,22 @@ from supermask.study.expansion import RunSpec, run_key
 from supermask.study.measures import PairMeasures, RunMeasures
 from supermask.tasks import find_task
 from supermask.training import RunRecord
-from supermask.training.record import DataInfo
 
 __all__ = [
     "PAIRS_FOLDER",
+    "KeepDeltas",
     "RecordStore",
     "SkippedFile",
     "StoredRecord",
-    "content_hashes",
     "default_results",
     "delta_path",
+    "keeps_delta",
     "measures_path",
     "pair_path",
 ]
+
+KeepDeltas = Literal["masks", "all", "none"]
+"""Which deltas stay beside their records: of methods that store masks alone, all, or none."""
 
 _T = TypeVar("_T")
 
@@ -65,6 +68,11 @@ class StoredRecord:
         return run_key(inputs.task, inputs.task_version, self.method, inputs.config)
 
     @property
+    def hashes(self) -> dict[str, str]:
+        """Split to the hash of its content."""
+        return {split: info.content_hash for split, info in self.record.inputs.data.items()}
+
+    @property
     def draws(self) -> int | None:
         """How many masks were sampled for the score; None if none were."""
         spreads = [one for metrics in self.record.sampled_scores.values() for one in metrics.values()]
@@ -82,7 +90,7 @@ class SkippedFile:
 
 @final
 class RecordStore:
-    """The records of a folder, read once; `rescan` reads what has changed since.
+    """The records of a folder, completed and failed, as they are when this is made, by path.
 
     Every JSON file at any depth is taken for a record, whatever it is called, except measures, pairs, and what stands
     in hidden folders. A file that cannot be read is left out and listed in `skipped`.
@@ -93,43 +101,22 @@ class RecordStore:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self._seen: dict[str, tuple[tuple[int, int, int], StoredRecord | SkippedFile]] = {}
-        self._damaged: dict[str, SkippedFile] = {}
+        found = [_read(path, path.relative_to(self.folder).as_posix()) for path in _json_files(self.folder)]
+        self.records = tuple(entry for entry in found if isinstance(entry, StoredRecord))
+        self._skipped = {entry.path: entry for entry in found if isinstance(entry, SkippedFile)}
+        self._by_path = {stored.path: stored for stored in self.records}
         self._by_key: dict[str, list[StoredRecord]] = {}
-        self.rescan()
-
-    def rescan(self) -> None:
-        """Read files that are new or changed, and forget those that are gone."""
-        seen: dict[str, tuple[tuple[int, int, int], StoredRecord | SkippedFile]] = {}
-        for path in _json_files(self.folder):
-            name = path.relative_to(self.folder).as_posix()
-            try:
-                status = path.stat()
-            except OSError:
-                continue  # removed since it was listed
-            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-            before = self._seen.get(name)
-            seen[name] = before if before is not None and before[0] == stamp else (stamp, _read(path, name))
-        self._seen = seen
-        self._by_key = {}
         for stored in self.records:
             self._by_key.setdefault(stored.key, []).append(stored)
 
     @property
-    def records(self) -> tuple[StoredRecord, ...]:
-        """All records, completed and failed, by path."""
-        return tuple(entry for _, entry in self._seen.values() if isinstance(entry, StoredRecord))
-
-    @property
     def skipped(self) -> tuple[SkippedFile, ...]:
         """The files that are no record, by path, and measures that could not be read when they were asked for."""
-        no_records = (entry for _, entry in self._seen.values() if isinstance(entry, SkippedFile))
-        return (*no_records, *self._damaged.values())
+        return tuple(self._skipped.values())
 
     def at(self, path: str) -> StoredRecord | None:
         """The record of that path, relative to the store; None if there is none."""
-        entry = self._seen.get(path)
-        return entry[1] if entry is not None and isinstance(entry[1], StoredRecord) else None
+        return self._by_path.get(path)
 
     def place_for(self, run: RunSpec, address: str, taken: Mapping[str, str]) -> str:
         """Where the record of a run goes: under the run's label, unless something else that should stay is there.
@@ -172,7 +159,7 @@ class RecordStore:
             for stored in self._by_key.get(run.key, ())
             if stored.record.status == "completed"
             and _answers(stored, run, base, fingerprint)
-            and (data is None or content_hashes(stored.record.inputs.data) == data)
+            and (data is None or stored.hashes == data)
             and (version is None or stored.record.environment.supermask == version)
         ]
         return max(found, key=_preference, default=None)
@@ -212,9 +199,9 @@ class RecordStore:
         try:
             loaded = load(place)
         except DataError as error:
-            self._damaged[name] = SkippedFile(name, str(error).removeprefix(f"{place}: "))
+            self._skipped[name] = SkippedFile(name, str(error).removeprefix(f"{place}: "))
             return None
-        self._damaged.pop(name, None)
+        self._skipped.pop(name, None)
         return loaded
 
 
@@ -229,9 +216,10 @@ def default_results(base: str, limit: int | None = None) -> Path:
     return Path("results") / (name if limit is None else f"{name}-first{limit}")
 
 
-def content_hashes(data: Mapping[str, DataInfo]) -> dict[str, str]:
-    """Split to the hash of its content: what tells whether two runs read the same."""
-    return {split: info.content_hash for split, info in data.items()}
+def keeps_delta(keep_deltas: KeepDeltas, method: Mapping[str, Any]) -> bool:
+    """Whether a delta stays beside its record: those that store masks and the head alone are small."""
+    masks_alone = method.get("kind") == "supermask" and not method.get("train")
+    return keep_deltas == "all" or (keep_deltas == "masks" and masks_alone)
 
 
 def measures_path(record: Path) -> Path:

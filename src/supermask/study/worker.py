@@ -12,12 +12,12 @@ import traceback
 from pathlib import Path
 from typing import Final, Literal
 
-from supermask.errors import BaseMismatchError, DataError, SupermaskError
+from supermask.errors import BaseMismatchError, DataError
 from supermask.study.orders import RunOrder, claimed
-from supermask.study.records import StoredRecord, content_hashes, measures_path
+from supermask.study.records import measures_path
 from supermask.training import RunRecord
 
-__all__ = ["BUSY", "DONE", "FAILED", "LEASH", "execute", "main", "note_failure", "recorded"]
+__all__ = ["BUSY", "DONE", "FAILED", "LEASH", "execute", "main", "note_failure"]
 
 DONE: Final = 0
 FAILED: Final = 70  # EX_SOFTWARE; 1 is of errors that nobody caught
@@ -51,7 +51,7 @@ def execute(order: RunOrder) -> int:
     with claimed(order.lock_path, note) if first else contextlib.nullcontext(True) as ours:
         if not ours:
             return BUSY
-        if first and recorded(order):  # by another runner, since this order was written
+        if first and order.recorded():  # by another runner, since this order was written
             return DONE
         started = _now()
         try:
@@ -62,22 +62,6 @@ def execute(order: RunOrder) -> int:
                 note_failure(order, f"{type(error).__name__}: {error}", started=started)
             return FAILED
         return DONE
-
-
-def recorded(order: RunOrder) -> RunRecord | None:
-    """The completed record of a run on these inputs; None if that is not at its place."""
-    try:
-        stored = StoredRecord(order.target, RunRecord.load(order.record_path))
-    except SupermaskError:
-        return None
-    inputs = stored.record.inputs
-    same = (
-        stored.record.status == "completed"
-        and stored.key == order.key
-        and inputs.base.fingerprint == order.base.fingerprint
-        and content_hashes(inputs.data) == content_hashes(order.data)
-    )
-    return stored.record if same else None
 
 
 def note_failure(order: RunOrder, error: str, *, started: str | None = None) -> None:
@@ -97,7 +81,7 @@ def note_failure(order: RunOrder, error: str, *, started: str | None = None) -> 
         error=error,
         inputs=order.inputs,
         environment=current_environment(device),
-        precision=resolve_precision(order.config.precision, device.type),
+        precision=resolve_precision(order.inputs.config.precision, device.type),
         started=started or _now(),
         steps=0,
         train_seconds=0.0,
@@ -115,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     (path,) = arguments if arguments is not None else sys.argv[1:]
     if os.environ.get(LEASH):
         threading.Thread(target=_end_with_the_runner, daemon=True).start()
-    return execute(RunOrder.load(Path(path)))
+    return execute(RunOrder.model_validate_json(Path(path).read_bytes()))
 
 
 def _train(order: RunOrder, *, first: bool) -> None:
@@ -127,23 +111,24 @@ def _train(order: RunOrder, *, first: bool) -> None:
     from supermask.study.measuring import copy_delta, measure_run
     from supermask.training import train
 
-    data = load_run_data(order.task, order.data_dir, limit=order.limit, dev_limit=order.dev_limit)
-    if data.content_hashes != content_hashes(order.data):
-        raise DataError(f"the data of {order.task} are not those that were checked; has a file changed, or a machine?")
+    wanted = order.inputs
+    data = load_run_data(wanted.task, order.data_dir, limit=order.limit, dev_limit=order.dev_limit)
+    if data.content_hashes != order.hashes:
+        raise DataError(f"the data of {wanted.task} are not those that were checked; has a file changed, or a machine?")
     base = load_base(
-        order.base.name or "",
+        wanted.base.name or "",
         **kind_of(data.task).head(data.task),
-        revision=order.base.revision,
-        seed=order.config.seed,
+        revision=wanted.base.revision,
+        seed=wanted.config.seed,
     )
-    if base_fingerprint(base.model, head=map_parameters(base.model).head).digest != order.base.fingerprint:
-        raise BaseMismatchError(f"the base {order.base.name} is not the one that was checked; has its folder changed?")
+    if base_fingerprint(base.model, head=map_parameters(base.model).head).digest != wanted.base.fingerprint:
+        raise BaseMismatchError(f"the base {wanted.base.name} is not the one that was checked; has its folder changed?")
     beginning = _beginning(order)
     run = train(
         base,
         task=data,
-        method=method_from_description(order.method),
-        config=order.config,
+        method=method_from_description(wanted.method),
+        config=wanted.config,
         output_dir=order.folder.path,
         resume=beginning == "resume",
         overwrite=beginning == "overwrite",

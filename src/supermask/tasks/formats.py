@@ -21,20 +21,7 @@ _FIELD_LIMIT_LOCK: Final = threading.Lock()
 
 
 def read_table(path: Path, wanted: Sequence[str], *, optional: Sequence[str] = ()) -> Table:
-    """Read columns of a data file, whose format is told by the end of its name.
-
-    Args:
-        path: a file that ends in `.csv`, `.tsv`, `.jsonl`, `.ndjson` or `.parquet`.
-        wanted: names of the columns to read.
-        optional: names of columns to read where the file has them.
-
-    Returns:
-        The wanted columns, and the optional ones that exist. Values are text in CSV and TSV, typed in the others.
-
-    Raises:
-        DataError: the file is missing, of another format, malformed, without rows, or lacks a wanted column.
-        MissingDependencyError: the file is Parquet and pyarrow is not installed.
-    """
+    """Read columns of a data file, whose format is told by the end of its name."""
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         ends = ", ".join(_READERS)

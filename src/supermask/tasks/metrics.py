@@ -25,10 +25,6 @@ __all__ = ["METRICS", "accuracy", "f1", "macro_f1", "matthews", "pearson", "scor
 def accuracy(predictions: ArrayLike, labels: ArrayLike) -> float:
     """The share of examples whose class is predicted, in [0, 1].
 
-    Args:
-        predictions: class indices (n,).
-        labels: class indices (n,).
-
     Example:
         >>> accuracy([0, 1, 1, 0], [0, 1, 0, 0])
         0.75
@@ -38,10 +34,6 @@ def accuracy(predictions: ArrayLike, labels: ArrayLike) -> float:
 
 def f1(predictions: ArrayLike, labels: ArrayLike) -> float:
     """The harmonic mean of precision and recall of class 1, in [0, 1]; 0.0 without a true positive.
-
-    Args:
-        predictions: class indices 0 or 1 (n,).
-        labels: class indices 0 or 1 (n,).
 
     Example:
         >>> f1([1, 1, 1, 0], [1, 1, 0, 1])
@@ -53,10 +45,6 @@ def f1(predictions: ArrayLike, labels: ArrayLike) -> float:
 def macro_f1(predictions: ArrayLike, labels: ArrayLike) -> float:
     """The mean of the classes' F1 over the classes that are predicted or there, in [0, 1].
 
-    Args:
-        predictions: class indices (n,).
-        labels: class indices (n,).
-
     Example:
         >>> macro_f1([0, 1, 2], [0, 1, 2])
         1.0
@@ -66,10 +54,6 @@ def macro_f1(predictions: ArrayLike, labels: ArrayLike) -> float:
 
 def matthews(predictions: ArrayLike, labels: ArrayLike) -> float:
     """The Matthews correlation of predicted and true classes, in [-1, 1]; 0.0 where either is constant.
-
-    Args:
-        predictions: class indices (n,).
-        labels: class indices (n,).
 
     Example:
         >>> matthews([0, 1, 1, 0], [0, 1, 1, 0]), matthews([1, 1, 1, 1], [0, 1, 1, 0])
@@ -81,10 +65,6 @@ def matthews(predictions: ArrayLike, labels: ArrayLike) -> float:
 def spearman(predictions: ArrayLike, labels: ArrayLike) -> float:
     """The correlation of the ranks (ties share their mean rank), in [-1, 1]; 0.0 where either is constant.
 
-    Args:
-        predictions: numbers (n,).
-        labels: numbers (n,).
-
     Example:
         >>> spearman([1.0, 2.0, 30.0], [0.1, 0.2, 0.3])
         1.0
@@ -94,10 +74,6 @@ def spearman(predictions: ArrayLike, labels: ArrayLike) -> float:
 
 def pearson(predictions: ArrayLike, labels: ArrayLike) -> float:
     """The linear correlation, in [-1, 1]; 0.0 where either is constant.
-
-    Args:
-        predictions: numbers (n,).
-        labels: numbers (n,).
 
     Example:
         >>> round(pearson([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]), 6)

@@ -19,17 +19,6 @@ def submission_lines(task: Task, predictions: Sequence[int] | Sequence[float], i
     A class is written by its text in the benchmark (`entailment`, or `0` and `1`); a score is clipped to the task's
     range and written with three decimals.
 
-    Args:
-        task: a task with a submission format.
-        predictions: class indices, or numbers for regression.
-        ids: identifiers of the examples in the test file, in the same order.
-
-    Returns:
-        The lines, without line ends.
-
-    Raises:
-        DataError: lengths differ, an id stands twice, or a prediction is none.
-
     Example:
         >>> from supermask.tasks.glue import glue_row
         >>> submission_lines(glue_row("rte").task, [1, 0], ["0", "1"])

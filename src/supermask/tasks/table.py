@@ -45,12 +45,6 @@ class Table:
 def refuse(faults: Sequence[str]) -> None:
     """Raise one error that holds all faults found; do nothing where there are none.
 
-    Args:
-        faults: one sentence each, with place and remedy.
-
-    Raises:
-        DataError: there is at least one fault.
-
     Example:
         >>> refuse([])
         >>> refuse(["a.csv:2: no label"])
@@ -83,11 +77,6 @@ def faults_of(error: DataError) -> list[str]:
 
 def absent_columns(path: Path, present: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """One fault for each wanted column that the file does not have, or has twice.
-
-    Args:
-        path: the file, for the message.
-        present: the names of its columns.
-        wanted: the names asked for.
 
     Example:
         >>> absent_columns(Path("a.csv"), ["sentence", "label"], ["sentense"])

@@ -13,6 +13,7 @@ from torch import Tensor
 from supermask.core.counter_random import key_words
 from supermask.core.kernels import adam8, use_backend
 from supermask.core.kernels.adam8 import BLOCK, adam_step_8bit_, adam_step_8bit_for, first_moment, second_moment
+from supermask.core.kernels.arguments import AdamStep
 from supermask.errors import ConfigurationError
 
 SETTINGS: dict[str, Any] = {"learning_rate": 0.2, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
@@ -38,7 +39,7 @@ def steps(count: int, times: int, *, backend: Any = "eager", spread: float = 6.0
         take = adam_step_8bit_for(logits.device)
     for step in range(1, times + 1):
         gradient = sizes * torch.randn(count, generator=generator)
-        take(logits, gradient, **held, **SETTINGS, step=step, key=key_words("test", step))
+        take(logits, gradient, **held, key=key_words("test", step), adam=AdamStep(**SETTINGS, step=step))
     return logits, held
 
 
@@ -65,7 +66,7 @@ def test_each_block_has_its_own_scale() -> None:
 def test_the_first_moment_is_rounded_to_nearest() -> None:
     values = torch.cat([torch.linspace(-1.0, 1.0, 200), 10.0 ** torch.linspace(-7, 0, 56)])
     held = state(BLOCK)
-    adam_step_8bit_(torch.zeros(BLOCK), values, **held, **SETTINGS, step=1, key=(0, 0))
+    adam_step_8bit_(torch.zeros(BLOCK), values, **held, key=(0, 0), adam=AdamStep(**SETTINGS, step=1))
     moments = (0.1 * values).double()
     grid = first_moment(BYTES, torch.ones(1)).double().unique()
     scale = moments.abs().max() / adam8.TOP
@@ -81,7 +82,7 @@ def test_the_second_moment_is_right_on_average() -> None:
     draws = 4000
     for draw in range(draws):
         held = state(BLOCK)
-        adam_step_8bit_(torch.zeros(BLOCK), gradient, **held, **SETTINGS, step=1, key=key_words(draw))
+        adam_step_8bit_(torch.zeros(BLOCK), gradient, **held, key=key_words(draw), adam=AdamStep(**SETTINGS, step=1))
         mean += second_moment(held["second"], held["second_scale"]).double() / draws
     expected = 0.001 * gradient.double() ** 2
     # A draw is off by at most a grid step, an eighth, so 4000 draws by 0.125 / 2 / √4000 = 0.1 %; five of these.
@@ -93,7 +94,7 @@ def test_a_small_second_moment_is_never_lost() -> None:
     gradient = torch.full((BLOCK,), 1e-9)
     gradient[0], gradient[1] = 1.0, 0.0
     held = state(BLOCK)
-    adam_step_8bit_(torch.zeros(BLOCK), gradient, **held, **SETTINGS, step=1, key=(0, 0))
+    adam_step_8bit_(torch.zeros(BLOCK), gradient, **held, key=(0, 0), adam=AdamStep(**SETTINGS, step=1))
     assert held["second"][0] == 255 and held["second"][1] == 0
     assert (held["second"][2:] == 1).all()
 
@@ -105,7 +106,7 @@ def test_what_is_not_finite_stays_where_it_is(backend: Any) -> None:
     gradient[3], gradient[4] = math.nan, math.inf
     with use_backend(backend):
         take = adam_step_8bit_for(logits.device)
-    take(logits, gradient, **held, **SETTINGS, step=1, key=(1, 2))
+    take(logits, gradient, **held, key=(1, 2), adam=AdamStep(**SETTINGS, step=1))
     finite = torch.isfinite(logits)
     assert not finite[3:5].any() and finite.sum() == 2 * BLOCK - 2
     assert (held["first"][3:5] & 127).eq(0).all() and held["second"][3:5].eq(0).all()
@@ -117,7 +118,7 @@ def test_blocks_without_gradient_stay_at_zero(backend: Any) -> None:
     logits, held = torch.full((BLOCK,), 5.0), state(BLOCK)
     with use_backend(backend):
         take = adam_step_8bit_for(logits.device)
-    take(logits, torch.zeros(BLOCK), **held, **SETTINGS, step=1, key=(1, 2))
+    take(logits, torch.zeros(BLOCK), **held, key=(1, 2), adam=AdamStep(**SETTINGS, step=1))
     assert (logits == 5.0).all()
     assert not any(tensor.any() for tensor in held.values())
 
@@ -154,7 +155,7 @@ def test_it_follows_adam_in_float32() -> None:
         exact.grad = gradient.clone()
         adam.step()
         settings = SETTINGS | {"learning_rate": 0.05}
-        adam_step_8bit_(logits, gradient, **held, **settings, step=step, key=key_words(step))
+        adam_step_8bit_(logits, gradient, **held, key=key_words(step), adam=AdamStep(**settings, step=step))
     moved, ours = (exact.detach() - 5.0).numpy(), (logits - 5.0).numpy()
     assert np.corrcoef(moved, ours)[0, 1] > 0.99
     assert (moved @ ours) / (moved @ moved) == pytest.approx(1.0, abs=0.02)
@@ -165,7 +166,7 @@ def test_a_scale_may_be_a_tensor() -> None:
     for scale in (0.25, torch.tensor([0.25])):
         logits, held = torch.zeros(300), state(300)
         gradient = torch.linspace(-1, 1, 300)
-        adam_step_8bit_(logits, gradient, **held, **SETTINGS, step=1, key=(0, 0), gradient_scale=scale)
+        adam_step_8bit_(logits, gradient, **held, key=(0, 0), adam=AdamStep(**SETTINGS, step=1, gradient_scale=scale))
         outcomes.append((logits, held["first_scale"]))
     assert all(torch.equal(one, other) for one, other in zip(*outcomes, strict=True))
     assert outcomes[0][1][1] == pytest.approx(0.1 * 0.25 / adam8.TOP, rel=1e-6)
@@ -185,4 +186,4 @@ def test_a_scale_may_be_a_tensor() -> None:
 def test_what_does_not_fit_is_refused(backend: Any, name: str, tensor: Tensor, message: str) -> None:
     tensors = {"mask_logits": torch.zeros(600), "gradient": torch.zeros(600), **state(600), name: tensor}
     with use_backend(backend), pytest.raises(ConfigurationError, match=message):
-        adam_step_8bit_for(torch.device("cpu"))(**tensors, **SETTINGS, step=1, key=(0, 0))
+        adam_step_8bit_for(torch.device("cpu"))(**tensors, key=(0, 0), adam=AdamStep(**SETTINGS, step=1))

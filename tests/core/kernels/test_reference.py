@@ -18,6 +18,7 @@ from torch import Tensor
 from reference_bits import reference_bits16
 from supermask.core.counter_random import key_words, random_bits16
 from supermask.core.kernels import Backend, Kernels, reference
+from supermask.core.kernels.arguments import AdamStep
 from supermask.core.kernels.backend import kernels_of
 from supermask.errors import ConfigurationError
 
@@ -324,8 +325,12 @@ def test_steps_of_adam(kernels: Kernels, shape: tuple[int, ...], dtype: torch.dt
     seen = torch.zeros(shape)
     for step in (1, 2, 3, 500):
         gradient = gradients_of(shape, seed=step).to(dtype)
-        kernels.adam_step_(ours[0], lay(gradient, "strided"), *ours[1:], **RATES, step=step, gradient_scale=scale)
-        reference.adam_step_(theirs[0], gradient, *theirs[1:], **RATES, step=step, gradient_scale=torch.tensor(scale))
+        kernels.adam_step_(
+            ours[0], lay(gradient, "strided"), *ours[1:], AdamStep(**RATES, step=step, gradient_scale=scale)
+        )
+        reference.adam_step_(
+            theirs[0], gradient, *theirs[1:], AdamStep(**RATES, step=step, gradient_scale=torch.tensor(scale))
+        )
         seen += gradient.float().abs()
         agree(ours, theirs, seen, steps=4)
 
@@ -341,7 +346,7 @@ def test_adam_is_that_of_torch(kernels: Kernels, betas: tuple[float, float]) -> 
     for step in range(1, 31):
         parameter.grad = gradients_of(shape, seed=step)
         optimizer.step()
-        kernels.adam_step_(ours[0], parameter.grad, *ours[1:], **rates, step=step)
+        kernels.adam_step_(ours[0], parameter.grad, *ours[1:], AdamStep(**rates, step=step))
         seen += parameter.grad.abs()
         state = optimizer.state[parameter]
         agree(ours, [parameter.detach(), state["exp_avg"], state["exp_avg_sq"]], seen, steps=step)
@@ -350,7 +355,7 @@ def test_adam_is_that_of_torch(kernels: Kernels, betas: tuple[float, float]) -> 
 def test_adam_carries_on_what_is_not_a_number(kernels: Kernels) -> None:
     logits, first, second = torch.zeros(4), torch.zeros(4), torch.zeros(4)
     gradient = torch.tensor([NAN, INFINITY, 1.0, 0.0])
-    kernels.adam_step_(logits, gradient, first, second, **RATES, step=1)
+    kernels.adam_step_(logits, gradient, first, second, AdamStep(**RATES, step=1))
     assert logits.isnan().tolist() == [True, True, False, False]
     assert first.isfinite().tolist() == second.isfinite().tolist() == [False, False, True, True]
 
@@ -363,10 +368,10 @@ def test_gradient_and_step_in_one(kernels: Kernels, dtypes: Any, through: bool) 
         for step in (1, 2):
             gradient = gradients_of(shape, seed=step).to(dtypes[0])
             weight = gradients_of(shape, seed=2).clamp(-9, 9).to(dtypes[1])
-            arguments: dict[str, Any] = {**RATES, "step": step, "gradient_scale": torch.tensor(0.5)}
-            kernels.gradient_adam_step_(gradient, lay(weight, "strided"), *one, through=through, **arguments)
+            adam = AdamStep(**RATES, step=step, gradient_scale=torch.tensor(0.5))
+            kernels.gradient_adam_step_(gradient, lay(weight, "strided"), *one, adam, through=through)
             alone = kernels.mask_logit_gradient(gradient, weight, two[0], through=through)
-            kernels.adam_step_(two[0], alone, two[1], two[2], **arguments)
+            kernels.adam_step_(two[0], alone, two[1], two[2], adam)
         assert all(same_bits(ours, theirs) for ours, theirs in zip(one, two, strict=True))
 
 
@@ -378,7 +383,7 @@ def test_nothing_but_the_result_is_written(kernels: Kernels) -> None:
     before = [tensor.clone() for tensor in tensors]
     kernels.draw_masked_weight(tensors[1], tensors[2], KEY, dtype=torch.bfloat16)
     kernels.mask_logit_gradient(*tensors, through=True)
-    kernels.adam_step_(torch.zeros(333), tensors[0], torch.zeros(333), torch.zeros(333), **RATES, step=1)
+    kernels.adam_step_(torch.zeros(333), tensors[0], torch.zeros(333), torch.zeros(333), AdamStep(**RATES, step=1))
     assert all(torch.equal(bits(now), bits(then)) for now, then in zip(tensors, before, strict=True))
 
 
@@ -395,7 +400,7 @@ def test_tensors_that_take_gradients_are_taken_as_numbers(kernels: Kernels) -> N
     assert not kernels.draw_masked_weight(weight, logits, KEY, dtype=torch.float32).requires_grad
     assert not kernels.draw_keep_mask(logits, KEY).requires_grad
     assert not kernels.mask_logit_gradient(weight, weight, logits, through=True).requires_grad
-    kernels.adam_step_(logits, weight, torch.zeros(50), torch.zeros(50), **RATES, step=1)
+    kernels.adam_step_(logits, weight, torch.zeros(50), torch.zeros(50), AdamStep(**RATES, step=1))
     assert logits.requires_grad and logits.grad_fn is None
 
 
@@ -426,7 +431,7 @@ def test_what_does_not_fit_is_refused(kernels: Kernels) -> None:
         refused(
             kernels, r"out is to be contiguous torch.float32", "draw_masked_weight", weight, logits, **settings, out=out
         )
-    state: dict[str, Any] = {**RATES, "step": 1}
+    adam = AdamStep(**RATES, step=1)
     refused(
         kernels,
         r"mask logits is updated in place.*non-contiguous",
@@ -435,7 +440,7 @@ def test_what_does_not_fit_is_refused(kernels: Kernels) -> None:
         weight,
         logits,
         logits,
-        **state,
+        adam,
     )
     refused(
         kernels,
@@ -445,5 +450,5 @@ def test_what_does_not_fit_is_refused(kernels: Kernels) -> None:
         weight,
         logits,
         logits.bfloat16(),
-        **state,
+        adam,
     )

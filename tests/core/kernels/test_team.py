@@ -11,6 +11,7 @@ from torch import Tensor
 
 from supermask.core.counter_random import key_words
 from supermask.core.kernels import cpu, reference, team
+from supermask.core.kernels.arguments import AdamStep
 
 KEY = key_words(5, "w")
 COUNT = (1 << 18) + 77  # enough for several threads
@@ -37,7 +38,7 @@ def results(seed: int = 0) -> list[Tensor]:
     """What every operation makes of one problem."""
     weight, logits = problem(seed)
     state = [logits.clone(), torch.zeros(COUNT), torch.zeros(COUNT)]
-    cpu.adam_step_(state[0], weight, *state[1:], learning_rate=0.2, beta1=0.9, beta2=0.999, eps=1e-8, step=1)
+    cpu.adam_step_(state[0], weight, *state[1:], AdamStep(learning_rate=0.2, beta1=0.9, beta2=0.999, eps=1e-08, step=1))
     return [
         cpu.draw_keep_mask(logits, KEY),
         cpu.draw_masked_weight(weight, logits, KEY, dtype=torch.float32),

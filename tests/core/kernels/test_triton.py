@@ -17,6 +17,7 @@ from reference_bits import reference_bits16
 from supermask.core.counter_random import key_words
 from supermask.core.kernels import reference
 from supermask.core.kernels.agreement import disagreement
+from supermask.core.kernels.arguments import AdamStep
 from supermask.errors import ConfigurationError
 from triton_inputs import (
     ADAM,
@@ -191,8 +192,8 @@ def test_shapes_of_no_weight_and_of_one(kernels: Any, shape: tuple[int, ...]) ->
         kernels.mask_logit_gradient(weight, weight, logits, through=True),
     ):
         assert got.shape == shape
-    kernels.adam_step_(state[0], weight, *state[1:], **ADAM, step=1)
-    kernels.gradient_adam_step_(weight, weight, *state, through=False, **ADAM, step=2)
+    kernels.adam_step_(state[0], weight, *state[1:], AdamStep(**ADAM, step=1))
+    kernels.gradient_adam_step_(weight, weight, *state, AdamStep(**ADAM, step=2), through=False)
 
 
 # Gradients.
@@ -236,9 +237,9 @@ def test_what_does_not_fit_is_refused(kernels: Any) -> None:
         lambda: kernels.draw_masked_weight(weight, logits, KEY, dtype=torch.int32),
         lambda: kernels.threshold_masked_weight(weight.int(), logits, dtype=torch.float32),
         lambda: kernels.mask_logit_gradient(weight.T, weight, logits, through=True),
-        lambda: kernels.adam_step_(logits.T, weight.T, logits.T, logits.T, **ADAM, step=1),
+        lambda: kernels.adam_step_(logits.T, weight.T, logits.T, logits.T, AdamStep(**ADAM, step=1)),
         lambda: kernels.gradient_adam_step_(
-            weight, weight, logits.half(), logits, logits, through=True, **ADAM, step=1
+            weight, weight, logits.half(), logits, logits, AdamStep(**ADAM, step=1), through=True
         ),
     ]
     for call in refused:
@@ -259,8 +260,10 @@ def test_nothing_waits_for_the_device(kernels: Any) -> None:
         masked = kernels.draw_masked_weight(weight, logits, key, dtype=torch.bfloat16)
         kernels.threshold_masked_weight(weight, logits, dtype=torch.bfloat16)
         gradient = kernels.mask_logit_gradient(masked, weight, logits, through=True)
-        kernels.adam_step_(state[0], gradient, *state[1:], **ADAM, step=1, gradient_scale=scale)
-        kernels.gradient_adam_step_(masked, weight, *state, through=True, **ADAM, step=2, gradient_scale=scale)
+        kernels.adam_step_(state[0], gradient, *state[1:], AdamStep(**ADAM, step=1, gradient_scale=scale))
+        kernels.gradient_adam_step_(
+            masked, weight, *state, AdamStep(**ADAM, step=2, gradient_scale=scale), through=True
+        )
         return masked
 
     step()  # compiles, and makes the table

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from supermask.core.counter_random import key_words
 from supermask.core.kernels import adam8, reference
+from supermask.core.kernels.arguments import AdamStep
 from triton_inputs import ADAM, DEVICE, FLOATS, INTERPRETED, KEY, same_bits, some_weights, uniform
 
 # A device fuses products and sums, and m / √v magnifies the difference.
@@ -41,8 +42,8 @@ def test_adam_as_in_eager_torch(kernels: Any, scale: float, dtype: torch.dtype) 
     for step in (3, 4):
         gradient = uniform(1030, 1.0, seed=10 + step).to(dtype)
         as_tensor = torch.tensor([scale], device=DEVICE, dtype=torch.float64)
-        kernels.adam_step_(ours[0], gradient, *ours[1:], **ADAM, step=step, gradient_scale=as_tensor)
-        reference.adam_step_(theirs[0], gradient, *theirs[1:], **ADAM, step=step, gradient_scale=scale)
+        kernels.adam_step_(ours[0], gradient, *ours[1:], AdamStep(**ADAM, step=step, gradient_scale=as_tensor))
+        reference.adam_step_(theirs[0], gradient, *theirs[1:], AdamStep(**ADAM, step=step, gradient_scale=scale))
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=2e-6, atol=ROUNDING)
 
@@ -56,7 +57,7 @@ def test_adam_as_in_torch_optim(kernels: Any) -> None:
         gradient = uniform(600, 1.0, seed=step)
         parameter.grad = gradient.clone()
         optimizer.step()
-        kernels.adam_step_(state[0], gradient, *state[1:], **ADAM, step=step)
+        kernels.adam_step_(state[0], gradient, *state[1:], AdamStep(**ADAM, step=step))
     torch.testing.assert_close(state[0], parameter.detach(), rtol=2e-6, atol=2e-6)
 
 
@@ -67,9 +68,15 @@ def test_gradient_and_adam_in_one(kernels: Any, through: bool) -> None:
     for step in (3, 4):
         incoming = uniform(1030, 1.0, seed=10 + step).bfloat16()
         kernels.gradient_adam_step_(
-            incoming, weight, *ours, through=through, **ADAM, step=step, gradient_scale=torch.tensor(0.5, device=DEVICE)
+            incoming,
+            weight,
+            *ours,
+            AdamStep(**ADAM, step=step, gradient_scale=torch.tensor(0.5, device=DEVICE)),
+            through=through,
         )
-        reference.gradient_adam_step_(incoming, weight, *theirs, through=through, **ADAM, step=step, gradient_scale=0.5)
+        reference.gradient_adam_step_(
+            incoming, weight, *theirs, AdamStep(**ADAM, step=step, gradient_scale=0.5), through=through
+        )
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=ROUNDING)
 
@@ -79,8 +86,8 @@ def test_nothing_beside_the_state_is_written(kernels: Any) -> None:
     stored = [torch.cat([one, torch.full((2000,), 77.0, device=DEVICE)]) for one in stored]
     state = [one[3:1004] for one in stored]
     gradient = uniform(1001, 1.0)
-    kernels.adam_step_(state[0], gradient, *state[1:], **ADAM, step=1)
-    kernels.gradient_adam_step_(gradient, gradient, *state, through=True, **ADAM, step=2)
+    kernels.adam_step_(state[0], gradient, *state[1:], AdamStep(**ADAM, step=1))
+    kernels.gradient_adam_step_(gradient, gradient, *state, AdamStep(**ADAM, step=2), through=True)
     for one in stored:
         assert (one[:3] == 77).all() and (one[1004:] == 77).all()
         assert not (one[3:1004] == 77).any()
@@ -90,7 +97,7 @@ def test_a_scale_on_the_host_and_on_the_device_are_one(kernels: Any) -> None:
     states = []
     for scale in (0.25, torch.tensor(0.25), torch.tensor([0.25], device=DEVICE, dtype=torch.bfloat16)):
         state = adam_state(100)
-        kernels.adam_step_(state[0], uniform(100, 1.0), *state[1:], **ADAM, step=1, gradient_scale=scale)
+        kernels.adam_step_(state[0], uniform(100, 1.0), *state[1:], AdamStep(**ADAM, step=1, gradient_scale=scale))
         states.append(torch.cat(state))
     assert same_bits(states[0], states[1]) and same_bits(states[0], states[2])
 
@@ -111,8 +118,12 @@ def test_8bit_adam_bit_for_bit(kernels: Any, count: int) -> None:
             gradient[256:512] *= 1e-30  # a block of next to nothing
         gradient, words = gradient.to(DEVICE), key_words("rounding", step)
         scale, key = torch.tensor(0.3, device=DEVICE), torch.tensor(words, device=DEVICE)
-        kernels.adam_step_8bit_(ours[0], gradient, *ours[1:], **ADAM, step=step, key=key, gradient_scale=scale)
-        adam8.adam_step_8bit_(theirs[0], gradient, *theirs[1:], **ADAM, step=step, key=words, gradient_scale=0.3)
+        kernels.adam_step_8bit_(
+            ours[0], gradient, *ours[1:], AdamStep(**ADAM, step=step, gradient_scale=scale), key=key
+        )
+        adam8.adam_step_8bit_(
+            theirs[0], gradient, *theirs[1:], AdamStep(**ADAM, step=step, gradient_scale=0.3), key=words
+        )
         for one, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(one, other, rtol=0.0, atol=0.0, equal_nan=True)
 
@@ -123,7 +134,7 @@ def test_8bit_adam_writes_nothing_beside_its_state(kernels: Any) -> None:
     sizes = [1030, 1030, 5, 1030, 5]
     heads = [min(16, size) for size in sizes]
     state = [one[head : head + size] for one, head, size in zip(stored, heads, sizes, strict=True)]
-    kernels.adam_step_8bit_(state[0], uniform(1030, 1.0), *state[1:], **ADAM, step=1, key=KEY)
+    kernels.adam_step_8bit_(state[0], uniform(1030, 1.0), *state[1:], AdamStep(**ADAM, step=1), key=KEY)
     for one, head, size in zip(stored, heads, sizes, strict=True):
         assert (one[:head] == 7).all() and (one[head + size :] == 7).all()
         assert not (one[head : head + size] == 7).all()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from interop.peft.tiny_adapters import bits, keep_masks, loaded, logits, same, snapshot, tiny_adapter, train_
 from supermask import Pruning, Supermask, TaskDelta
-from supermask.deltas import DenseValues, KeepMask, base_fingerprint
+from supermask.deltas import DenseValues, KeepMask, TaskRecord, TrainingRecord, base_fingerprint
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaStateError, UnknownNameError
 from supermask.interop.peft import (
     SupermaskConfig,
@@ -42,7 +42,10 @@ def learnt(architecture: str, *, seed: int = 0, **settings: Any) -> TaskDelta:
         model(**tiny_batch(model, seed=step)).loss.backward()
         optimizer.step()
     return attachment.extract(
-        base_name="tiny", base_revision="7", task={"name": "toy", "kind": "single"}, training={"seed": seed, "steps": 2}
+        base_name="tiny",
+        base_revision="7",
+        task={"name": "toy", "kind": "single"},
+        training={"config": {"seed": seed}, "steps": 2},
     )
 
 
@@ -79,8 +82,13 @@ def test_to_an_adapter_and_back(architecture: str, tmp_path: Path) -> None:
 def test_what_peft_has_trained_becomes_a_delta() -> None:
     model = train_(tiny_adapter(seed=3, target_modules=["query", "value"]))
     delta = peft_to_delta(model, base_name="tiny", task={"name": "toy"}, training={"steps": 3})
-    assert (delta.document.base.name, delta.task, delta.training) == ("tiny", {"name": "toy"}, {"steps": 3})
-    assert delta.method == {"kind": "supermask", "initial_sparsity": 0.3, "init_logit": 1.0, "gradient": "through"}
+    assert (delta.document.base.name, delta.task.name, delta.training.steps) == ("tiny", "toy", 3)
+    assert delta.method.describe() == {
+        "kind": "supermask",
+        "initial_sparsity": 0.3,
+        "init_logit": 1.0,
+        "gradient": "through",
+    }
     assert delta.base.digest == base_fingerprint(tiny_model("bert"), head=delta.head).digest
     masks = keep_masks(model)
     assert {c.name for c in delta.document.changes} == {*masks, "classifier.weight", "classifier.bias"}
@@ -127,9 +135,9 @@ def test_several_deltas_over_one_base() -> None:
 def test_training_on_is_another_delta(tmp_path: Path) -> None:
     delta_to_adapter(learnt("bert"), tiny_model("bert"), tmp_path)
     model = train_(loaded(tmp_path, is_trainable=True))
-    assert peft_to_delta(model).training == {}
+    assert peft_to_delta(model).training == TrainingRecord()
     model.save_pretrained(tmp_path / "further")
-    assert peft_to_delta(loaded(tmp_path / "further")).task == {}
+    assert peft_to_delta(loaded(tmp_path / "further")).task == TaskRecord()
 
 
 def test_modules_stored_whole_are_dense_values() -> None:

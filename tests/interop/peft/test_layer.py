@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from peft import get_peft_model
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from supermask.errors import DeltaStateError
+from interop.peft.tiny_adapters import tiny_adapter
+from supermask.errors import DeltaFormatError, DeltaStateError
 from supermask.interop.peft import SupermaskConfig, SupermaskModel
+from supermask.interop.peft.layer import adapter_entries
 
 
 class Scaled(nn.Embedding):
@@ -261,3 +264,39 @@ def test_one_graph_serves_all_steps() -> None:
         for first, second in zip(*gradients[-2:], strict=True):
             torch.testing.assert_close(first, second)
     assert not torch.equal(gradients[0][0], gradients[2][0])
+
+
+def test_an_adapter_gets_its_own_entries_alone() -> None:
+    model = tiny_adapter(target_modules=["query"], save_logits=True)
+    model.add_adapter("second", SupermaskConfig(task_type="SEQ_CLS", target_modules=["query", "key"]))
+    entries = adapter_entries(model, "default", model.state_dict())
+    layers = [f"base_model.model.bert.encoder.layer.{block}.attention.self.query" for block in (0, 1)]
+    assert sorted(entries) == [f"{layer}.supermask_{kind}.default" for layer in layers for kind in ("keep", "logits")]
+    assert len(adapter_entries(model, "second", model.state_dict())) == 4
+    with pytest.raises(DeltaStateError, match=r"no mask for .*layer\.0\.attention\.self\.query"):
+        adapter_entries(model, "default", {})
+
+
+def test_masks_that_are_missing_or_left_over_are_refused() -> None:
+    model = tiny_adapter(target_modules=["query", "key"])
+    adapter = adapter_entries(model, "default", model.state_dict())
+    first = next(iter(adapter))
+    with pytest.raises(DeltaFormatError, match=r"no mask for 1 of the 4 modules of adapter 'default': .*query"):
+        model.load_state_dict({key: tensor for key, tensor in adapter.items() if key != first}, strict=False)
+    spare = first.replace("query", "value")
+    with pytest.raises(DeltaFormatError, match=r"does not target: .*value\.supermask_keep\.default"):
+        model.load_state_dict({**adapter, spare: adapter[first]}, strict=False)
+    logits = {first.replace("keep", "logits"): torch.zeros(32, 32)}
+    with pytest.raises(DeltaFormatError, match="logits and no mask"):
+        model.load_state_dict(logits, strict=False)
+
+
+def test_what_is_no_mask_is_nobodys_business() -> None:
+    model = tiny_adapter(target_modules=["query"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        adapter = adapter_entries(model, "default", model.state_dict())
+        assert model.load_state_dict(adapter, strict=False).unexpected_keys == []
+        assert model.base_model.model.load_state_dict({"other": torch.ones(1)}, strict=False).unexpected_keys == [
+            "other"
+        ]

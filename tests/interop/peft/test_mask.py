@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from interop.peft.tiny_adapters import bits
 from supermask.core import masked_weight
 from supermask.errors import DeltaFormatError, DeltaStateError
 from supermask.interop.peft import SupermaskConfig
-from supermask.interop.peft.mask import AdapterMask
+from supermask.interop.peft.mask import AdapterMask, drop_
 from supermask.interop.peft.packing import pack_keep_mask
 from supermask.methods.draw_clock import DrawClock
 
@@ -88,3 +89,26 @@ def test_a_damaged_mask_is_named() -> None:
 def test_offloaded_weights_are_refused() -> None:
     with pytest.raises(DeltaStateError, match="meta device"):
         mask_of().masked(WEIGHT.to("meta"), sampled=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_every_bit_pattern_comes_back(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    raw = torch.randint(0, 256, (48 * dtype.itemsize,), generator=generator).to(torch.uint8)
+    weight = raw.view(dtype).reshape(8, 6).t()  # NaNs, infinities, -0.0, and strides
+    before = bits(weight).clone()
+    keep_mask = torch.rand(6, 8, generator=generator) > 0.4
+    dropped = drop_(weight, keep_mask)
+    assert not bits(weight).view(dtype).reshape(6, 8)[~keep_mask].any()
+    assert torch.equal(bits(weight[keep_mask]), bits(before.view(dtype).reshape(6, 8)[keep_mask]))
+    dropped.restore_(weight)
+    assert torch.equal(bits(weight), before)
+
+
+def test_a_converted_weight_is_refused() -> None:
+    weight = torch.ones(4, 4)
+    dropped = drop_(weight, torch.eye(4) > 0)
+    converted = weight.half()
+    with pytest.raises(DeltaStateError, match=r"torch\.float16 of shape \(4, 4\)"):
+        dropped.restore_(converted)
+    assert torch.equal(converted, torch.eye(4).half())

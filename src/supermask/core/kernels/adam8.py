@@ -24,14 +24,13 @@ gives the same bits. A backend that fuses may differ in the last bit of ν and, 
 from __future__ import annotations
 
 import importlib
-import math
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from supermask.core.counter_random import random_bits16
-from supermask.core.kernels.arguments import check_in_place, check_together
+from supermask.core.kernels.arguments import AdamStep, check_in_place, check_together
 from supermask.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -47,7 +46,6 @@ __all__ = [
     "check_8bit_state",
     "first_moment",
     "second_moment",
-    "step_numbers",
 ]
 
 BLOCK: Final = 256
@@ -78,14 +76,9 @@ class EightBitStep(Protocol):
         first_scale: Tensor,
         second: Tensor,
         second_scale: Tensor,
+        adam: AdamStep,
         *,
-        learning_rate: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        step: int,
         key: KeyWords,
-        gradient_scale: float | Tensor = 1.0,
     ) -> None:
         """One step, in place."""
 
@@ -114,14 +107,9 @@ def adam_step_8bit_(
     first_scale: Tensor,
     second: Tensor,
     second_scale: Tensor,
+    adam: AdamStep,
     *,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    step: int,
     key: KeyWords,
-    gradient_scale: float | Tensor = 1.0,
 ) -> None:
     """One step of Adam on the mask logits, in place: moments decoded, updated, used, and coded again.
 
@@ -136,13 +124,8 @@ def adam_step_8bit_(
         first_scale: their scales, float32 of shape (blocks,); updated.
         second: the bytes of v, likewise.
         second_scale: their scales, likewise.
-        learning_rate: λ.
-        beta1: β₁.
-        beta2: β₂.
-        eps: ε.
-        step: t, 1 at the first step.
+        adam: the numbers of the step.
         key: of the rounding of v; another one for each step and tensor. Weight i takes number i of `random_bits16`.
-        gradient_scale: s, a number or a tensor of one element.
 
     Raises:
         ConfigurationError: if shapes, devices or dtypes do not fit, or what is updated is not contiguous.
@@ -151,20 +134,14 @@ def adam_step_8bit_(
     floating-point bytes and the stochastic rounding are ours.
     """
     check_8bit_state(mask_logits, gradient, first, first_scale, second, second_scale)
-    numbers = step_numbers(learning_rate=learning_rate, beta1=beta1, beta2=beta2, step=step)
-    flat = gradient.reshape(-1).float() * gradient_scale
-    m = first_moment(first, first_scale) * beta1 + flat * (1.0 - beta1)
-    v = second_moment(second, second_scale) * beta2 + (flat * (1.0 - beta2)) * flat
+    flat = gradient.reshape(-1).float() * adam.gradient_scale
+    m = first_moment(first, first_scale) * adam.beta1 + flat * (1.0 - adam.beta1)
+    v = second_moment(second, second_scale) * adam.beta2 + (flat * (1.0 - adam.beta2)) * flat
     # By way of float64: torch's float32 root on the CPU may be off in the last bit.
-    root = v.double().sqrt().float() * numbers[1] + eps
-    mask_logits.view(-1).sub_(m / root * numbers[0])
+    root = v.double().sqrt().float() * (1.0 / adam.root) + adam.eps
+    mask_logits.view(-1).sub_(m / root * adam.rate)
     _code_first_(m, first, first_scale)
     _code_second_(v, second, second_scale, key)
-
-
-def step_numbers(*, learning_rate: float, beta1: float, beta2: float, step: int) -> tuple[float, float]:
-    """λ / (1 - β₁ᵗ) and 1 / √(1 - β₂ᵗ): what a step multiplies by."""
-    return learning_rate / (1.0 - beta1**step), 1.0 / math.sqrt(1.0 - beta2**step)
 
 
 def first_moment(codes: Tensor, scale: Tensor) -> Tensor:

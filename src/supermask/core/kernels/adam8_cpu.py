@@ -25,8 +25,8 @@ from supermask.core.kernels.adam8 import (
     TINY,
     TOP,
     check_8bit_state,
-    step_numbers,
 )
+from supermask.core.kernels.arguments import AdamStep
 from supermask.core.kernels.compiled import CompiledTask, compiled
 from supermask.core.kernels.cpu_draw import random_bits
 from supermask.core.kernels.instructions import bits_of, choose, fetch_add, float_of, pointer_at
@@ -149,23 +149,26 @@ def adam_step_8bit_(
     first_scale: Tensor,
     second: Tensor,
     second_scale: Tensor,
+    adam: AdamStep,
     *,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    step: int,
     key: KeyWords,
-    gradient_scale: float | Tensor = 1.0,
 ) -> None:
     """`adam8.adam_step_8bit_`, the same bits, in one pass over memory."""
     check_8bit_state(mask_logits, gradient, first, first_scale, second, second_scale)
-    numbers = step_numbers(learning_rate=learning_rate, beta1=beta1, beta2=beta2, step=step)
     gradient = gradient.float().contiguous()
     do_job(
         _task,
         mask_logits.numel(),
         *(tensor.data_ptr() for tensor in (mask_logits, gradient, first, first_scale, second, second_scale)),
         *key,
-        numbers=(beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps, *numbers, float(gradient_scale)),
+        numbers=(
+            adam.beta1,
+            1.0 - adam.beta1,
+            adam.beta2,
+            1.0 - adam.beta2,
+            adam.eps,
+            adam.rate,
+            1.0 / adam.root,
+            float(adam.gradient_scale),
+        ),
     )

@@ -2,17 +2,59 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple, final
+
 import torch
 from torch import Tensor
 
 from supermask.errors import ConfigurationError
 
-__all__ = ["FLOATS", "check_compute_dtype", "check_in_place", "check_logits", "check_together", "result_like"]
+__all__ = [
+    "FLOATS",
+    "AdamStep",
+    "check_compute_dtype",
+    "check_in_place",
+    "check_logits",
+    "check_together",
+    "result_like",
+]
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """The dtypes that weights, masked weights and their gradients may have."""
 
 _KNOWN = "float32, bfloat16, float16 or float64"
+
+
+@final
+class AdamStep(NamedTuple):
+    """The numbers of one step of Adam.
+
+    Args:
+        learning_rate: λ.
+        beta1: β₁.
+        beta2: β₂.
+        eps: ε.
+        step: t, 1 at the first step.
+        gradient_scale: s, for clipping: a number, or a tensor of one element (which no device has to wait for).
+    """
+
+    learning_rate: float
+    beta1: float
+    beta2: float
+    eps: float
+    step: int
+    gradient_scale: float | Tensor = 1.0
+
+    @property
+    def rate(self) -> float:
+        """λ / (1 - β₁ᵗ), what m is multiplied by."""
+        return self.learning_rate / (1.0 - self.beta1**self.step)
+
+    @property
+    def root(self) -> float:
+        """√(1 - β₂ᵗ), what √v is divided by."""
+        return math.sqrt(1.0 - self.beta2**self.step)
 
 
 def check_logits(mask_logits: Tensor) -> None:
@@ -81,19 +123,7 @@ def check_in_place(**tensors: Tensor) -> None:
 
 
 def result_like(tensor: Tensor, *, dtype: torch.dtype, out: Tensor | None) -> Tensor:
-    """Where to write a result: the tensor given for it, or a new one.
-
-    Args:
-        tensor: whose shape and device the result has.
-        dtype: of the result.
-        out: given for it; None for a new one.
-
-    Returns:
-        Contiguous.
-
-    Raises:
-        ConfigurationError: if the tensor given does not fit.
-    """
+    """Where to write a result: the tensor given for it, or a new one."""
     if out is None:
         return torch.empty(tensor.shape, dtype=dtype, device=tensor.device)
     if out.shape != tensor.shape or out.dtype != dtype or out.device != tensor.device or not out.is_contiguous():

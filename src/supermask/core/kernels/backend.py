@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from supermask.core.counter_random import KeyWords
+    from supermask.core.kernels.arguments import AdamStep
 
 __all__ = [
     "OLDEST_TRITON",
@@ -80,13 +81,7 @@ class Kernels(Protocol):
         gradient: Tensor,
         first: Tensor,
         second: Tensor,
-        *,
-        learning_rate: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        step: int,
-        gradient_scale: float | Tensor = 1.0,
+        adam: AdamStep,
     ) -> None:
         """One step of Adam on ν, in place."""
 
@@ -97,14 +92,9 @@ class Kernels(Protocol):
         mask_logits: Tensor,
         first: Tensor,
         second: Tensor,
+        adam: AdamStep,
         *,
         through: bool,
-        learning_rate: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        step: int,
-        gradient_scale: float | Tensor = 1.0,
     ) -> None:
         """`mask_logit_gradient` and `adam_step_` in one."""
 

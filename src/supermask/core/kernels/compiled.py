@@ -24,14 +24,7 @@ _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function compiled to machine code on its first call, and kept on disk for the next process where possible.
-
-    Args:
-        function: in the part of Python that numba knows.
-
-    Returns:
-        The compiled function; it does not hold the interpreter's lock while it runs.
-    """
+    """A function compiled to machine code on its first call, and kept on disk for the next process where possible."""
     try:
         dispatcher: Callable[..., Any] = numba.njit(nogil=True, cache=True, **_OPTIONS)(function)
     except RuntimeError:  # nowhere to write a cache, as in a container that is read-only and has no home

@@ -5,14 +5,12 @@ What is not contiguous is made so first; what is updated in place must be.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from supermask.core.counter_random import KeyWords
 from supermask.core.kernels import cpu_draw, cpu_learn
-from supermask.core.kernels.arguments import check_compute_dtype, check_in_place, check_together, result_like
+from supermask.core.kernels.arguments import AdamStep, check_compute_dtype, check_in_place, check_together, result_like
 from supermask.core.kernels.cpu_formats import FORMATS
 from supermask.core.kernels.reference import logit_levels
 from supermask.core.kernels.team import do_job
@@ -108,13 +106,7 @@ def adam_step_(
     gradient: Tensor,
     first: Tensor,
     second: Tensor,
-    *,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    step: int,
-    gradient_scale: float | Tensor = 1.0,
+    adam: AdamStep,
 ) -> None:
     """As `reference.adam_step_`, to within a few units in the last place."""
     check_together(mask_logits, gradient=gradient, first=first, second=second)
@@ -131,7 +123,7 @@ def adam_step_(
         mask_logits.data_ptr(),
         first.data_ptr(),
         second.data_ptr(),
-        numbers=_adam_numbers(learning_rate, beta1, beta2, eps, step, gradient_scale),
+        numbers=_adam_numbers(adam),
     )
 
 
@@ -141,14 +133,9 @@ def gradient_adam_step_(
     mask_logits: Tensor,
     first: Tensor,
     second: Tensor,
+    adam: AdamStep,
     *,
     through: bool,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    step: int,
-    gradient_scale: float | Tensor = 1.0,
 ) -> None:
     """As `reference.gradient_adam_step_`, in one pass: ∂L/∂ν is never written to memory."""
     check_together(mask_logits, weight=weight, weight_gradient=weight_gradient, first=first, second=second)
@@ -165,21 +152,19 @@ def gradient_adam_step_(
         mask_logits.data_ptr(),
         first.data_ptr(),
         second.data_ptr(),
-        numbers=_adam_numbers(learning_rate, beta1, beta2, eps, step, gradient_scale),
+        numbers=_adam_numbers(adam),
     )
 
 
-def _adam_numbers(
-    learning_rate: float, beta1: float, beta2: float, eps: float, step: int, gradient_scale: float | Tensor
-) -> tuple[float, ...]:
+def _adam_numbers(adam: AdamStep) -> tuple[float, ...]:
     return (
-        float(gradient_scale),
-        1.0 - beta1,
-        beta2,
-        1.0 - beta2,
-        math.sqrt(1.0 - beta2**step),
-        eps,
-        -learning_rate / (1.0 - beta1**step),
+        float(adam.gradient_scale),
+        1.0 - adam.beta1,
+        adam.beta2,
+        1.0 - adam.beta2,
+        adam.root,
+        adam.eps,
+        -adam.rate,
     )
 
 

@@ -7,13 +7,12 @@ forms have none.
 from __future__ import annotations
 
 import functools
-import math
 
 import torch
 from torch import Tensor
 
 from supermask.core.counter_random import KeyWords, random_bits16
-from supermask.core.kernels.arguments import check_compute_dtype, check_in_place, check_together, result_like
+from supermask.core.kernels.arguments import AdamStep, check_compute_dtype, check_in_place, check_together, result_like
 
 __all__ = [
     "adam_step_",
@@ -162,13 +161,7 @@ def adam_step_(
     gradient: Tensor,
     first: Tensor,
     second: Tensor,
-    *,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    step: int,
-    gradient_scale: float | Tensor = 1.0,
+    adam: AdamStep,
 ) -> None:
     """One step of Adam on the mask logits, in place, without weight decay.
 
@@ -180,12 +173,7 @@ def adam_step_(
         gradient: ∂L/∂ν, any of the kernels' dtypes and layouts.
         first: m, as `mask_logits`; zeros before the first step; updated.
         second: v, likewise.
-        learning_rate: λ.
-        beta1: β₁.
-        beta2: β₂.
-        eps: ε.
-        step: t, 1 at the first step.
-        gradient_scale: s, for clipping: a number, or a tensor of one element (which no device has to wait for).
+        adam: the numbers of the step.
 
     Raises:
         ConfigurationError: if shapes, devices or dtypes do not fit, or what is updated is not contiguous.
@@ -194,11 +182,11 @@ def adam_step_(
     """
     check_together(mask_logits, gradient=gradient, first=first, second=second)
     check_in_place(mask_logits=mask_logits, first=first, second=second)
-    scaled = gradient.float() * gradient_scale
-    first.lerp_(scaled, 1.0 - beta1)
-    second.mul_(beta2).addcmul_(scaled, scaled, value=1.0 - beta2)
-    root = second.sqrt().div_(math.sqrt(1.0 - beta2**step)).add_(eps)
-    mask_logits.addcdiv_(first, root, value=-learning_rate / (1.0 - beta1**step))
+    scaled = gradient.float() * adam.gradient_scale
+    first.lerp_(scaled, 1.0 - adam.beta1)
+    second.mul_(adam.beta2).addcmul_(scaled, scaled, value=1.0 - adam.beta2)
+    root = second.sqrt().div_(adam.root).add_(adam.eps)
+    mask_logits.addcdiv_(first, root, value=-adam.rate)
 
 
 @torch.no_grad()
@@ -208,14 +196,9 @@ def gradient_adam_step_(
     mask_logits: Tensor,
     first: Tensor,
     second: Tensor,
+    adam: AdamStep,
     *,
     through: bool,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    step: int,
-    gradient_scale: float | Tensor = 1.0,
 ) -> None:
     """`mask_logit_gradient` and `adam_step_` in one: fused forms never write ∂L/∂ν to memory.
 
@@ -226,26 +209,10 @@ def gradient_adam_step_(
         first: as `adam_step_`.
         second: as `adam_step_`.
         through: as `mask_logit_gradient`.
-        learning_rate: as `adam_step_`.
-        beta1: as `adam_step_`.
-        beta2: as `adam_step_`.
-        eps: as `adam_step_`.
-        step: as `adam_step_`.
-        gradient_scale: as `adam_step_`.
+        adam: as `adam_step_`.
 
     Raises:
         ConfigurationError: as both.
     """
     gradient = mask_logit_gradient(weight_gradient, weight, mask_logits, through=through)
-    adam_step_(
-        mask_logits,
-        gradient,
-        first,
-        second,
-        learning_rate=learning_rate,
-        beta1=beta1,
-        beta2=beta2,
-        eps=eps,
-        step=step,
-        gradient_scale=gradient_scale,
-    )
+    adam_step_(mask_logits, gradient, first, second, adam)

@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from supermask.core.kernels.arguments import check_in_place, check_together, result_like
+from supermask.core.kernels.arguments import AdamStep, check_in_place, check_together, result_like
 from supermask.core.kernels.triton_launch import BLOCK, LAUNCH, blocks, jit, on_device, tl
 
 __all__ = ["adam_step_", "gradient_adam_step_", "mask_logit_gradient"]
@@ -121,19 +121,12 @@ def adam_step_(
     gradient: Tensor,
     first: Tensor,
     second: Tensor,
-    *,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    step: int,
-    gradient_scale: float | Tensor = 1.0,
+    adam: AdamStep,
 ) -> None:
     """`reference.adam_step_` in one pass, to within a few float32 roundings; a tensor's scale is read on the device."""
     check_together(mask_logits, gradient=gradient, first=first, second=second)
     check_in_place(mask_logits=mask_logits, first=first, second=second)
-    numbers = step_numbers(learning_rate, beta1, beta2, eps, step)
-    _launch_step(mask_logits, gradient, None, first, second, numbers, gradient_scale, through=False)
+    _launch_step(mask_logits, gradient, None, first, second, adam, through=False)
 
 
 def gradient_adam_step_(
@@ -142,30 +135,14 @@ def gradient_adam_step_(
     mask_logits: Tensor,
     first: Tensor,
     second: Tensor,
+    adam: AdamStep,
     *,
     through: bool,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    step: int,
-    gradient_scale: float | Tensor = 1.0,
 ) -> None:
     """`reference.gradient_adam_step_` in one pass, to within the bounds of the two that it joins."""
     check_together(mask_logits, weight=weight, weight_gradient=weight_gradient, first=first, second=second)
     check_in_place(mask_logits=mask_logits, first=first, second=second)
-    numbers = step_numbers(learning_rate, beta1, beta2, eps, step)
-    _launch_step(
-        mask_logits, weight_gradient, weight.contiguous(), first, second, numbers, gradient_scale, through=through
-    )
-
-
-def step_numbers(
-    learning_rate: float, beta1: float, beta2: float, eps: float, step: int
-) -> tuple[float, float, float, float, float, float]:
-    """What a step multiplies by, computed in float64: 1 - β₁, β₂, 1 - β₂, 1 / √(1 - β₂ᵗ), ε, λ / (1 - β₁ᵗ)."""
-    unbias = 1.0 / math.sqrt(1.0 - beta2**step)
-    return 1.0 - beta1, float(beta2), 1.0 - beta2, unbias, float(eps), learning_rate / (1.0 - beta1**step)
+    _launch_step(mask_logits, weight_gradient, weight.contiguous(), first, second, adam, through=through)
 
 
 def scale_arguments(gradient_scale: float | Tensor, on: Tensor) -> tuple[Tensor, float, bool]:
@@ -186,8 +163,7 @@ def _launch_step(
     weight: Tensor | None,
     first: Tensor,
     second: Tensor,
-    numbers: tuple[float, ...],
-    gradient_scale: float | Tensor,
+    adam: AdamStep,
     *,
     through: bool,
 ) -> None:
@@ -202,8 +178,13 @@ def _launch_step(
             first,
             second,
             count,
-            *numbers,
-            *scale_arguments(gradient_scale, mask_logits),
+            1.0 - adam.beta1,
+            float(adam.beta2),
+            1.0 - adam.beta2,
+            1.0 / adam.root,
+            float(adam.eps),
+            adam.rate,
+            *scale_arguments(adam.gradient_scale, mask_logits),
             weight is not None,
             through,
             BLOCK,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from supermask.core.counter_random import KeyWords
 from supermask.core.kernels import adam8
+from supermask.core.kernels.arguments import AdamStep
 from supermask.core.kernels.triton_adam import scale_arguments
 from supermask.core.kernels.triton_draw import random_numbers
 from supermask.core.kernels.triton_launch import BLOCK, LAUNCH, blocks, jit, key_arguments, on_device, tl
@@ -127,18 +128,12 @@ def adam_step_8bit_(
     first_scale: Tensor,
     second: Tensor,
     second_scale: Tensor,
+    adam: AdamStep,
     *,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    step: int,
     key: KeyWords | Tensor,
-    gradient_scale: float | Tensor = 1.0,
 ) -> None:
     """`adam8.adam_step_8bit_`, the same bits, in one pass; key and scale may be read on the device."""
     adam8.check_8bit_state(mask_logits, gradient, first, first_scale, second, second_scale)
-    rate, unbias = adam8.step_numbers(learning_rate=learning_rate, beta1=beta1, beta2=beta2, step=step)
     count = mask_logits.numel()
     if not count:
         return
@@ -151,14 +146,14 @@ def adam_step_8bit_(
             second,
             second_scale,
             count,
-            float(beta1),
-            1.0 - beta1,
-            float(beta2),
-            1.0 - beta2,
-            float(eps),
-            rate,
-            unbias,
-            *scale_arguments(gradient_scale, mask_logits),
+            float(adam.beta1),
+            1.0 - adam.beta1,
+            float(adam.beta2),
+            1.0 - adam.beta2,
+            float(adam.eps),
+            adam.rate,
+            1.0 / adam.root,
+            *scale_arguments(adam.gradient_scale, mask_logits),
             *key_arguments(key, mask_logits),
             BLOCK // _SCALED_TOGETHER,
             _SCALED_TOGETHER,

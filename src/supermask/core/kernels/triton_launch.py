@@ -44,12 +44,6 @@ def jit(function: Callable[..., Any]) -> Any:
 
     Scalars that change from step to step must not each compile a kernel of their own: words of a key are told from
     other integers by name, and how a key lies in memory is of no interest.
-
-    Args:
-        function: in the part of Python that Triton knows.
-
-    Returns:
-        What Triton makes of it: launched as `kernel[grid](...)`.
     """
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
     return triton.jit(
@@ -65,13 +59,7 @@ def blocks(count: int, block: int) -> tuple[int]:
 
 
 def key_arguments(key: KeyWords | Tensor, unused: Tensor) -> tuple[Tensor, int, int, bool]:
-    """What a kernel takes for a key: a pointer or two words, and which of the two.
-
-    Args:
-        key: the two words of `key_words`, or a tensor of them, int64 or int32 of the same low 32 bits. On the device it
-            is read when the kernel runs, so a captured graph draws anew when its key tensor changes.
-        unused: any tensor of the device, to stand for the pointer where the words are given.
-    """
+    """What a kernel takes for a key: a pointer or two words, and which of the two."""
     if isinstance(key, Tensor):
         if key.device == unused.device:
             return key.contiguous(), 0, 0, True

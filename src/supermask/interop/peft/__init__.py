@@ -19,7 +19,6 @@ from supermask.interop.peft.register import check_peft_version, register
 
 check_peft_version(peft.__version__)
 
-from supermask.interop.peft.callback import SupermaskCallback, supermask_tuner  # noqa: E402
 from supermask.interop.peft.config import SupermaskConfig  # noqa: E402
 from supermask.interop.peft.convert import (  # noqa: E402
     adapter_to_delta,
@@ -28,7 +27,11 @@ from supermask.interop.peft.convert import (  # noqa: E402
     peft_to_delta,
 )
 from supermask.interop.peft.model import PREFIX, SupermaskModel  # noqa: E402
-from supermask.interop.peft.optimizer import make_optimizer  # noqa: E402
+from supermask.interop.peft.training import (  # noqa: E402
+    SupermaskCallback,
+    make_optimizer,
+    supermask_tuner,
+)
 
 __all__ = [
     "SupermaskCallback",

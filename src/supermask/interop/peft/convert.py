@@ -16,9 +16,9 @@ from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, TaskDel
 from supermask.deltas.fingerprint import require_same_base
 from supermask.deltas.tensor_bytes import as_bits, dtype_name
 from supermask.errors import BaseMismatchError, ConfigurationError
-from supermask.interop.peft.callback import supermask_tuner
 from supermask.interop.peft.config import SupermaskConfig
 from supermask.interop.peft.targets import base_tensors, head_modules
+from supermask.interop.peft.training import supermask_tuner
 from supermask.models import ParameterMap, map_parameters
 
 __all__ = ["adapter_to_delta", "delta_to_adapter", "delta_to_peft", "peft_to_delta"]

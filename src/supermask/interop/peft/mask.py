@@ -12,16 +12,21 @@ from supermask.core import threshold_keep_mask
 from supermask.core.kernels.masked_linear import masked_linear
 from supermask.core.kernels.ops import MaskKey, masked_by_logits
 from supermask.errors import DeltaFormatError, DeltaStateError
-from supermask.interop.peft.merging import DroppedWeights, drop_
 from supermask.interop.peft.packing import pack_keep_mask, unpack_keep_mask
 from supermask.methods.draw_clock import DrawClock
-from supermask.methods.initial_logits import initial_mask_logits
 from supermask.methods.mask_parametrization import keeps_logits_in_float32
+from supermask.methods.supermask import initial_mask_logits
 
 if TYPE_CHECKING:
     from supermask.interop.peft.config import SupermaskConfig
+from dataclasses import dataclass
 
-__all__ = ["AdapterMask"]
+import numpy as np
+import numpy.typing as npt
+
+from supermask.deltas.tensor_bytes import as_bits
+
+__all__ = ["AdapterMask", "DroppedWeights", "drop_"]
 
 
 @final
@@ -190,3 +195,53 @@ class AdapterMask(nn.Module):
         """What `print(model)` shows of it."""
         kind = "fixed" if self.mask_logits is None else "mask logits"
         return f"{kind}, {'x'.join(str(size) for size in self.shape)}"
+
+
+@final
+@dataclass(frozen=True)
+class DroppedWeights:
+    """What merging a mask overwrote: the dropped weights' bits in row-major order, and the mask at one bit a weight."""
+
+    packed_keep: npt.NDArray[np.uint8]
+    bits: Tensor
+
+    @torch.no_grad()
+    def restore_(self, weight: Tensor) -> None:
+        """Put the dropped weights back.
+
+        Args:
+            weight: as `drop_` left it, on whatever device it is by now.
+
+        Raises:
+            DeltaStateError: if it was converted to another dtype or shape in between; nothing has changed then.
+        """
+        bits = as_bits(weight)
+        if bits.dtype is not self.bits.dtype or len(self.packed_keep) != -(-bits.numel() // 8):
+            raise DeltaStateError(
+                f"the model was converted while a mask was merged into it: a weight is {weight.dtype} of shape "
+                f"{tuple(weight.shape)} now; convert it back before unmerging, or load the base again"
+            )
+        keep = np.unpackbits(self.packed_keep, count=bits.numel()).view(np.bool_)
+        dropped = torch.from_numpy(~keep).reshape(bits.shape).to(bits.device)
+        bits[dropped] = self.bits.to(bits.device)
+
+
+@torch.no_grad()
+def drop_(weight: Tensor, keep_mask: Tensor) -> DroppedWeights:
+    """Zero the weights that a mask drops, in place.
+
+    Example:
+        >>> weight = torch.tensor([1.0, -0.0, float("nan")])
+        >>> dropped = drop_(weight, torch.tensor([False, False, True]))
+        >>> weight
+        tensor([0., 0., nan])
+        >>> dropped.restore_(weight)
+        >>> weight
+        tensor([1., -0., nan])
+    """
+    bits = as_bits(weight)
+    drop = keep_mask.logical_not().to(bits.device)
+    packed = np.packbits(keep_mask.cpu().contiguous().numpy())
+    dropped = DroppedWeights(packed, bits[drop])
+    bits.masked_fill_(drop, 0)
+    return dropped

@@ -22,8 +22,7 @@ from supermask.errors import (
     UnknownNameError,
 )
 from supermask.interop.peft.config import SupermaskConfig
-from supermask.interop.peft.entries import adapter_entries, check_loaded, named_entries
-from supermask.interop.peft.layer import SupermaskLayer
+from supermask.interop.peft.layer import SupermaskLayer, adapter_entries, check_loaded, named_entries
 from supermask.interop.peft.mask import AdapterMask
 from supermask.interop.peft.mixed import BASE_ROWS, rows_by_adapter
 from supermask.interop.peft.targets import base_modules, base_tensors, check_targets, complete_, covers

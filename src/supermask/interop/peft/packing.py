@@ -28,12 +28,6 @@ _HEADER = struct.Struct("<QQQ")
 def pack_keep_mask(keep_mask: Tensor) -> Tensor:
     """Code a keep mask in about N·H(s) bits, base not needed.
 
-    Args:
-        keep_mask: boolean, (rows, columns), True = survives.
-
-    Returns:
-        uint8, one-dimensional, on the CPU.
-
     Example:
         >>> keep_mask = torch.ones(32, 32, dtype=torch.bool)
         >>> keep_mask[3, 5] = False
@@ -48,16 +42,6 @@ def pack_keep_mask(keep_mask: Tensor) -> Tensor:
 
 def unpack_keep_mask(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The keep mask that `pack_keep_mask` coded.
-
-    Args:
-        packed: the bytes, on any device.
-        shape: of the weight that the mask is for.
-
-    Returns:
-        Boolean tensor on the CPU, True = survives.
-
-    Raises:
-        DeltaFormatError: if these are not the bytes of a mask of this shape.
 
     Example:
         >>> unpack_keep_mask(pack_keep_mask(torch.ones(2, 3, dtype=torch.bool)), (3, 2))

@@ -18,12 +18,6 @@ _HOOKED = "0.21"  # from here on a tuner says itself what its part of a state di
 def check_peft_version(version: str) -> None:
     """Refuse a PEFT that is too old, and warn of one that is too new.
 
-    Args:
-        version: `peft.__version__`.
-
-    Raises:
-        MissingDependencyError: if it is older than the oldest that works.
-
     Example:
         >>> check_peft_version("0.17.1")
         Traceback (most recent call last):
@@ -47,13 +41,6 @@ def register(peft: Any, *, name: str, config: type, tuner: type, prefix: str) ->
     PEFT's own `register_peft_method` takes names of its enumeration `PeftType` alone. The mappings that it fills are
     public, and what reads them compares strings. Before version 0.21 the state dictionary functions ask the enumeration
     as well, so there it gets another member.
-
-    Args:
-        peft: the module.
-        name: of the method, in capitals.
-        config: its configuration class.
-        tuner: its model class.
-        prefix: what the keys of its tensors have in common in a file.
     """
     if _release(peft.__version__) < _release(_HOOKED):
         _extend(peft.PeftType, name)

@@ -107,11 +107,6 @@ OBJECT_TRAITS: Final[BySplit[Fields]] = BySplit(
 def substitution(dice: Dice, slot: Fields, *, synonyms: bool) -> tuple[str, str]:
     """Two different words for one place of a sentence.
 
-    Args:
-        dice: makes the choice.
-        slot: the fields of synonyms that may stand there.
-        synonyms: whether both come from one field, or from two.
-
     Example:
         >>> pair = substitution(Dice("example"), fields("big large | old aged"), synonyms=True)
         >>> sorted(pair) in (["big", "large"], ["aged", "old"])

@@ -1,4 +1,4 @@
-"""A folder of many deltas over one base."""
+"""The store: a folder, or a hub repository, of many deltas over one base."""
 
 from __future__ import annotations
 
@@ -9,26 +9,63 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
+import filelock
 from torch import Tensor, nn
 
 from supermask.deltas.delta import TaskDelta
+from supermask.deltas.document import TaskRecord
 from supermask.deltas.files import CONFIG_FILE, DELTA_FILE, flush_folder
-from supermask.deltas.store.card import CARD_FILE, StoreBase, create_card, read_card, require_base_of_store
-from supermask.deltas.store.contents import StoredDelta, StoreListing, list_deltas, scan_store, twins
-from supermask.deltas.store.lock import locked
-from supermask.deltas.store.names import BESIDE, default_name, require_name
-from supermask.deltas.store.verification import StoreVerification, load_entry, verify_deltas
-from supermask.errors import OutputError, UnknownNameError
+from supermask.deltas.listing import (
+    BESIDE,
+    STORE_FILE,
+    StoreBase,
+    StoredDelta,
+    StoreFault,
+    StoreListing,
+    base_tensors,
+    create_store_file,
+    list_deltas,
+    misfits,
+    name_fault,
+    read_store_base,
+    require_base_of_store,
+    require_base_tensors,
+    scan_store,
+    twins,
+)
+from supermask.errors import ConfigurationError, OutputError, SupermaskError, UnknownNameError
 
-__all__ = ["DeltaStore"]
+__all__ = ["DeltaStore", "StoreVerification"]
 
+_LOCK_FILE: Final = ".lock"
+_PATIENCE_SECONDS: Final = 60.0
 _TOKEN = r"[0-9a-f]{16}"
 _LEFTOVER = re.compile(rf"\.[A-Za-z0-9][A-Za-z0-9._-]*\.{_TOKEN}\.(new|old)|\.store\.json\.{_TOKEN}\.part")
-_LEFTOVER_IN_DELTA = re.compile(rf"\.delta[._a-z]*\.{_TOKEN}\.(new|old)")
+_LEFTOVER_IN_DELTA = re.compile(rf"\.delta[._a-z]*\.{_TOKEN}\.(new|old|part)")
 _OF_A_DELTA = frozenset({DELTA_FILE, CONFIG_FILE, "README.md"})
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class StoreVerification:
+    """What came of checking a store.
+
+    Args:
+        intact: names of the deltas without a fault.
+        faults: everything that is wrong; a delta may have several.
+        strangers: what is no delta at all, and was not looked into.
+        decoded: whether payloads were decoded against the base, or their checksums compared alone.
+    """
+
+    intact: tuple[str, ...]
+    faults: tuple[StoreFault, ...]
+    strangers: tuple[StoreFault, ...]
+    decoded: bool
 
 
 @final
@@ -57,7 +94,7 @@ class DeltaStore:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     store = DeltaStore(folder)
         ...     added = store.add(delta)
-        ...     print(store.names, store["mrpc"] == delta, store.list().deltas[0].zeros)
+        ...     print(store.names, store["mrpc"] == delta, store.list().deltas[0].document.zeros)
         ('mrpc',) True 1
     """
 
@@ -84,21 +121,20 @@ class DeltaStore:
             OutputError: if the name is taken, the folder holds something else, or it cannot be written.
         """
         added = delta if isinstance(delta, TaskDelta) else TaskDelta.load(delta)
-        chosen = default_name(added.task) if name is None else name
-        require_name(chosen)
+        chosen = _default_name(added.task) if name is None else name
+        if fault := name_fault(chosen):
+            raise ConfigurationError(f"{fault}; choose another name")
         self._make_folder()
         place = self.path / chosen
-        with locked(self.path):
-            self._sweep()
-            new = not os.path.lexists(self.path / CARD_FILE)
-            if not new:
-                require_base_of_store(added.document.base, read_card(self.path), delta=chosen, store=self.path)
+        with self._locked():
+            is_new = not os.path.lexists(self.path / STORE_FILE)
+            if not is_new:
+                require_base_of_store(added.document.base, self.base, delta=chosen, store=self.path)
             if self._is_free(chosen, overwrite=overwrite):
-                self._write(added, place, new_store=new)
+                self._write(added, place, is_new=is_new)
             else:
                 added.save(place, overwrite=True)
-        file = place / DELTA_FILE
-        return StoredDelta(name=chosen, path=place, nbytes=file.stat().st_size, document=added.document)
+        return StoredDelta(name=chosen, path=place, nbytes=(place / DELTA_FILE).stat().st_size, document=added.document)
 
     def remove(self, name: str) -> None:
         """Take a delta out of the store and delete it; a damaged one too.
@@ -110,28 +146,19 @@ class DeltaStore:
             UnknownNameError: if there is no delta of that name.
             OutputError: if its folder holds files that are not a delta's, or cannot be deleted.
         """
-        read_card(self.path)
-        with locked(self.path):
-            self._sweep()
-            place = self._place(name)
-            try:
-                kept = [
-                    entry.name
-                    for entry in place.iterdir()
-                    if entry.name not in _OF_A_DELTA and not _LEFTOVER_IN_DELTA.fullmatch(entry.name)
-                ]
+        read_store_base(self.path)
+        with self._locked():
+            place, aside = self._place(name), self._aside(name, "old")
+            with _explained(f"{place}: the delta cannot be removed"):
+                inside = sorted(entry.name for entry in place.iterdir())
+                kept = [file for file in inside if file not in _OF_A_DELTA and not _LEFTOVER_IN_DELTA.fullmatch(file)]
                 if kept:
                     raise OutputError(
-                        f"{place}: holds more than a delta ({', '.join(map(repr, sorted(kept)[:3]))}); move that away "
-                        "first, or delete the folder yourself"
+                        f"{place}: holds more than a delta ({', '.join(map(repr, kept[:3]))}); move that away first, "
+                        "or delete the folder yourself"
                     )
-                aside = self._aside(name, "old")
                 place.rename(aside)
                 flush_folder(self.path)
-            except OutputError:
-                raise
-            except OSError as error:
-                raise OutputError(f"{place}: the delta cannot be removed: {error.strerror or error}") from error
             shutil.rmtree(aside, ignore_errors=True)  # what is left of it the next writer sweeps away
 
     def list(self) -> StoreListing:
@@ -143,10 +170,13 @@ class DeltaStore:
         Raises:
             DeltaFormatError: if there is no store, or its `store.json` is damaged.
         """
-        return list_deltas(self.path, self.base)
+        return list_deltas(self.path)
 
     def verify(self, base: nn.Module | Mapping[str, Tensor] | None = None) -> StoreVerification:
         """Check every delta: structure, checksums, base and name, and with the base given, that each payload decodes.
+
+        Of a file's own structure and checksums the first fault is told, since what follows cannot be trusted; of
+        payloads that do not decode, each.
 
         Args:
             base: the store's base, or its tensors by name; a head of any size may be on it. Nothing is changed.
@@ -160,24 +190,38 @@ class DeltaStore:
         """
         store_base = self.base
         names, strangers = scan_store(self.path)
-        faults = (*twins(names), *verify_deltas(self.path, names, store_base, base))
+        tensors = base_tensors(base) if base is not None else None
+        faults, checked = list(twins(names)), False
+        for name in names:
+            try:
+                delta = self._load(self.path / name, store_base)
+            except SupermaskError as error:
+                if (self.path / name).is_dir():  # else it was removed a moment ago
+                    faults.append(StoreFault(name=name, what=str(error)))
+                continue
+            if tensors is None:
+                continue
+            if not checked:  # all deltas have this base, so it is hashed once
+                require_base_tensors(tensors, delta.document)
+                checked = True
+            faults += [StoreFault(name=name, what=what) for what in _undecodable(delta, tensors)]
         faulty = {fault.name for fault in faults}
         return StoreVerification(
             intact=tuple(name for name in names if name not in faulty),
-            faults=faults,
+            faults=tuple(faults),
             strangers=strangers,
-            decoded=base is not None,
+            decoded=tensors is not None,
         )
 
     @property
     def base(self) -> StoreBase:
         """The base of all its deltas, from `store.json`."""
-        return read_card(self.path)
+        return read_store_base(self.path)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of its deltas, damaged ones included, in alphabetical order."""
-        read_card(self.path)
+        read_store_base(self.path)
         return scan_store(self.path)[0]
 
     def __getitem__(self, name: str) -> TaskDelta:
@@ -188,10 +232,7 @@ class DeltaStore:
             DeltaFormatError: if it is damaged.
             BaseMismatchError: if it is of another base than the store's.
         """
-        base = self.base
-        delta = load_entry(self._place(name))
-        require_base_of_store(delta.document.base, base, delta=name, store=self.path)
-        return delta
+        return self._load(self._place(name), self.base)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -205,6 +246,12 @@ class DeltaStore:
     def __repr__(self) -> str:
         return f"DeltaStore({str(self.path)!r})"
 
+    def _load(self, place: Path, base: StoreBase) -> TaskDelta:
+        # The file alone: what lies beside it says nothing that it does not say itself.
+        delta = TaskDelta.load(place / DELTA_FILE)
+        require_base_of_store(delta.document.base, base, delta=place.name, store=self.path)
+        return delta
+
     def _place(self, name: str) -> Path:
         """The folder of a delta that is there. The name is looked up and never made a path of otherwise."""
         names = self.names
@@ -215,25 +262,50 @@ class DeltaStore:
         return self.path / name
 
     def _make_folder(self) -> None:
-        try:
-            if self.path.is_dir() and not os.path.lexists(self.path / CARD_FILE):
-                others = sorted(
-                    entry.name
-                    for entry in self.path.iterdir()
-                    if not entry.name.startswith(".") and entry.name.lower() not in BESIDE
-                )
+        with _explained(f"{self.path}: cannot be made a store", "; name a folder that you may write to"):
+            if self.path.is_dir() and not os.path.lexists(self.path / STORE_FILE):
+                entries = sorted(entry.name for entry in self.path.iterdir())
+                others = [name for name in entries if not name.startswith(".") and name.lower() not in BESIDE]
                 # A racing process may have made it a store by now, with a delta in it.
-                if others and not os.path.lexists(self.path / CARD_FILE):
+                if others and not os.path.lexists(self.path / STORE_FILE):
                     raise OutputError(
                         f"{self.path}: is no store and not empty, it holds {others[0]!r}; name a store or a new folder"
                     )
             self.path.mkdir(parents=True, exist_ok=True)
-        except OutputError:
-            raise
-        except OSError as error:
-            raise OutputError(
-                f"{self.path}: cannot be made a store: {error.strerror or error}; name a folder that you may write to"
-            ) from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other writers out, and delete what a killed one left behind.
+
+        The system lets go of the lock when the process ends, however it ends. The file stays: taking it away would let
+        two processes hold locks on two files of one name.
+        """
+        path = self.path / _LOCK_FILE
+        lock = filelock.FileLock(path, timeout=_PATIENCE_SECONDS)
+        remedy = "; choose a store that you may write to, on a disk that has locks"
+        with _explained(f"{path}: the store cannot be locked for writing", remedy):
+            try:
+                lock.acquire()
+            except filelock.Timeout:
+                raise OutputError(
+                    f"{self.path}: another process has been writing to this store for {_PATIENCE_SECONDS:.0f} seconds; "
+                    "wait for it to end, or end it"
+                ) from None
+        try:
+            self._sweep()
+            yield
+        finally:
+            lock.release()
+
+    def _sweep(self) -> None:
+        for entry in self.path.iterdir():
+            if not _LEFTOVER.fullmatch(entry.name):
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    entry.unlink()
 
     def _is_free(self, name: str, *, overwrite: bool) -> bool:
         """Whether nothing has the name; False if a delta has it that is to be replaced."""
@@ -253,31 +325,51 @@ class DeltaStore:
             )
         return False
 
-    def _write(self, delta: TaskDelta, place: Path, *, new_store: bool) -> None:
+    def _write(self, delta: TaskDelta, place: Path, *, is_new: bool) -> None:
         staged = self._aside(place.name, "new")
         try:
-            delta.save(staged)
-            if new_store:
-                create_card(self.path, delta.document.base)
-            staged.rename(place)  # fails if somebody has put something there after all
-            flush_folder(self.path)
-        except OutputError:
-            raise
-        except OSError as error:
-            raise OutputError(f"{place}: the delta cannot be stored: {error.strerror or error}") from error
+            with _explained(f"{place}: the delta cannot be stored"):
+                delta.save(staged)
+                if is_new:
+                    create_store_file(self.path, delta.document.base)
+                staged.rename(place)  # fails if somebody has put something there after all
+                flush_folder(self.path)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
     def _aside(self, name: str, end: str) -> Path:
         return self.path / f".{name}.{secrets.token_hex(8)}.{end}"
 
-    def _sweep(self) -> None:
-        """Delete what a killed writer left behind. Under the lock: no other writer is at work."""
-        for entry in self.path.iterdir():
-            if not _LEFTOVER.fullmatch(entry.name):
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    entry.unlink()
+
+@contextmanager
+def _explained(what: str, remedy: str = "") -> Iterator[None]:
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{what}: {error.strerror or error}{remedy}") from error
+
+
+def _default_name(task: TaskRecord) -> str:
+    """The task's name, with '-' for what a delta's may not hold."""
+    told = task.name or ""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", told).strip("-._")[:100].rstrip("-._")
+    if fault := name_fault(name):
+        raise ConfigurationError(
+            f"the delta's task is called {told[:100]!r}, which gives no name for it ({fault}); pass a name"
+        )
+    return name
+
+
+def _undecodable(delta: TaskDelta, tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    misfitting = misfits(delta.document, tensors)
+    changes = delta.changes_for(tensors)
+    for record in delta.document.changes:
+        if record.name in misfitting:
+            yield f"{record.name}: {misfitting[record.name]}"
+            continue
+        try:
+            changes[record.name]
+        except SupermaskError as error:
+            yield str(error)
