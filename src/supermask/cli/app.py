@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any
 
@@ -31,20 +31,9 @@ from supermask.cli.printing import examples_text, note
 
 __all__ = ["VERBS", "make_command", "run"]
 
-VERBS: dict[str, tuple[Callable[..., None], Sequence[str]]] = {
-    "train": (train.train, train.EXAMPLES),
-    "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
-    "predict": (predict.predict, predict.EXAMPLES),
-    "inspect": (inspect.inspect, inspect.EXAMPLES),
-    "compare": (compare.compare, compare.EXAMPLES),
-    "apply": (apply.apply, apply.EXAMPLES),
-    "export": (export.export, export.EXAMPLES),
-    "push": (push.push, push.EXAMPLES),
-    "tasks": (tasks.tasks, tasks.EXAMPLES),
-    "bases": (bases.bases, bases.EXAMPLES),
-    "doctor": (doctor.doctor, doctor.EXAMPLES),
-}
-"""Every verb: its function, and the examples that its help ends with."""
+_MODULES = (train, evaluate, predict, inspect, compare, apply, export, push, tasks, bases, doctor)
+VERBS = {module.__name__.rpartition(".")[2]: module for module in _MODULES}
+"""Every verb's module, which holds a function of its name and the `EXAMPLES` that its help ends with."""
 
 EXAMPLES = (
     "supermask train --task probe-sentiment --output sentiment",
@@ -64,22 +53,15 @@ def make_command() -> Any:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True, epilog=examples_text(EXAMPLES))(_before_any_verb)
-    for name, (function, examples) in VERBS.items():
-        app.command(name, epilog=examples_text(examples))(function)
+    for name, module in VERBS.items():
+        app.command(name, epilog=examples_text(module.EXAMPLES))(getattr(module, name))
     app.add_typer(store.make_group(), name="store")
     app.add_typer(study.make_group(), name="study")
     return get_command(app)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line.
-
-    Args:
-        arguments: what stands after the program's name.
-
-    Returns:
-        The exit code; see `supermask.cli.main.main`.
-    """
+    """Run one command line, and return the exit code; see `supermask.cli.main.main`."""
     state: dict[str, Any] = {}
     try:
         outcome = make_command().main(args=list(arguments), prog_name="supermask", standalone_mode=False, obj=state)

@@ -67,19 +67,7 @@ def is_delta(given: str) -> bool:
 def compare_models(
     base: str, revision: str | None, other: str, other_revision: str | None, *, table: Path | None, as_json: bool
 ) -> None:
-    """Compare two checkpoints and print what they have in common.
-
-    Args:
-        base: name or place of the first.
-        revision: of the first, if it is on the hub.
-        other: name or place of the second.
-        other_revision: of the second, if it is on the hub.
-        table: CSV file to write every tensor to.
-        as_json: print JSON instead of tables.
-
-    Raises:
-        SupermaskError: of the kind that fits.
-    """
+    """Compare two checkpoints, print how far they are apart, and write every tensor to the CSV file `table`."""
     found = compare_checkpoints(
         open_checkpoint(base, revision=revision), open_checkpoint(other, revision=other_revision)
     )
@@ -120,19 +108,7 @@ def compare_deltas(
     table: Path | None,
     as_json: bool,
 ) -> None:
-    """Print how far one or two deltas move their base, and what two share.
-
-    Args:
-        given: where the deltas are.
-        base: where their base is, if not where the first delta says.
-        revision: of a base on the hub.
-        allow_new: tensors that may be drawn at random, as when the deltas were learnt.
-        table: CSV file to write every tensor to.
-        as_json: print JSON instead of tables.
-
-    Raises:
-        SupermaskError: of the kind that fits.
-    """
+    """Print how far one or two deltas move their base, which may stand where none says, and what two share."""
     deltas = [TaskDelta.load(delta_path(place)) for place in given]
     model = stored_base(deltas[0].document, base, revision, allow_new).model
     # The overlap checks that both have this base; alone, a delta's own check does.

@@ -25,24 +25,15 @@ def bits_per_weight(document: DeltaDocument) -> float | None:
 
 
 def draw(document: DeltaDocument, path: Path) -> None:
-    """Draw a delta's zeros into a file.
-
-    Raises:
-        SupermaskError: if there are none, matplotlib is not installed, or the file cannot be written.
-    """
-    title = f"{(document.task.name or 'task')}, {(document.method.kind or 'delta')}: {_zeros_in_words(document)}"
-    save_figure(zeros_figure(zeros_by_place(document.changes), title=title), path)
+    """Draw where a delta's zeros are into a file."""
+    kind = document.method.kind or "delta"
+    what = f"{document.task.name or 'task'}, {'thresholded mask' if kind == 'supermask' else kind}"
+    figure = zeros_figure(zeros_by_place(document.changes), title=f"{what}: {percent(document.sparsity)} % zeros")
+    save_figure(figure, path)
 
 
 def report(document: DeltaDocument, path: Path, *, figure: Path | None, as_json: bool) -> None:
-    """Print what a delta says about itself.
-
-    Args:
-        document: read from its header.
-        path: where it is.
-        figure: where its zeros were drawn, if they were.
-        as_json: print JSON instead of tables.
-    """
+    """Print what the delta at a path says about itself; `figure` is where its zeros were drawn, if they were."""
     zeros = zeros_by_place(document.changes) if document.weights else None
     if as_json:
         print_json(_as_json(document, path, zeros, figure))

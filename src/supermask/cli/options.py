@@ -73,15 +73,7 @@ AllowNew = Annotated[
 
 
 def refuse_together(first: str, given: Mapping[str, object]) -> None:
-    """Refuse options that have no effect beside another one.
-
-    Args:
-        first: the option that decides.
-        given: the others by name; those that were not given are None or empty.
-
-    Raises:
-        ConfigurationError: naming those that were given.
-    """
+    """Refuse options that have no effect beside another one; those that were not given are None, False or empty."""
     from supermask.errors import ConfigurationError
 
     useless = [name for name, value in given.items() if value is not None and value is not False and value != []]

@@ -39,9 +39,6 @@ __all__ = [
 class PlainTable(Table):
     """A table with a rule under its header, whose cells cannot steer the terminal."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(box=box.SIMPLE_HEAD, pad_edge=False, **settings)
-
     def add_row(self, *cells: RenderableType | None, **settings: Any) -> None:
         """As in rich, with text made printable."""
         super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **settings)
@@ -70,12 +67,7 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 
 def show(*renderables: RenderableType, whole: bool = False) -> None:
-    """Print tables and text, styled if standard output is a terminal.
-
-    Args:
-        renderables: what to print.
-        whole: cut and wrap nothing, even where that is wider than the terminal.
-    """
+    """Print tables and text, styled if standard output is a terminal, and `whole` even if that is wider than it."""
     for renderable in renderables:
         # Names of tasks, labels and files may hold what rich would take for markup.
         console = Console(highlight=False, markup=False, emoji=False)
@@ -94,13 +86,8 @@ def print_lines(lines: Sequence[str]) -> None:
 
 
 def plain_table(*columns: str, right: Sequence[str] = ()) -> PlainTable:
-    """An empty table.
-
-    Args:
-        columns: headers; what stands in the first is never cut.
-        right: headers of the columns that are set flush right, as numbers are.
-    """
-    table = PlainTable()
+    """An empty table, whose first column is never cut; columns whose header is in `right` are set flush right."""
+    table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for position, column in enumerate(columns):
         table.add_column(column, justify="right" if column in right else "left", no_wrap=position == 0)
     return table
@@ -108,9 +95,8 @@ def plain_table(*columns: str, right: Sequence[str] = ()) -> PlainTable:
 
 def facts_table(facts: Iterable[tuple[str, str]]) -> PlainTable:
     """Names and what they stand for, a line each."""
-    table = PlainTable(show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column()
+    table = plain_table("", "")
+    table.show_header = False
     for name, value in facts:
         table.add_row(name, value)
     return table

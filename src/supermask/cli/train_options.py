@@ -54,14 +54,7 @@ def with_settings(verb: _Verb) -> _Verb:
 
 
 def make_settings(method: str, given: Mapping[str, Any]) -> tuple[Method, TrainingConfig]:
-    """Make a method and the settings of its training out of what was given on the command line.
-
-    Args:
-        method: name of the method.
-        given: the value of every option of `with_settings`.
-
-    Returns:
-        The method, and the settings.
+    """Make a method and the settings of its training out of the options of `with_settings`.
 
     Raises:
         SupermaskError: naming every fault of both.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supermask.analysis import zeros_by_place
+from supermask.cli.inspect_report import draw
 from supermask.cli.printing import (
     PlainTable,
     facts_table,
@@ -20,7 +20,6 @@ from supermask.cli.printing import (
     shown_bytes,
 )
 from supermask.errors import MissingDependencyError, UnknownNameError
-from supermask.report.figures import save_figure, zeros_figure
 from supermask.tasks import find_task
 from supermask.training import Run, RunRecord
 
@@ -31,22 +30,14 @@ __all__ = ["draw_zeros", "report"]
 
 
 def draw_zeros(run: Run) -> Path | None:
-    """Draw where the zeros of a run are into its folder.
-
-    Returns:
-        The picture; None, with a note, where there is nothing to draw or nothing to draw with.
-    """
-    if run.folder is None:
-        return None
+    """Draw where the zeros of a run are into its folder; None where there is nothing to draw or to draw with."""
+    assert run.folder is not None
     path = run.folder / "zeros.png"
     path.unlink(missing_ok=True)  # a run that was replaced may have left one
     if not run.delta.weights:
         return None
-    inputs = run.record.inputs
-    mask = "thresholded mask" if run.record.sampled_sparsity is not None else str(inputs.method["kind"])
-    title = f"{inputs.task}, {mask}: {percent(run.delta.sparsity)} % zeros"
     try:
-        save_figure(zeros_figure(zeros_by_place(run.delta.document.changes), title=title), path)
+        draw(run.delta.document, path)
     except MissingDependencyError as error:
         note(f"note: no picture of the zeros: {error}")
         return None
@@ -54,16 +45,7 @@ def draw_zeros(run: Run) -> Path | None:
 
 
 def report(run: Run, data: TaskData, *, method: str, figure: Path | None, data_dir: Path | None, as_json: bool) -> None:
-    """Print what came of a run.
-
-    Args:
-        run: the run, which has a folder.
-        data: what it learnt from.
-        method: what it was called on the command line.
-        figure: the picture of the zeros, if there is one.
-        data_dir: where the data came from, for the commands to type next.
-        as_json: print JSON instead of tables.
-    """
+    """Print what came of a run with a folder; `data_dir` is for the commands to type next."""
     assert run.folder is not None
     record, delta = run.record, run.folder / "delta"
     notes = [*data.notes, *_cautions(run, data)]
