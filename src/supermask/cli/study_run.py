@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -149,7 +150,7 @@ def _report_document(plan: Plan, report: StudyReport) -> dict[str, Any]:
     }
 
 
-def _in_words(document: dict[str, Any]) -> tuple[list[tuple[str, ...]], list[str]]:
+def _in_words(document: dict[str, Any]) -> tuple[list[Sequence[str]], list[str]]:
     """The rows of a table, and lines."""
     from supermask.study.pace import shown_duration
 
@@ -157,7 +158,7 @@ def _in_words(document: dict[str, Any]) -> tuple[list[tuple[str, ...]], list[str
     if "completed" in document:
         before = document["recorded_before"]
         return [], [*lines, f"{document['results']}: {len(document['completed'])} runs made, {before} recorded before"]
-    rows = [
+    rows: list[Sequence[str]] = [
         (run["run"], run["state"], f"{run['steps']:,}", shown_duration(run["seconds"]))
         for run in document["runs"]
         if run["state"] != "recorded"

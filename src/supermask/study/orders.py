@@ -71,7 +71,43 @@ class RunOrder(Configuration):
         return Path(self.store) / self.target
 
     @property
-    def lock_path(store: Path, address: str) -> Path:
+    def lock_path(self) -> Path:
+        """The lock that a worker holds."""
+        return lock_path(Path(self.store), self.address)
+
+    @property
+    def folder(self) -> RunFolder:
+        """The training's own folder."""
+        return RunFolder(Path(self.work) / "run")
+
+    @property
+    def log_path(self) -> Path:
+        """What a worker prints."""
+        return Path(self.work) / "log.txt"
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Split to the hash of its content."""
+        return {split: info.content_hash for split, info in self.inputs.data.items()}
+
+    def recorded(self) -> RunRecord | None:
+        """The completed record of this run on these inputs; None if that is not at its place."""
+        try:
+            stored = StoredRecord(self.target, RunRecord.load(self.record_path))
+        except SupermaskError:
+            return None
+        done = stored.record.status == "completed" and stored.key == self.key
+        same = stored.record.inputs.base.fingerprint == self.inputs.base.fingerprint and stored.hashes == self.hashes
+        return stored.record if done and same else None
+
+    def save(self) -> Path:
+        """Write the order into its folder, for a worker to read."""
+        path = Path(self.work) / "order.json"
+        write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
+        return path
+
+
+def lock_path(store: Path, address: str) -> Path:
     """The lock file of the run of that content address, in the folder of records that all who work on it share."""
     return store / LOCKS_FOLDER / f"{address}.lock"
 
