@@ -147,23 +147,6 @@ def test_a_folder_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert store.records == store.skipped == store.pairs(["a.json"]) == ()
 
 
-def test_rescan_sees_what_has_changed(tmp_path: Path) -> None:
-    first, second = runs_of(load_study("table6"))[:2]
-    store = RecordStore(tmp_path)
-    tiny_record(first).save(tmp_path / "first.json")
-    tiny_record(second, status="failed").save(tmp_path / "second.json")
-    store.rescan()
-    kept = store.at("first.json")
-    assert store.find(first) is not None and store.find(second) is None
-    tiny_record(second).save(tmp_path / "second.json")
-    store.rescan()
-    assert store.find(second) is not None
-    assert store.at("first.json") is kept  # what did not change is not read again
-    (tmp_path / "first.json").unlink()
-    store.rescan()
-    assert store.find(first) is None and store.at("first.json") is None
-
-
 def test_measures_and_pairs_are_found_beside_their_records(tmp_path: Path) -> None:
     study = load_study("figure7")
     fill(tmp_path, [study], leave_out=lambda run: run.task not in ("mrpc", "rte", "cola"))

@@ -8,10 +8,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, final
 
 from supermask.errors import ConfigurationError
-from supermask.study.spec import Arm, Study
+from supermask.study.spec import Study
 from supermask.tasks import find_task
 from supermask.training import TrainingConfig, optimizer_steps
 
@@ -29,8 +29,6 @@ __all__ = [
 
 WITHOUT_EFFECT: Final = frozenset({"checkpoint_steps", "logging_steps", "eval_batch_size", "tensorboard"})
 """Settings of a training that do not decide what is learnt."""
-
-_ConfigurationT = TypeVar("_ConfigurationT", Study, Arm)
 
 
 @final
@@ -80,7 +78,6 @@ def runs_of(study: Study) -> list[RunSpec]:
         >>> [run.label for run in runs_of(load_study("table6"))][:2]
         ['supermask-seed0', 'supermask-lr2e-02-seed0']
     """
-    tasks = dict.fromkeys([*study.tasks, *(task for arm in study.arms for task in arm.tasks or ())])
     return [
         RunSpec(
             task=task,
@@ -89,10 +86,9 @@ def runs_of(study: Study) -> list[RunSpec]:
             config=TrainingConfig(**{**study.config, **arm.config, "seed": seed}),
             draws=study.draws,
         )
-        for task in tasks
+        for task in study.tasks
         for arm in study.arms
-        if task in (arm.tasks or study.tasks)
-        for seed in arm.seeds or study.seeds
+        for seed in study.seeds
     ]
 
 
@@ -119,8 +115,8 @@ def overridden(
     Args:
         study: the study.
         base: another base.
-        tasks: other tasks; arms with tasks of their own keep those of them that are named, if any is.
-        seeds: other seeds, of every arm.
+        tasks: other tasks.
+        seeds: other seeds.
         draws: another number of draws.
         config: further settings of all trainings.
 
@@ -128,46 +124,27 @@ def overridden(
         ConfigurationError: if a value does not fit.
         UnknownNameError: if there is no such task.
     """
-    changes: dict[str, Any] = {"arms": study.arms}
+    changes: dict[str, Any] = {"base": base, "draws": draws}
     if tasks is not None:
-        wanted = tuple(dict.fromkeys(find_task(task).name for task in tasks))
-        changes["tasks"] = wanted
+        changes["tasks"] = wanted = tuple(dict.fromkeys(find_task(task).name for task in tasks))
         changes["expected"] = tuple(number for number in study.expected if number.task in (None, *wanted))
-        changes["arms"] = tuple(
-            _changed(arm, tasks=tuple(task for task in wanted if task in arm.tasks) or None) if arm.tasks else arm
-            for arm in study.arms
-        )
     if seeds is not None:
         changes["seeds"] = tuple(dict.fromkeys(seeds))
-        changes["arms"] = tuple(_changed(arm, seeds=None) for arm in changes["arms"])
     if config is not None:
         changes["config"] = {**study.config, **config}
-    changes |= {name: value for name, value in (("base", base), ("draws", draws)) if value is not None}
-    return _changed(study, **changes)
+    # As `model_copy`, but checked anew.
+    return Study(**{**dict(study), **{name: value for name, value in changes.items() if value is not None}})
 
 
 def narrowed(study: Study, tasks: Sequence[str]) -> Study | None:
     """A study on those of its tasks that are named; None if it has none of them.
 
-    Args:
-        study: the study.
-        tasks: names of tasks.
-
     Raises:
         UnknownNameError: if there is no such task.
     """
     wanted = {find_task(task).name for task in tasks}
-    left = {arm.name: tuple(task for task in arm.tasks or study.tasks if task in wanted) for arm in study.arms}
-    arms = tuple(_changed(arm, tasks=left[arm.name]) for arm in study.arms if left[arm.name])
-    if not arms:
-        return None
-    expected = tuple(
-        number
-        for number in study.expected
-        if (number.task is None or number.task in wanted) and (number.arm is None or left[number.arm])
-    )
-    own = tuple(task for task in study.tasks if task in wanted) or arms[0].tasks
-    return _changed(study, tasks=own, arms=arms, expected=expected)
+    own = [task for task in study.tasks if task in wanted]
+    return overridden(study, tasks=own) if own else None
 
 
 def planned_steps(run: RunSpec, examples: int | None = None) -> int:
@@ -228,8 +205,3 @@ def address(
 def _digest(content: Any) -> str:
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def _changed(of: _ConfigurationT, **changes: Any) -> _ConfigurationT:
-    """As `model_copy`, but checked anew."""
-    return type(of)(**{**dict(of), **changes})

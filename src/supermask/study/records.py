@@ -270,7 +270,8 @@ def _json_files(folder: Path) -> Iterator[Path]:
             name for name in folders if not name.startswith(".") and not (here == folder and name == PAIRS_FOLDER)
         )
         for name in sorted(files):
-            if name.endswith(".json") and not name.startswith(".") and not name.endswith(MEASURES_SUFFIX):
+            listed = name.endswith(".json") and not name.startswith(".") and not name.endswith(MEASURES_SUFFIX)
+            if listed and (here / name).exists():
                 yield here / name
 
 

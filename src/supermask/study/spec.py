@@ -81,9 +81,7 @@ def _is_config(config: dict[str, Any]) -> dict[str, Any]:
 
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 _Text = Annotated[str, Field(min_length=1)]
-_Tasks = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_known)]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
-_Seeds = Annotated[tuple[_Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
 _Config = Annotated[dict[str, Any], AfterValidator(_is_config)]
 
 
@@ -96,16 +94,12 @@ class Arm(Configuration):
         label: what stands in the table or the legend.
         method: kind and settings, as `supermask.methods.method_from_description` reads them.
         config: settings of the training, where they are not the study's.
-        tasks: the tasks it is run on, where they are not the study's.
-        seeds: the seeds it is run with, where they are not the study's.
     """
 
     name: _Name
     label: _Text
     method: Annotated[dict[str, Any], AfterValidator(_is_method)]
     config: _Config = Field(default_factory=dict)
-    tasks: _Tasks | None = None
-    seeds: _Seeds | None = None
 
     @property
     def parsed_method(self) -> Method:
@@ -162,9 +156,9 @@ class Study(Configuration):
     shows: Literal["table", "figure"]
     paper: _Text
     claim: _Text
-    tasks: _Tasks
-    arms: Annotated[tuple[Arm, ...], Field(min_length=1)]
-    seeds: _Seeds = (0,)
+    tasks: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_known)]
+    arms: tuple[Arm, ...]
+    seeds: Annotated[tuple[_Seed, ...], Field(min_length=1), AfterValidator(_distinct)] = (0,)
     draws: Annotated[int, Field(ge=1)] = 10
     base: _Text = "minilm-l6"
     config: _Config = Field(default_factory=dict)
@@ -175,6 +169,8 @@ class Study(Configuration):
     @field_validator("arms", mode="after")
     @classmethod
     def _have_names(cls, arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
+        if not arms:
+            raise ConfigurationError("a study has at least one arm")
         _distinct([arm.name for arm in arms])
         return arms
 
@@ -182,15 +178,14 @@ class Study(Configuration):
     @classmethod
     def _refer(cls, expected: tuple[Expected, ...], info: ValidationInfo) -> tuple[Expected, ...]:
         # What is itself at fault is absent from `data` and has been told already.
-        arms = info.data.get("arms", ())
-        names = [arm.name for arm in arms]
-        tasks = {*info.data.get("tasks", ()), *(task for arm in arms for task in arm.tasks or ())}
+        names = [arm.name for arm in info.data.get("arms", ())]
+        tasks = info.data.get("tasks", ())
         faults = []
         for position, number in enumerate(expected):
             if names and number.arm is not None and number.arm not in names:
                 faults.append(f"number {position} names the arm {number.arm!r}; arms: {', '.join(names)}")
             if tasks and number.task is not None and number.task not in tasks:
-                faults.append(f"number {position} names the task {number.task!r}; tasks: {', '.join(sorted(tasks))}")
+                faults.append(f"number {position} names the task {number.task!r}; tasks: {', '.join(tasks)}")
         if faults:
             raise ConfigurationError("; ".join(faults))
         _distinct([f"the {number.quantity} of arm {number.arm} on {number.task}" for number in expected])
