@@ -50,7 +50,7 @@ def test_status_tells_what_is_there_and_what_is_not(supermask: Command, tmp_path
     outcome = supermask("study", "status", "table6", "--results", tmp_path)
     assert outcome.exit_code == 0
     assert outcome.stdout.startswith(f"{tmp_path}: 2 records\n")
-    assert "1 of 5" in outcome.stdout and "7 min" in outcome.stdout
+    assert "1 of 5" in outcome.stdout and "0:07:20" in outcome.stdout
     assert "failed: mrpc/supermask-lr2e-02-seed0: RuntimeError: the loss is not finite" in outcome.stdout
     assert "missing: mrpc/supermask-lr2e-03-seed0, mrpc/supermask-lr2e-04-seed0" in outcome.stdout
     assert f"warning: {tmp_path}/junk.json is no record and plays no part" in outcome.stderr

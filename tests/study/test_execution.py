@@ -127,7 +127,7 @@ def test_a_run_that_fails_while_it_goes_on_is_begun_anew_the_time_after(
         raise RuntimeError("once more")
 
     def train(*positional: Any, resume: bool, overwrite: bool, **more: Any) -> Any:
-        calls.append("resume" if resume else "overwrite" if overwrite else "new")
+        calls.append("resume" if resume else "overwrite")
         if len(calls) < 4:
             # As a training does that dies after its folder is made.
             monkeypatch.setattr(sys.modules["supermask.training.train"]._Training, "run", _die)
@@ -139,7 +139,7 @@ def test_a_run_that_fails_while_it_goes_on_is_begun_anew_the_time_after(
     Path(order.work).mkdir(parents=True)
     monkeypatch.setattr(supermask.training, "train", train)
     assert [execute(order) for _ in range(4)] == [FAILED, FAILED, FAILED, 0]
-    assert calls == ["new", "resume", "overwrite", "resume"]
+    assert calls == ["overwrite", "resume", "overwrite", "resume"]
 
 
 def test_the_worker_refuses_what_was_not_checked(tiny_base: Path, tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_what_a_worker_process_says_of_its_end(
 def test_each_slot_has_its_device_and_its_share_of_the_cores(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supermask.study.execution.usable_cores", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     show = f"echo $CUDA_VISIBLE_DEVICES $OMP_NUM_THREADS; while [ $(ls {tmp_path}/*.here | wc -l) -lt 2 ]; do :; done; exit 75"
     executor = ProcessExecutor(["0", "1"], launch=("sh", "-c", f"touch {tmp_path}/$$.here; {show}"))

@@ -60,11 +60,11 @@ def test_plain_lines(orders: list[RunOrder]) -> None:
     said = io.StringIO()
     go_through(StudyProgress(Console(file=said, width=20)), orders)
     lines = said.getvalue().splitlines()
-    assert lines[0] == "4 runs: 1 recorded, 3 to do, 2 at a time; time: 1 min 52 s"
-    assert lines[1] == "probe-paraphrase/mask-seed1: started, 345 steps, about 1 min 40 s"
-    assert lines[2].startswith("probe-paraphrase/mask-seed1: f1 ") and lines[2].endswith("in 0 s; 2 left, 50 s")
+    assert lines[0] == "4 runs: 1 recorded, 3 to do, 2 at a time; time: 0:01:52"
+    assert lines[1] == "probe-paraphrase/mask-seed1: started, 345 steps, about 0:01:40"
+    assert lines[2].startswith("probe-paraphrase/mask-seed1: f1 ") and lines[2].endswith("in 0:00:00; 2 left, 0:00:50")
     assert lines[3] == "a note [2J"
-    assert lines[5] == "probe-paraphrase/mask-seed2: FAILED: RuntimeError: [bold]no[/bold] :smile:; 1 left, 25 s"
+    assert lines[5] == "probe-paraphrase/mask-seed2: FAILED: RuntimeError: [bold]no[/bold] :smile:; 1 left, 0:00:25"
     assert lines[6].endswith("by another runner; nothing left")
 
 

@@ -119,7 +119,7 @@ def run(
 def _plan_document(plan: Plan) -> dict[str, Any]:
     return {
         "results": str(plan.settings.results),
-        "base": plan.inputs.fingerprint,
+        "base": plan.inputs.base.fingerprint,
         "notes": plan.inputs.notes,
         "slots": plan.slots,
         "seconds_left": plan.seconds,

@@ -17,7 +17,7 @@ from supermask.study.spec import Study
 __all__ = ["load_study", "parse_study", "study_names"]
 
 # Figure 1 of the paper is an illustration of what L0-close and sparse mean: there is nothing to run.
-_ORDER: Final = ("table", "figure", "appendix")
+_ORDER: Final = ("t", "f", "a", "c")  # tables, figures, appendix, conventions
 _LARGEST: Final = 2**20
 _NUMBER: Final = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 
@@ -31,7 +31,7 @@ def study_names() -> tuple[str, ...]:
     """
     folder = files("supermask.study") / "specs"
     names = (entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-    return tuple(sorted(names, key=_place))
+    return tuple(sorted(names, key=lambda name: (_ORDER.index(name[0]), len(name), name)))
 
 
 def load_study(name_or_path: str | Path) -> Study:
@@ -42,9 +42,8 @@ def load_study(name_or_path: str | Path) -> Study:
 
     Raises:
         UnknownNameError: if there is no such study.
-        ConfigurationError: naming every fault of the spec with its line.
         DataError: if the file cannot be read.
-        MissingDependencyError: if pyyaml is not installed.
+        ConfigurationError: naming every fault of the spec with its line.
 
     Example:
         >>> load_study("table6").title
@@ -74,13 +73,8 @@ def load_study(name_or_path: str | Path) -> Study:
 def parse_study(text: str, *, source: str) -> Study:
     """A study from YAML, in which a key may stand once and nothing is an alias: what is read is what is written.
 
-    Args:
-        text: the YAML.
-        source: what to call it in messages.
-
     Raises:
-        ConfigurationError: naming every fault with its line.
-        MissingDependencyError: if pyyaml is not installed.
+        ConfigurationError: naming every fault with its line in the source.
     """
     content, root = _read_yaml(text, source)
     study = Study.__new__(Study)
@@ -91,12 +85,6 @@ def parse_study(text: str, *, source: str) -> Study:
         faults = sorted((_line(root, fault["loc"]), describe_fault(Study, fault)) for fault in error.errors())
         raise ConfigurationError("; ".join(f"{source}:{line}: {message}" for line, message in faults)) from None
     return study
-
-
-def _place(name: str) -> tuple[int, int, str]:
-    kind = name.rstrip("0123456789")
-    ranks = [rank for rank, start in enumerate(_ORDER) if kind.startswith(start)]
-    return (ranks[0] if ranks else len(_ORDER), int(name.removeprefix(kind) or 0), name)
 
 
 def _read_yaml(text: str, source: str) -> tuple[Any, Any]:

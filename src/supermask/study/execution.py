@@ -17,7 +17,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from supermask.errors import ConfigurationError, DataError, MissingDependencyError
 from supermask.study.inputs import RunSettings
@@ -40,13 +40,7 @@ _MERCY_SECONDS: Final = 5.0
 @final
 @dataclass(frozen=True)
 class StudyReport:
-    """What came of a plan.
-
-    Args:
-        completed: the runs that were made, here or by another runner meanwhile.
-        failed: those that did not go through, with what stopped them.
-        measured: what was measured after the runs.
-    """
+    """What came of a plan: the runs that were made, here or by another runner, and those that failed, with why."""
 
     completed: tuple[RunOrder, ...]
     failed: tuple[tuple[RunOrder, str], ...]
@@ -123,11 +117,16 @@ class ProcessExecutor(Executor):
             raise ChildProcessError(
                 f"the worker was ended by {name}{'; was there too little memory?' if name == 'SIGKILL' else ''}"
             )
-        raise ChildProcessError(f"the worker ended with exit code {code}: {_last_line(order.log_path)}")
+        said = order.log_path.read_text(encoding="utf-8", errors="replace").split("\n")
+        last = next((f"{line[:300]} (see {order.log_path})" for line in reversed(said) if line.strip()), None)
+        raise ChildProcessError(
+            f"the worker ended with exit code {code}: {last or f'it printed nothing ({order.log_path})'}"
+        )
 
     def _start(self, order: RunOrder, device: str | None) -> subprocess.Popen[bytes]:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         environment = {**os.environ, LEASH: "1"}
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // self.slots)))
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // self.slots)))
         environment.setdefault("TOKENIZERS_PARALLELISM", "false")
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
@@ -156,8 +155,7 @@ class RayExecutor(Executor):
 
     Args:
         address: of the cluster, `auto` for the one of this machine, or `local` to start one here for the while.
-        jobs: runs at a time; as many as the cluster has GPUs (without any, CPUs) by default.
-        use_cpu: ask for no GPU.
+        jobs: runs at a time; as many as the cluster has GPUs by default (without any, or with `use_cpu`, CPUs).
 
     Raises:
         MissingDependencyError: if Ray is not installed.
@@ -189,8 +187,7 @@ class RayExecutor(Executor):
         """As `Executor.submit`; what the worker prints goes to Ray's logs."""
         order.save()
         self._given.append(self._task.remote(order.model_dump_json()))
-        future: Future[int] = self._given[-1].future()
-        return future
+        return cast("Future[int]", self._given[-1].future())
 
     def stop(self) -> None:
         """As `Executor.stop`; a cluster that was started here ends."""
@@ -201,12 +198,7 @@ class RayExecutor(Executor):
 
 
 def make_executor(settings: RunSettings) -> Executor:
-    """Where runs are made, as the settings say: a process each on this machine, or tasks of a Ray cluster.
-
-    Raises:
-        MissingDependencyError: if Ray is asked for and not installed.
-        ConfigurationError: if the cluster cannot be reached.
-    """
+    """Where runs are made, as the settings say: in processes of this machine, or on a Ray cluster."""
     if settings.ray is not None:
         return RayExecutor(settings.ray, jobs=settings.jobs, use_cpu=settings.use_cpu)
     return ProcessExecutor(settings.slots, launch=settings.launch)
@@ -221,7 +213,7 @@ def run_plan(plan: Plan, progress: StudyProgress, executor: Executor | None = No
     Args:
         plan: the runs.
         progress: hears of everything.
-        executor: where runs are made; by default what the settings say. It is stopped at the end.
+        executor: where runs are made, by default as the settings say. It is stopped at the end.
 
     Raises:
         KeyboardInterrupt: after all workers have ended; the same call goes on where they stopped.
@@ -266,7 +258,9 @@ def _carry_out(
             completed.append(order)
             progress.completed(order, record, here=here)
         else:
-            error = _failure(order)
+            error = "the worker left no record"
+            with contextlib.suppress(DataError):
+                error = RunRecord.load(order.record_path).error or error
             failed.append((order, error))
             progress.failed(order, error)
 
@@ -294,21 +288,16 @@ def _carry_out(
                     code = future.result()
                 except Exception as error:  # the worker died and could not say why
                     if order.recorded() is None:
-                        note_failure(order, _death(error))
+                        note_failure(order, str(error).strip().partition("\n")[0] or type(error).__name__)
                 if code == BUSY:
                     waiting.append(order)
                 else:
                     settle(order, here=True)
             progress.tick()
     finally:
-        executor.stop()
         progress.end()
+        executor.stop()
     return completed, failed
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _make_on_ray(order: str) -> int:
@@ -334,32 +323,12 @@ def _connect(ray: Any, address: str, jobs: int | None) -> None:
 
 
 def _clear_work(order: RunOrder) -> None:
-    """Remove what a recorded run resumed from, unless its delta is there and not measured yet."""
-    if measures_path(order.record_path).exists():
+    if measures_path(order.record_path).exists():  # else its delta is still to be measured
         shutil.rmtree(order.work, ignore_errors=True)
-
-
-def _failure(order: RunOrder) -> str:
-    try:
-        return RunRecord.load(order.record_path).error or "the worker left no record"
-    except DataError:
-        return "the worker left no record"
-
-
-def _death(error: Exception) -> str:
-    if isinstance(error, ChildProcessError):
-        return str(error)
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"lost by the Ray cluster: {reason}"
 
 
 def _written(path: Path) -> int | None:
     return path.stat().st_mtime_ns if path.exists() else None
-
-
-def _last_line(path: Path) -> str:
-    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return f"{lines[-1][:300]} (see {path})" if lines else f"it printed nothing ({path})"
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:

@@ -15,17 +15,7 @@ from supermask.study.spec import Study
 from supermask.tasks import find_task
 from supermask.training import TrainingConfig, optimizer_steps
 
-__all__ = [
-    "WITHOUT_EFFECT",
-    "RunSpec",
-    "address",
-    "narrowed",
-    "overridden",
-    "planned_steps",
-    "run_key",
-    "runs_of",
-    "shared_runs",
-]
+__all__ = ["RunSpec", "address", "narrowed", "overridden", "planned_steps", "run_key", "runs_of", "shared_runs"]
 
 WITHOUT_EFFECT: Final = frozenset({"checkpoint_steps", "logging_steps", "eval_batch_size", "tensorboard"})
 """Settings of a training that do not decide what is learnt."""
@@ -37,8 +27,7 @@ class RunSpec:
     """One training of a study.
 
     Args:
-        task: name of the task.
-        arm: name of the arm in its study.
+        task, arm: their names.
         method: the method's description, every setting filled in.
         config: settings of the training, seed included.
         draws: masks to sample for the sampled score.
@@ -110,15 +99,7 @@ def overridden(
     draws: int | None = None,
     config: dict[str, Any] | None = None,
 ) -> Study:
-    """A study with some of its settings replaced.
-
-    Args:
-        study: the study.
-        base: another base.
-        tasks: other tasks.
-        seeds: other seeds.
-        draws: another number of draws.
-        config: further settings of all trainings.
+    """A study with another base, other tasks, seeds or draws, or with further settings of all trainings.
 
     Raises:
         ConfigurationError: if a value does not fit.
@@ -137,22 +118,14 @@ def overridden(
 
 
 def narrowed(study: Study, tasks: Sequence[str]) -> Study | None:
-    """A study on those of its tasks that are named; None if it has none of them.
-
-    Raises:
-        UnknownNameError: if there is no such task.
-    """
+    """A study on those of its tasks that are named; None if it has none of them."""
     wanted = {find_task(task).name for task in tasks}
     own = [task for task in study.tasks if task in wanted]
     return overridden(study, tasks=own) if own else None
 
 
 def planned_steps(run: RunSpec, examples: int | None = None) -> int:
-    """How many optimizer steps a run takes.
-
-    Args:
-        run: the run.
-        examples: training examples; the official number of the task by default.
+    """How many optimizer steps a run takes on so many training examples, by default the task's official number.
 
     Raises:
         ConfigurationError: if the number is neither given nor known.
@@ -167,16 +140,9 @@ def planned_steps(run: RunSpec, examples: int | None = None) -> int:
 
 
 def run_key(task: str, task_version: int, method: Mapping[str, Any], config: TrainingConfig) -> str:
-    """What a run is, apart from base, data, precision and code: the same key, the same cell of a table.
+    """What a run is, apart from base, data and code: the same key, the same cell of a table. 16 hexadecimal digits.
 
-    Args:
-        task: the task's name.
-        task_version: and its version.
-        method: the method's description, every setting filled in.
-        config: the training's settings. Precision plays no part, as `auto` stands for another on each machine.
-
-    Returns:
-        16 hexadecimal digits.
+    Precision plays no part, as `auto` stands for another on each machine.
     """
     settings = config.model_dump(mode="json", exclude={*WITHOUT_EFFECT, "precision"})
     return _digest({"task": task, "task_version": task_version, "method": method, "config": settings})
@@ -185,18 +151,13 @@ def run_key(task: str, task_version: int, method: Mapping[str, Any], config: Tra
 def address(
     key: str, *, base_fingerprint: str, data: Mapping[str, str], precision: str, draws: int | None, version: str
 ) -> str:
-    """The content address of a run: everything that its result is a function of.
+    """The content address of a run: everything that its result is a function of, in 16 hexadecimal digits.
 
     Args:
         key: of the run, see `run_key`.
-        base_fingerprint: of the base.
         data: split to the hash of its content.
-        precision: arithmetic, as it was asked for.
-        draws: masks sampled for the sampled score; None for a method that does not sample.
+        precision, draws: as they were asked for.
         version: of supermask.
-
-    Returns:
-        16 hexadecimal digits.
     """
     content = {"key": key, "base": base_fingerprint, "data": dict(data)}
     return _digest({**content, "precision": precision, "draws": draws, "version": version})

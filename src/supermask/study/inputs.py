@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, final
+from typing import Annotated, Final, final
 
 from pydantic import Field, model_validator
 
 from supermask.configuration import Configuration
 from supermask.errors import ConfigurationError, SupermaskError
-from supermask.methods import method_from_description
 from supermask.models import MATRICES_IF_PRESENT, ParameterMap, select_parameters
 from supermask.study.expansion import RunSpec
 from supermask.study.records import KeepDeltas
@@ -89,32 +88,25 @@ class CheckedInputs:
     """What runs start from, seen with our own eyes.
 
     Args:
-        bases: name of a task to the base with a head for it.
+        base: with a head for two classes.
         data: name of a task to its splits.
         notes: what a reader of the scores must know, such as that a split is a part of the official one.
     """
 
-    bases: Mapping[str, BaseInfo]
+    base: BaseInfo
     data: Mapping[str, dict[str, DataInfo]]
     notes: tuple[str, ...]
-
-    @property
-    def fingerprint(self) -> str:
-        """The base's."""
-        return next(iter(self.bases.values())).fingerprint
 
 
 def check_inputs(runs: Sequence[RunSpec], base: str, settings: RunSettings) -> CheckedInputs:
     """Load the base and all data once, and try every selector and every folder.
 
-    Args:
-        runs: what is to be run.
-        base: the model to start from.
-        settings: where and how.
-
     Raises:
         ConfigurationError: naming all faults, one a line.
     """
+    from supermask.deltas import base_fingerprint
+    from supermask.models import load_base, map_parameters
+
     faults: list[str] = []
     tasks = list(dict.fromkeys(run.task for run in runs))
     data: dict[str, dict[str, DataInfo]] = {}
@@ -135,15 +127,22 @@ def check_inputs(runs: Sequence[RunSpec], base: str, settings: RunSettings) -> C
             )
             for split, examples in loaded.splits.items()
         }
-    bases: dict[str, BaseInfo] = {}
     try:
-        bases, parameters = _describe_base(base, tasks)
+        loaded_base = load_base(base, num_labels=2)
+        parameters = map_parameters(loaded_base.model)
+        info = BaseInfo(
+            name=loaded_base.name,
+            revision=loaded_base.revision,
+            architecture=parameters.architecture,
+            fingerprint=base_fingerprint(loaded_base.model, head=parameters.head).digest,
+            parameters=sum(info.numel for info in parameters.infos),
+        )
     except SupermaskError as error:
         faults.append(str(error))
     else:
         faults += _selector_faults(runs, parameters)
         # A delta holds every value at most; two checkpoints hold the model and Adam's two moments each.
-        needed = len(settings.slots) * 4 * max(info.parameters for info in bases.values()) * 7
+        needed = len(settings.slots) * 4 * info.parameters * 7
         faults += _folder_faults(settings.work_folder, "--work", needed)
     faults += _folder_faults(settings.results, "--results")
     if faults:
@@ -151,7 +150,7 @@ def check_inputs(runs: Sequence[RunSpec], base: str, settings: RunSettings) -> C
         if 0 < len(data) < len(tasks):
             faults.append(f"the data of {', '.join(data)} are there: --tasks {','.join(data)}")
         raise ConfigurationError("\n  ".join([f"{title} before anything was run:", *faults]))
-    return CheckedInputs(bases, data, tuple(notes))
+    return CheckedInputs(info, data, tuple(notes))
 
 
 def load_run_data(
@@ -162,14 +161,8 @@ def load_run_data(
     Args:
         task: name of the task.
         data_dir: folder with the GLUE files; None for the hub. Probes are generated and need none.
-        limit: train on the first so many examples; None for all.
-        dev_limit: score on the first so many examples of each split; None for all.
-
-    Returns:
-        The data; a split that was cut says so in its source, and its size differs from the official one.
-
-    Raises:
-        SupermaskError: as `supermask.tasks.load_task`.
+        limit, dev_limit: train, and score each split, on the first so many examples; a split that was cut says so in
+            its source.
 
     Example:
         >>> data = load_run_data("probe-sentiment", limit=100)
@@ -197,49 +190,23 @@ def _cuda_devices() -> list[str]:
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def _describe_base(base: str, tasks: Iterable[str]) -> tuple[dict[str, BaseInfo], ParameterMap]:
-    from supermask.deltas import base_fingerprint
-    from supermask.models import load_base, map_parameters
-
-    loaded = load_base(base, num_labels=2)
-    parameters = map_parameters(loaded.model)
-    head = {info.name: info for info in parameters.infos if info.name in parameters.head}
-    # The head's last layer has a row a class; all else is the same for every task.
-    per_class = sum(info.numel // 2 for info in head.values() if info.shape[0] == 2)
-    info = BaseInfo(
-        name=loaded.name,
-        revision=loaded.revision,
-        architecture=parameters.architecture,
-        fingerprint=base_fingerprint(loaded.model, head=parameters.head).digest,
-        parameters=sum(info.numel for info in parameters.infos),
-    )
-    bases = {
-        task: info.model_copy(update={"parameters": info.parameters + (find_task(task).num_labels - 2) * per_class})
-        for task in tasks
-    }
-    return bases, parameters
-
-
 def _selector_faults(runs: Sequence[RunSpec], parameters: ParameterMap) -> list[str]:
     faults: dict[str, None] = {}
     for run in runs:
-        method: Any = method_from_description(run.method)
         for name in ("select", "exclude", "train"):
-            selectors = getattr(method, name, ())
-            if selectors:
+            if selectors := run.method.get(name):
                 try:
                     select_parameters(selectors, parameters, optional=MATRICES_IF_PRESENT)
                 except SupermaskError as error:
-                    faults.setdefault(f"arm {run.arm}: {name}: {error}")
+                    faults[f"arm {run.arm}: {name}: {error}"] = None
     return list(faults)
 
 
 def _folder_faults(folder: Path, option: str, needed: int = 0) -> list[str]:
-    probe = folder / ".writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink(missing_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink(missing_ok=True)
         free = shutil.disk_usage(folder).free
     except OSError as error:
         return [f"{folder}: cannot be written to: {error.strerror}; choose another folder ({option})"]

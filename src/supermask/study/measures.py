@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC
 from pathlib import Path
 from typing import Any, Literal, TypeVar, final
 
@@ -35,9 +36,7 @@ class TensorMeasures(Configuration):
     """One tensor that the delta changes; the head's are not among them.
 
     Args:
-        name: of the tensor.
-        role: what it does; None if not known.
-        block: which block it is in; None outside the blocks.
+        name, role, block: of the tensor; None for a role that is not known, or outside the blocks.
         shape: as stored: (out, in) for a linear layer.
         changed: components that differ from the base (L0).
         zeros: of the thresholded or pruned mask; None if the method masks nothing here.
@@ -74,8 +73,8 @@ class TensorMeasures(Configuration):
         return None if self.zeros is None else self.zeros / self.weights
 
 
-class _Measures(Configuration):
-    """Measures as a file. Abstract."""
+class _Measures(Configuration, ABC):
+    """Measures as a file."""
 
     def save(self, path: Path) -> None:
         """Write the measures as JSON, one tensor a line, whole or not at all."""
@@ -109,11 +108,8 @@ class RunMeasures(_Measures):
     measured here, as a delta does not hold the mask logits; the record's `sampled_sparsity` has its total.
 
     Args:
-        schema_version: of this layout.
-        task, method: as the delta names them; the method with its settings.
-        seed: of the run; None if the delta does not say.
-        delta: its digest.
-        base, base_name: the base's fingerprint, and its name.
+        task, method, seed: as the delta names them; the method with its settings.
+        delta, base: the delta's digest and the base's fingerprint.
         supermask, source: version and source digest of the code that measured.
         tensors: those the delta changes but for the head, in model order; all others are as in the base.
         zeroed: magnitudes, in the base, of the weights that are zero now; None if the method masks nothing.
@@ -151,11 +147,7 @@ class RunMeasures(_Measures):
         return self.zeros / self.masked_weights if self.zeros is not None and self.masked_weights else None
 
     def zeros_by_place(self) -> ZerosTable:
-        """Zeros by role and block.
-
-        Raises:
-            ConfigurationError: if the method masks nothing.
-        """
+        """Zeros by role and block; a ConfigurationError if the method masks nothing."""
         return zeros_by_place(self.tensors)
 
     def against_magnitude(self, scope: Literal["global", "tensor"] = "global") -> MagnitudePruning | None:
@@ -168,10 +160,8 @@ class PairTensor(Configuration):
     """The zeros that two masks share in one tensor.
 
     Args:
-        name, role, block: of the tensor.
         weights: that both masks could drop.
-        first_zeros, second_zeros: dropped by one of them.
-        shared: dropped by both.
+        first_zeros, second_zeros, shared: dropped by one of them, and by both.
         expected_given_rows_and_columns: shared, in expectation, if zeros lay at random but for how many each row and
             column has; see `OverlapCount`.
     """
@@ -196,10 +186,8 @@ class PairMeasures(_Measures):
     """The zeros that two runs' deltas share, of the deterministic masks.
 
     Args:
-        schema_version: of this layout.
         first, second: labels of the runs, `task/label`.
-        first_delta, second_delta: their digests.
-        base: the base's fingerprint.
+        first_delta, second_delta, base: digests of their deltas and of the base.
         supermask, source: version and source digest of the code that measured.
         tensors: those that both mask, in model order.
     """

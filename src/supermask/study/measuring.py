@@ -52,13 +52,7 @@ __all__ = [
 @final
 @dataclass(frozen=True)
 class Measured:
-    """What was measured.
-
-    Args:
-        runs: paths of the records, relative to the store.
-        pairs: paths of the pairs' measures, relative to the store.
-        faults: what could not be measured, and why.
-    """
+    """What was measured: paths of records and of pairs' measures, relative to the store; and what could not be."""
 
     runs: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
@@ -66,22 +60,17 @@ class Measured:
 
 
 def measure_run(base: nn.Module | Mapping[str, Tensor], delta: TaskDelta, *, verify: bool = True) -> RunMeasures:
-    """Measure what a delta does to its base.
+    """Measure what a delta does to its base; floats to 9 significant digits.
 
-    Each change is decoded once; the masks of all tensors are held together, one byte a masked weight, to rank
-    magnitudes over all of them.
+    The masks of all tensors are held together, one byte a masked weight, to rank magnitudes over all of them.
 
     Args:
         base: the delta's base with nothing on it, or its tensors by name. Its head may be of any shape.
         delta: of any method.
         verify: check the base's fingerprint first. Pass False only for a base that was checked for another delta of it.
 
-    Returns:
-        The measures; floats to 9 significant digits.
-
     Raises:
         BaseMismatchError: if the base is another one.
-        DeltaFormatError: if a payload does not code what the document says.
 
     Example:
         >>> import torch
@@ -151,13 +140,7 @@ def measure_pair(
     first_label: str,
     second_label: str,
 ) -> PairMeasures:
-    """Count the zeros that two deltas' masks share; `PairMeasures` says what chance would give.
-
-    Args:
-        base: of both, with nothing on it, or its tensors by name.
-        first: a delta.
-        second: another one.
-        first_label, second_label: what to call them, `task/label`.
+    """Count the zeros that the masks of two deltas of one base share; `PairMeasures` says what chance would give.
 
     Raises:
         BaseMismatchError: if the deltas have different bases, or the base given is not theirs.
@@ -180,20 +163,25 @@ def measure_pair(
                 name=tensor.name,
                 role=tensor.role,
                 block=tensor.block,
-                weights=tensor.count.weights,
-                first_zeros=tensor.count.first_zeros,
-                second_zeros=tensor.count.second_zeros,
-                shared=tensor.count.shared,
                 expected_given_rows_and_columns=_rounded(tensor.count.expected_given_rows_and_columns),
+                **{name: getattr(tensor.count, name) for name in ("weights", "first_zeros", "second_zeros", "shared")},
             )
             for tensor in overlap.tensors
         ),
     )
 
 
+def load_base_model(name: str) -> nn.Module:
+    """The model of a base; the size of its head plays no part."""
+    from supermask.models import load_base
+
+    model: nn.Module = load_base(name, num_labels=2).model
+    return model
+
+
 def measure_store(
     store: RecordStore,
-    base: Callable[[str], nn.Module] | None = None,
+    base: Callable[[str], nn.Module] = load_base_model,
     *,
     deltas: Iterable[Path] = (),
     keep_deltas: KeepDeltas = "masks",
@@ -204,18 +192,13 @@ def measure_store(
 
     Args:
         store: the records.
-        base: from the name of a base to its model, `load_base_model` if it is not given; called once a name, and only
-            if there is something to measure.
-        deltas: folders or files of deltas that were kept elsewhere; each is matched with its record by what both say
-            of the run.
-        keep_deltas: which of these are copied beside their records.
-        again: measure also given deltas that are measured already.
+        base: from the name of a base to its model; called once a name, and only if there is something to measure.
+        deltas: folders or files of deltas; each is matched with its record by what both say of the run.
+        keep_deltas, again: which of these are copied beside their records, and whether they are measured a second time.
         compare: records whose masks are to be compared, if that was not done before; see `pairs_to_measure`.
     """
-    model = functools.cache(base or load_base_model)
-    runs: list[str] = []
-    compared: list[str] = []
-    faults: list[str] = []
+    model = functools.cache(base)
+    runs, compared, faults = list[str](), list[str](), list[str]()
 
     @contextmanager
     def attempt(what: object) -> Iterator[None]:
@@ -249,24 +232,16 @@ def measure_store(
         if all(path.exists() for path in beside) and not (store.folder / name).exists():
             with attempt(f"{pair[0].path} with {pair[1].path}"):
                 first, second = (TaskDelta.load(path) for path in beside)
-                first_label, second_label = (stored.path.removesuffix(".json") for stored in pair)
-                measure_pair(
-                    model(pair[0].record.inputs.base.name or ""),
-                    first,
-                    second,
-                    first_label=first_label,
-                    second_label=second_label,
-                ).save(store.folder / name)
+                labels = [stored.path.removesuffix(".json") for stored in pair]
+                both = model(pair[0].record.inputs.base.name or "")
+                found = measure_pair(both, first, second, first_label=labels[0], second_label=labels[1])
+                found.save(store.folder / name)
                 compared.append(name)
     return Measured(tuple(runs), tuple(compared), tuple(faults))
 
 
 def pairs_to_measure(stored: Iterable[StoredRecord]) -> list[tuple[StoredRecord, StoredRecord]]:
-    """Records whose masks are worth comparing: of one method, seed and base, the tasks with each other.
-
-    Args:
-        stored: records of runs that learnt masks.
-    """
+    """Records of runs whose masks are worth comparing: of one method, seed and base, the tasks with each other."""
     groups: dict[str, dict[str, StoredRecord]] = {}
     for one in stored:
         inputs = one.record.inputs
@@ -274,14 +249,6 @@ def pairs_to_measure(stored: Iterable[StoredRecord]) -> list[tuple[StoredRecord,
         groups.setdefault(name, {})[inputs.task] = one
     ordered = (sorted(group.values(), key=lambda stored: stored.path) for group in groups.values())
     return [pair for group in ordered for pair in itertools.combinations(group, 2)]
-
-
-def load_base_model(name: str) -> nn.Module:
-    """The model of a base; the size of its head plays no part."""
-    from supermask.models import load_base
-
-    model: nn.Module = load_base(name, num_labels=2).model
-    return model
 
 
 def copy_delta(source: Path, record: Path) -> None:
@@ -292,16 +259,21 @@ def copy_delta(source: Path, record: Path) -> None:
 
 def _record_of(store: RecordStore, delta: TaskDelta) -> StoredRecord:
     """The record that says the same of its run as a delta does."""
-    config, method = delta.training.config, delta.method
     # Settings of today that the delta does not know of have their defaults.
-    wanted = {
-        "task": delta.task.name,
-        "base": delta.base.digest,
-        "method": method_from_description(method.describe()).describe() if method.kind else None,
-        "config": TrainingConfig(**config).model_dump(mode="json") if config is not None else None,
-        "scores": delta.training.scores,
-    }
-    found = [stored for stored in store.records if stored.record.status == "completed" and _said(stored) == wanted]
+    method = method_from_description(delta.method.describe()).describe() if delta.method.kind else None
+    wanted = (
+        delta.task.name,
+        delta.base.digest,
+        method,
+        TrainingConfig(**delta.training.config),
+        delta.training.scores,
+    )
+    found = []
+    for stored in store.records:
+        inputs = stored.record.inputs
+        said = (inputs.task, inputs.base.fingerprint, stored.method, inputs.config, stored.record.scores)
+        if stored.record.status == "completed" and said == wanted:
+            found.append(stored)
     if len(found) != 1:
         how_many = "none of" if not found else f"{len(found)} of"
         raise DataError(
@@ -309,17 +281,6 @@ def _record_of(store: RecordStore, delta: TaskDelta) -> StoredRecord:
             "give the deltas of these runs, and one results folder"
         )
     return found[0]
-
-
-def _said(stored: StoredRecord) -> dict[str, Any]:
-    inputs = stored.record.inputs
-    return {
-        "task": inputs.task,
-        "base": inputs.base.fingerprint,
-        "method": stored.method,
-        "config": inputs.config.model_dump(mode="json"),
-        "scores": stored.record.scores,
-    }
 
 
 def _base_tensors(base: nn.Module | Mapping[str, Tensor], delta: TaskDelta, *, verify: bool) -> Mapping[str, Tensor]:

@@ -29,18 +29,13 @@ class RunOrder(Configuration):
 
     Args:
         inputs: what the run is a function of; the worker refuses another base and other data.
-        label, draws: of the run, see `RunSpec`.
-        key, address: its key and its content address, see `supermask.study.expansion`.
-        data_dir: where GLUE files are; None for the hub and for probes.
-        limit, dev_limit: train, and score, on the first so many examples; None for all.
+        label, draws, key, address: of the run, see `supermask.study.expansion`.
+        data_dir, limit, dev_limit, use_cpu: as in `RunSettings`.
         directory: the working folder that relative paths start from.
-        store: the folder of records.
-        target: where the record is or goes, relative to the store.
+        store, target: the folder of records, and where in it the record is or goes.
         work: the folder for what the run resumes from.
         keep_delta: whether the delta stays beside the record.
-        use_cpu: stay on the CPU even where there is an accelerator.
-        steps: optimizer steps.
-        seconds: how long it will take, from like runs; None if nothing like it is recorded.
+        steps, seconds: how many steps it takes and how long, from like runs; None if nothing like it is recorded.
     """
 
     inputs: RunInputs
@@ -86,6 +81,11 @@ class RunOrder(Configuration):
         return Path(self.work) / "log.txt"
 
     @property
+    def failures_path(self) -> Path:
+        """A byte for each time that the run has failed."""
+        return Path(self.work) / "failures"
+
+    @property
     def hashes(self) -> dict[str, str]:
         """Split to the hash of its content."""
         return {split: info.content_hash for split, info in self.inputs.data.items()}
@@ -114,13 +114,10 @@ def lock_path(store: Path, address: str) -> Path:
 
 @contextlib.contextmanager
 def claimed(path: Path, note: Mapping[str, Any] | None = None) -> Iterator[bool]:
-    """Hold a lock for the time of a `with` block, if nobody else does.
-
-    The system lets go of it when its holder ends, however it ends. The file stays: taking it away would let two
-    processes hold locks on two files of one name.
+    """Hold a lock for the time of a `with` block, if nobody else does; the system lets go of it when its holder dies.
 
     Args:
-        path: the lock file; its folder is made if it is missing.
+        path: the lock file.
         note: what others may read about the holder, as JSON in a file beside the lock.
 
     Yields:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import final
@@ -37,9 +38,7 @@ class Pace:
         The closest records count: of the same task and method, else of the task, else of the base.
 
         Args:
-            run: the run.
-            base: fingerprint of its base.
-            steps: its optimizer steps.
+            run, base, steps: the run, its base's fingerprint, and its optimizer steps.
             examples: split to how many it has.
         """
         step, example = (
@@ -74,19 +73,10 @@ def shown_duration(seconds: float | None) -> str:
     """A duration for people.
 
     Example:
-        >>> shown_duration(75), shown_duration(4000), shown_duration(200_000), shown_duration(None)
-        ('1 min 15 s', '1 h 06 min', '2 d 7 h', 'unknown')
+        >>> shown_duration(75.3), shown_duration(200_000), shown_duration(None)
+        ('0:01:15', '2 days, 7:33:20', 'unknown')
     """
-    if seconds is None:
-        return "unknown"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+    return "unknown" if seconds is None else str(datetime.timedelta(seconds=round(seconds)))
 
 
 def _places(of: RunSpec | RunInputs, base: str) -> list[tuple[object, ...]]:

@@ -26,18 +26,13 @@ from supermask.training.record import RunInputs
 __all__ = ["Plan", "PlannedRun", "RunState", "RunStatus", "plan_studies", "study_status"]
 
 RunState = Literal["recorded", "running", "failed", "missing"]
+"""`failed` runs are tried again; `running` ones another process is at work on."""
 
 
 @final
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run, and what becomes of it.
-
-    Args:
-        order: all that a worker needs.
-        state: `recorded`, `missing`, `failed` (before, and to be tried again) or `running` (by another process).
-        compared: whether its mask is to be compared with those of other tasks.
-    """
+    """One run, where it stands, and whether its mask is to be compared with those of other tasks."""
 
     order: RunOrder
     state: RunState
@@ -47,13 +42,9 @@ class PlannedRun:
 @final
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done for studies on one base, whose inputs are checked.
+    """What is to be done for studies on one base, whose inputs are checked: all their runs, each once.
 
-    Args:
-        settings: where and how.
-        inputs: base and data.
-        runs: all runs of the studies, each once.
-        seconds: how long what is not recorded takes; None if nothing is known of any run.
+    `seconds` is how long what is not recorded takes; None if nothing is known of any run.
     """
 
     settings: RunSettings
@@ -76,10 +67,6 @@ def plan_studies(studies: Sequence[Study], settings: RunSettings) -> Plan:
     """Check everything that can be wrong, and say of every run whether it is recorded, and if not, what is to be done.
 
     Nothing is trained.
-
-    Args:
-        studies: what to run; all on one base.
-        settings: where and how.
 
     Raises:
         ConfigurationError: naming all faults together.
@@ -106,19 +93,19 @@ def plan_studies(studies: Sequence[Study], settings: RunSettings) -> Plan:
         steps = planned_steps(run, examples[task.train_split])
         name = address(
             run.key,
-            base_fingerprint=inputs.fingerprint,
+            base_fingerprint=inputs.base.fingerprint,
             data=hashes,
             precision=run.config.precision,
             draws=run.draws,
             version=version or __version__,
         )
-        stored = store.find(run, fingerprint=inputs.fingerprint, data=hashes, version=version)
-        failed = store.failed(run, base=inputs.bases[run.task].name)
+        stored = store.find(run, fingerprint=inputs.base.fingerprint, data=hashes, version=version)
+        failed = store.failed(run, base=inputs.base.name)
         target = stored.path if stored else store.place_for(run, name, taken)
         taken[target] = name
         order = RunOrder(
             inputs=RunInputs(
-                base=inputs.bases[run.task],
+                base=inputs.base,
                 task=run.task,
                 task_version=task.version,
                 data=data,
@@ -139,7 +126,7 @@ def plan_studies(studies: Sequence[Study], settings: RunSettings) -> Plan:
             keep_delta=keeps_delta(settings.keep_deltas, run.method),
             use_cpu=settings.use_cpu,
             steps=steps,
-            seconds=None if stored else pace.seconds(run, inputs.fingerprint, steps=steps, examples=examples),
+            seconds=None if stored else pace.seconds(run, inputs.base.fingerprint, steps=steps, examples=examples),
         )
         busy = is_claimed(lock_path(store.folder, name))
         state: RunState = "recorded" if stored else "running" if busy else "failed" if failed else "missing"
@@ -154,12 +141,11 @@ class RunStatus:
     """Where one run stands.
 
     Args:
-        run: the run.
-        state: where it stands.
+        run, state: the run, and where it stands.
         stored: its record, completed or failed.
         measured: whether readable measures lie beside the record.
         position: how far it is, if it is running.
-        seconds: how long it will take, from like runs; None if nothing like it is recorded, or it is recorded.
+        seconds: how long it will take, if it is not recorded and that is known.
     """
 
     run: RunSpec

@@ -18,7 +18,6 @@ from supermask.tasks import find_task
 from supermask.training import RunRecord
 
 __all__ = [
-    "PAIRS_FOLDER",
     "KeepDeltas",
     "RecordStore",
     "SkippedFile",
@@ -35,20 +34,14 @@ KeepDeltas = Literal["masks", "all", "none"]
 
 _T = TypeVar("_T")
 
-MEASURES_SUFFIX: Final = ".measures.json"
-PAIRS_FOLDER: Final = "pairs"
-DELTA_SUFFIX: Final = ".delta.safetensors"
+_MEASURES: Final = ".measures.json"
+_PAIRS: Final = "pairs"
 
 
 @final
 @dataclass(frozen=True)
 class StoredRecord:
-    """A record and where it is.
-
-    Args:
-        path: relative to the store, with forward slashes.
-        record: what it says.
-    """
+    """A record, and where it is: a path relative to the store, with forward slashes."""
 
     path: str
     record: RunRecord
@@ -101,10 +94,14 @@ class RecordStore:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        found = [_read(path, path.relative_to(self.folder).as_posix()) for path in _json_files(self.folder)]
-        self.records = tuple(entry for entry in found if isinstance(entry, StoredRecord))
-        self._skipped = {entry.path: entry for entry in found if isinstance(entry, SkippedFile)}
-        self._by_path = {stored.path: stored for stored in self.records}
+        self._skipped: dict[str, SkippedFile] = {}
+        self._by_path: dict[str, StoredRecord] = {}
+        for place in _json_files(self.folder):
+            record = self._readable(place, RunRecord.load)
+            if record is not None:
+                path = place.relative_to(self.folder).as_posix()
+                self._by_path[path] = StoredRecord(path, record)
+        self.records = tuple(self._by_path.values())
         self._by_key: dict[str, list[StoredRecord]] = {}
         for stored in self.records:
             self._by_key.setdefault(stored.key, []).append(stored)
@@ -119,12 +116,10 @@ class RecordStore:
         return self._by_path.get(path)
 
     def place_for(self, run: RunSpec, address: str, taken: Mapping[str, str]) -> str:
-        """Where the record of a run goes: under the run's label, unless something else that should stay is there.
+        """Where the record of a run of that address goes: under its label, unless something is there that should stay.
 
         Args:
-            run: the run.
-            address: its content address.
-            taken: places that records to come have: path to content address.
+            taken: places of records to come: path to content address.
         """
         plain = f"{run.task}/{run.label}.json"
         there = self.at(plain)
@@ -149,28 +144,34 @@ class RecordStore:
 
         Args:
             run: the run.
-            base: name of the base, as it was given.
-            fingerprint: of the base; then its name does not matter.
+            base, fingerprint: of the base: its name, or its fingerprint, and then the name does not matter.
             data: split to content hash, of all splits that the run reads.
             version: of supermask.
         """
-        found = [
-            stored
-            for stored in self._by_key.get(run.key, ())
-            if stored.record.status == "completed"
-            and _answers(stored, run, base, fingerprint)
-            and (data is None or stored.hashes == data)
-            and (version is None or stored.record.environment.supermask == version)
-        ]
-        return max(found, key=_preference, default=None)
+        task = find_task(run.task)
+        splits = {task.train_split, *task.report_splits}
+        found = []
+        for stored in self._by_key.get(run.key, ()):
+            record, inputs = stored.record, stored.record.inputs
+            named = fingerprint is not None or base in (None, inputs.base.name)
+            if (
+                record.status == "completed"
+                and named
+                and fingerprint in (None, inputs.base.fingerprint)
+                # Other splits, such as a part of the training data held out, answer another question.
+                and (set(inputs.data) == splits if data is None else stored.hashes == data)
+                and version in (None, record.environment.supermask)
+                and run.config.precision in (inputs.config.precision, record.precision)
+                and (stored.draws is None or stored.draws >= run.draws)
+            ):
+                examples = sum(info.examples for info in inputs.data.values())
+                found.append((examples, record.started, stored.path, stored))
+        return max(found)[-1] if found else None
 
     def failed(self, run: RunSpec, *, base: str | None = None) -> StoredRecord | None:
         """The newest record of a run that failed, whether or not it was completed later."""
-        found = [
-            stored
-            for stored in self._by_key.get(run.key, ())
-            if stored.record.status == "failed" and (base is None or stored.record.inputs.base.name == base)
-        ]
+        failed = (stored for stored in self._by_key.get(run.key, ()) if stored.record.status == "failed")
+        found = [stored for stored in failed if base in (None, stored.record.inputs.base.name)]
         return max(found, key=lambda stored: stored.record.started, default=None)
 
     def seeds_of(self, run: RunSpec, *, base: str | None = None) -> list[int]:
@@ -181,17 +182,13 @@ class RecordStore:
     def measures(self, path: str) -> RunMeasures | None:
         """The measures beside a record; None if there are none, or they cannot be read: then `skipped` names them."""
         place = measures_path(self.folder / path)
-        if not place.exists():
-            return None
-        return self._readable(place, RunMeasures.load)
+        return self._readable(place, RunMeasures.load) if place.exists() else None
 
     def pairs(self, paths: Collection[str]) -> tuple[PairMeasures, ...]:
         """The measures of pairs of which both runs are among these records."""
-        folder = self.folder / PAIRS_FOLDER
-        if not folder.is_dir():
-            return ()
         labels = {path.removesuffix(".json") for path in paths}
-        loaded = [self._readable(place, PairMeasures.load) for place in sorted(folder.glob("*.json"))]
+        places = sorted((self.folder / _PAIRS).glob("*.json"))
+        loaded = [self._readable(place, PairMeasures.load) for place in places]
         return tuple(pair for pair in loaded if pair is not None and {pair.first, pair.second} <= labels)
 
     def _readable(self, place: Path, load: Callable[[Path], _T]) -> _T | None:
@@ -224,12 +221,12 @@ def keeps_delta(keep_deltas: KeepDeltas, method: Mapping[str, Any]) -> bool:
 
 def measures_path(record: Path) -> Path:
     """Where the measures of a record are."""
-    return record.with_name(record.name.removesuffix(".json") + MEASURES_SUFFIX)
+    return record.with_name(record.name.removesuffix(".json") + _MEASURES)
 
 
 def delta_path(record: Path) -> Path:
     """Where the delta of a record is, if it is kept."""
-    return record.with_name(record.name.removesuffix(".json") + DELTA_SUFFIX)
+    return record.with_name(record.name.removesuffix(".json") + ".delta.safetensors")
 
 
 def pair_path(first: str, second: str) -> str:
@@ -240,43 +237,16 @@ def pair_path(first: str, second: str) -> str:
         'pairs/mrpc-supermask-seed0--rte-supermask-seed0.json'
     """
     names = (path.removesuffix(".json").replace("/", "-") for path in (first, second))
-    return f"{PAIRS_FOLDER}/{'--'.join(names)}.json"
-
-
-def _answers(stored: StoredRecord, run: RunSpec, base: str | None, fingerprint: str | None) -> bool:
-    record, task = stored.record, find_task(run.task)
-    if fingerprint is not None:
-        if record.inputs.base.fingerprint != fingerprint:
-            return False
-    elif base is not None and record.inputs.base.name != base:
-        return False
-    # A record on other splits, such as a part of the training data held out, answers another question.
-    if set(record.inputs.data) != {task.train_split, *task.report_splits}:
-        return False
-    if run.config.precision != record.inputs.config.precision and run.config.precision != record.precision:
-        return False
-    return stored.draws is None or stored.draws >= run.draws
-
-
-def _preference(stored: StoredRecord) -> tuple[int, str, str]:
-    record = stored.record
-    return sum(info.examples for info in record.inputs.data.values()), record.started, stored.path
+    return f"{_PAIRS}/{'--'.join(names)}.json"
 
 
 def _json_files(folder: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder):
         here = Path(root)
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and not (here == folder and name == PAIRS_FOLDER)
+            name for name in folders if not name.startswith(".") and not (here == folder and name == _PAIRS)
         )
         for name in sorted(files):
-            listed = name.endswith(".json") and not name.startswith(".") and not name.endswith(MEASURES_SUFFIX)
+            listed = name.endswith(".json") and not name.startswith(".") and not name.endswith(_MEASURES)
             if listed and (here / name).exists():
                 yield here / name
-
-
-def _read(path: Path, name: str) -> StoredRecord | SkippedFile:
-    try:
-        return StoredRecord(name, RunRecord.load(path))
-    except DataError as error:
-        return SkippedFile(name, str(error).removeprefix(f"{path}: "))

@@ -133,15 +133,9 @@ class Study(Configuration):
     """Many runs that make one table or figure.
 
     Args:
-        version: of the layout of a spec.
-        name: how it is called on the command line.
-        title: what the table or figure is of.
-        shows: whether it is a table or a figure.
-        paper: which one of the paper, or which question of ours.
-        claim: what the paper says about it, in plain words.
-        tasks: the tasks that every arm is run on.
-        arms: the lines or curves.
-        seeds: one run each.
+        name, title: how it is called on the command line, and what the table or figure is of.
+        paper, claim: which one of the paper, or which question of ours; and what the paper says about it.
+        tasks, arms, seeds: every arm, a line or curve, is run on every task with every seed.
         draws: masks to sample for a sampled score.
         base: the model to start from.
         config: settings of all trainings, where they are not the defaults.
@@ -198,9 +192,5 @@ class Study(Configuration):
         return self
 
     def arm(self, name: str) -> Arm:
-        """The arm of this name.
-
-        Raises:
-            KeyError: if there is none.
-        """
+        """The arm of this name; a KeyError if there is none."""
         return {arm.name: arm for arm in self.arms}[name]

@@ -10,14 +10,15 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from supermask.errors import BaseMismatchError, DataError
 from supermask.study.orders import RunOrder, claimed
 from supermask.study.records import measures_path
 from supermask.training import RunRecord
+from supermask.training.record import RunInputs, differing_inputs
 
-__all__ = ["BUSY", "DONE", "FAILED", "LEASH", "execute", "main", "note_failure"]
+__all__ = ["BUSY", "DONE", "FAILED", "LEASH", "execute", "note_failure"]
 
 DONE: Final = 0
 FAILED: Final = 70  # EX_SOFTWARE; 1 is of errors that nobody caught
@@ -31,9 +32,6 @@ def execute(order: RunOrder) -> int:
     """Make a run: train it, measure its delta, and put its record into the store.
 
     A run that was cut off goes on where it stopped. Whatever fails is recorded as a failed run.
-
-    Args:
-        order: the run.
 
     Returns:
         `DONE`, `FAILED`, or `BUSY` if another process is at work on this run.
@@ -65,13 +63,7 @@ def execute(order: RunOrder) -> int:
 
 
 def note_failure(order: RunOrder, error: str, *, started: str | None = None) -> None:
-    """Record that a run did not go through.
-
-    Args:
-        order: the run.
-        error: what stopped it.
-        started: when it began, in UTC.
-    """
+    """Record that a run did not go through, and what stopped it."""
     from supermask.prediction.given import resolve_precision, take_device
     from supermask.training.provenance import current_environment
 
@@ -86,20 +78,9 @@ def note_failure(order: RunOrder, error: str, *, started: str | None = None) -> 
         steps=0,
         train_seconds=0.0,
     )
-    with (
-        contextlib.suppress(OSError),  # a full disk may be what stopped it
-        (Path(order.work) / "failures.txt").open("a", encoding="utf-8") as failures,
-    ):
-        failures.write(f"{_now()} {error.splitlines()[:1]}\n")
+    with contextlib.suppress(OSError), order.failures_path.open("ab") as failures:  # a full disk may be what stopped it
+        failures.write(b"x")
     record.save(order.record_path)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Make the run of an order file; the exit code is that of `execute`."""
-    (path,) = arguments if arguments is not None else sys.argv[1:]
-    if os.environ.get(LEASH):
-        threading.Thread(target=_end_with_the_runner, daemon=True).start()
-    return execute(RunOrder.model_validate_json(Path(path).read_bytes()))
 
 
 def _train(order: RunOrder, *, first: bool) -> None:
@@ -123,15 +104,15 @@ def _train(order: RunOrder, *, first: bool) -> None:
     )
     if base_fingerprint(base.model, head=map_parameters(base.model).head).digest != wanted.base.fingerprint:
         raise BaseMismatchError(f"the base {wanted.base.name} is not the one that was checked; has its folder changed?")
-    beginning = _beginning(order)
+    resume = _goes_on(order)
     run = train(
         base,
         task=data,
         method=method_from_description(wanted.method),
         config=wanted.config,
         output_dir=order.folder.path,
-        resume=beginning == "resume",
-        overwrite=beginning == "overwrite",
+        resume=resume,
+        overwrite=not resume,
         draws=order.draws,
         quiet=True,
         use_cpu=order.use_cpu,
@@ -146,23 +127,16 @@ def _train(order: RunOrder, *, first: bool) -> None:
         run.record.save(order.record_path)  # last: what is recorded is done
 
 
-def _beginning(order: RunOrder) -> Literal["new", "resume", "overwrite"]:
-    """Go on with what is there, unless it is of other inputs or has failed once more after it was gone on with."""
-    from supermask.training.record import RunInputs, differing_inputs
-
-    folder = order.folder
-    if not folder.inputs_path.exists():
-        return "overwrite" if folder.record_path.exists() else "new"
+def _goes_on(order: RunOrder) -> bool:
+    """Whether what is there is of the same inputs, and has not failed once more after it was gone on with."""
     try:
-        before = RunInputs.model_validate_json(folder.inputs_path.read_bytes())
+        before = RunInputs.model_validate_json(order.folder.inputs_path.read_bytes())
     except (OSError, ValueError):
-        return "overwrite"
-    failures = Path(order.work) / "failures.txt"
-    count = len(failures.read_text(encoding="utf-8").splitlines()) if failures.exists() else 0
-    # Of one address, so what differs has no effect, such as how the data folder was written.
-    if differing_inputs(before, order.inputs) or (count and count % 2 == 0):
-        return "overwrite"
-    return "resume"
+        return False
+    # Of one address, so what differs has no effect, such as how the data folder was written; the head has its own size.
+    differing = {*differing_inputs(before, order.inputs)} - {"base.parameters"}
+    failures = order.failures_path.stat().st_size if order.failures_path.exists() else 0
+    return not differing and (failures == 0 or failures % 2 == 1)
 
 
 def _now() -> str:
@@ -177,4 +151,6 @@ def _end_with_the_runner() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if os.environ.get(LEASH):
+        threading.Thread(target=_end_with_the_runner, daemon=True).start()
+    sys.exit(execute(RunOrder.model_validate_json(Path(sys.argv[1]).read_bytes())))
