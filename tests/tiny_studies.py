@@ -17,8 +17,7 @@ from transformers import BertConfig, BertModel
 from supermask.models.loading import quiet_transformers
 from supermask.study import Study
 from supermask.study.execution import Executor, StudyReport, run_plan
-from supermask.study.inputs import RunSettings
-from supermask.study.orders import RunOrder
+from supermask.study.orders import RunOrder, RunSettings
 from supermask.study.plan import Plan, plan_studies
 from supermask.study.progress import StudyProgress
 from supermask.study.worker import execute
@@ -38,7 +37,7 @@ class InlineExecutor(Executor):
     slots = 1
 
     def submit(self, order: RunOrder) -> Future[int]:
-        Path(order.work).mkdir(parents=True, exist_ok=True)
+        order.work.mkdir(parents=True, exist_ok=True)
         future: Future[int] = Future()
         future.set_result(execute(order))
         return future
@@ -63,6 +62,11 @@ def tiny_study(base: Path | str, **settings: Any) -> Study:
         "config": {"max_steps": 2, "batch_size": 8, "max_length": 24, "logging_steps": 1},
     }
     return Study(**{**content, **settings})
+
+
+def changed(study: Study, **settings: Any) -> Study:
+    """A study with some of its settings replaced."""
+    return Study(**{**dict(study), **settings})
 
 
 def yaml_of(study: Study) -> str:

@@ -13,12 +13,16 @@ from supermask.report.figures import study_figure, write_study_figure
 from supermask.report.results import collect
 from supermask.report.tables import study_table, table_csv, table_html, table_markdown
 from supermask.study import Arm, RecordStore, Study, load_study, overridden, study_names
-from tiny_studies import carried_out, tiny_plan
+from tiny_studies import carried_out, changed, tiny_plan
 
 PROBE_OF = {"mrpc": "probe-paraphrase", "stsb": "probe-similarity"}
 CONFIG: dict[str, Any] = {
-    **{"max_steps": 3, "batch_size": 8, "head_learning_rate": 0.01, "max_length": 24},
-    **{"precision": "fp32", "logging_steps": 1},
+    "max_steps": 3,
+    "batch_size": 8,
+    "head_learning_rate": 0.01,
+    "max_length": 24,
+    "precision": "fp32",
+    "logging_steps": 1,
 }
 
 
@@ -26,13 +30,12 @@ def tiny(name: str, base: Path) -> Study:
     """The same arms on probes, with few steps, seeds and draws; mask logits start near 0, so that some cross it."""
     study = load_study(name)
     tasks = [PROBE_OF[task] for task in study.tasks if task in PROBE_OF]
-    config = {**study.config, **CONFIG}
-    small = overridden(study, base=str(base), tasks=tasks, seeds=study.seeds[:2], draws=2, config=config)
-    loose = [
-        {**arm.method, "init_logit": 0.1} if arm.method["kind"] == "supermask" else arm.method for arm in small.arms
-    ]
-    arms = tuple(Arm(**{**dict(arm), "method": method}) for arm, method in zip(small.arms, loose, strict=True))
-    return Study(**{**dict(small), "arms": arms})
+    small = overridden(study, base=str(base), tasks=tasks, seeds=study.seeds[:2])
+    arms = []
+    for arm in study.arms:
+        loose = {"init_logit": 0.1} if arm.method["kind"] == "supermask" else {}
+        arms.append(Arm(**{**dict(arm), "method": {**arm.method, **loose}}))
+    return changed(small, draws=2, config={**study.config, **CONFIG}, arms=tuple(arms))
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def alive(process: int) -> bool:
 
 
 def order_of(base: Path, results: Path, **changes: Any) -> RunOrder:
-    return tiny_plan(tiny_study(base, **{"arms": [FULL], **changes}), results).runs[0].order
+    return tiny_plan(tiny_study(base, **{"arms": [FULL], **changes}), results).runs[0]
 
 
 def test_a_study_is_run_measured_and_recorded_once(
@@ -136,7 +136,7 @@ def test_a_run_that_fails_while_it_goes_on_is_begun_anew_the_time_after(
         return real(*positional, resume=resume, overwrite=overwrite, **more)
 
     order = order_of(tiny_base, tmp_path, arms=[MASK])
-    Path(order.work).mkdir(parents=True)
+    order.work.mkdir(parents=True)
     monkeypatch.setattr(supermask.training, "train", train)
     assert [execute(order) for _ in range(4)] == [FAILED, FAILED, FAILED, 0]
     assert calls == ["overwrite", "resume", "overwrite", "resume"]
@@ -237,8 +237,9 @@ def test_each_slot_has_its_device_and_its_share_of_the_cores(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    show = f"echo $CUDA_VISIBLE_DEVICES $OMP_NUM_THREADS; while [ $(ls {tmp_path}/*.here | wc -l) -lt 2 ]; do :; done; exit 75"
-    executor = ProcessExecutor(["0", "1"], launch=("sh", "-c", f"touch {tmp_path}/$$.here; {show}"))
+    both_are_here = f"touch {tmp_path}/$$.here; while [ $(ls {tmp_path}/*.here | wc -l) -lt 2 ]; do :; done"
+    show = "echo $CUDA_VISIBLE_DEVICES $OMP_NUM_THREADS"
+    executor = ProcessExecutor(["0", "1"], launch=("sh", "-c", f"{show}; {both_are_here}; exit {BUSY}"))
     orders = [order_of(tiny_base, tmp_path, seeds=[seed]) for seed in (0, 1)]
     for future in [executor.submit(order) for order in orders]:
         assert future.result(PATIENCE) == BUSY

@@ -7,7 +7,7 @@ from supermask.methods import Supermask
 from supermask.study import load_study, overridden, runs_of, study_names
 from supermask.study.expansion import WITHOUT_EFFECT, address, narrowed, planned_steps, run_key, shared_runs
 from supermask.training import TrainingConfig
-from tiny_studies import tiny_study
+from tiny_studies import changed, tiny_study
 
 METHOD = Supermask().describe()
 SAME_TRAININGS = ("table4", "table5", "figure3", "figure4", "figure5", "figure6", "figure7", "figure9")
@@ -43,20 +43,18 @@ def test_studies_share_their_trainings() -> None:
 
 def test_settings_without_effect_on_the_result_do_not_make_another_run() -> None:
     study = load_study("table6")
-    same = overridden(
-        study, config={"logging_steps": 7, "eval_batch_size": 3, "tensorboard": True, "checkpoint_steps": 9}
-    )
+    same = changed(study, config={"logging_steps": 7, "eval_batch_size": 3, "tensorboard": True, "checkpoint_steps": 9})
     assert [run.key for run in runs_of(same)] == [run.key for run in runs_of(study)]
-    other = overridden(study, config={"batch_size": 16})
+    other = changed(study, config={"batch_size": 16})
     assert not {run.key for run in runs_of(other)} & {run.key for run in runs_of(study)}
 
 
-def test_overrides_replace_base_tasks_seeds_and_draws() -> None:
+def test_overrides_replace_base_tasks_and_seeds() -> None:
     study = load_study("table3")
-    changed = overridden(study, base="other", tasks=["RTE"], seeds=[3, 1, 3], draws=2)
-    assert (changed.base, changed.tasks, changed.seeds, changed.draws) == ("other", ("rte",), (3, 1), 2)
-    assert changed.expected == ()  # all of them are of MRPC
-    assert {(run.task, run.seed) for run in runs_of(changed)} == {("rte", 3), ("rte", 1)}
+    other = overridden(study, base="other", tasks=["RTE"], seeds=[3, 1, 3])
+    assert (other.base, other.tasks, other.seeds) == ("other", ("rte",), (3, 1))
+    assert other.expected == ()  # all of them are of MRPC
+    assert {(run.task, run.seed) for run in runs_of(other)} == {("rte", 3), ("rte", 1)}
     assert study == load_study("table3")
     with pytest.raises(UnknownNameError, match="no task is called 'mrcp'"):
         overridden(study, tasks=["mrcp"])

@@ -43,7 +43,7 @@ def test_files_that_are_no_measures_are_refused(tmp_path: Path) -> None:
     for kind in (RunMeasures, PairMeasures):
         with pytest.raises(DataError, match="cannot be read"):
             kind.load(tmp_path / "nothing.json")
-        with pytest.raises(DataError, match="is no measures file: .*schema_version"):
+        with pytest.raises(DataError, match=r"is no measures file: .*schema_version"):
             kind.load(tmp_path / "wrong.json")
 
 

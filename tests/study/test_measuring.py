@@ -23,10 +23,10 @@ from supermask.deltas import (
 )
 from supermask.errors import BaseMismatchError, ConfigurationError
 from supermask.models import map_parameters
-from supermask.study.measuring import load_base_model, measure_pair, measure_run, measure_store, pairs_to_measure
-from supermask.training.provenance import current_environment
 from supermask.study import RecordStore, runs_of
+from supermask.study.measuring import load_base_model, measure_pair, measure_run, measure_store, pairs_to_measure
 from supermask.study.records import delta_path
+from supermask.training.provenance import current_environment
 from tiny_command import call, refused
 from tiny_models import tiny_model
 from tiny_records import tiny_record

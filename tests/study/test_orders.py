@@ -13,7 +13,7 @@ import pytest
 from supermask.errors import OutputError
 from supermask.study.orders import claimed, holders, is_claimed, lock_path
 
-HOLD = "import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(1, flush=True); time.sleep(60)"
+HOLD = "import sys, time, filelock as f; k = f.FileLock(sys.argv[1]); k.acquire(); print(1, flush=True); time.sleep(60)"
 
 
 def test_one_process_holds_a_lock_and_a_killed_one_lets_it_go(tmp_path: Path) -> None:

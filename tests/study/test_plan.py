@@ -13,8 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from supermask.errors import ConfigurationError
 from supermask.study import RecordStore, load_study, overridden, runs_of
-from supermask.study.inputs import RunSettings
-from supermask.study.orders import RunOrder, claimed, lock_path
+from supermask.study.orders import RunOrder, RunSettings, claimed, lock_path
 from supermask.study.plan import plan_studies, study_status
 from tiny_records import fill, tiny_record
 from tiny_studies import FULL, MASK, TASK, carried_out, tiny_plan, tiny_study
@@ -31,8 +30,8 @@ def done(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def first(study: Any, results: Path, **settings: Any) -> tuple[str, RunOrder]:
-    planned = tiny_plan(study, results, **settings).runs[0]
-    return planned.state, planned.order
+    order = tiny_plan(study, results, **settings).runs[0]
+    return order.state, order
 
 
 def test_what_is_recorded_is_found_under_any_name_and_wherever_the_base_lies(
@@ -63,7 +62,7 @@ def test_other_inputs_are_other_runs_and_take_no_record_away(
     assert shorter.target == f"{TASK}/mask-seed0-{shorter.address}.json"
     assert first(study, tmp_path, limit=8)[1].target == f"{TASK}/mask-seed0.json"
     other = tiny_study(tiny_base, arms=[{**MASK, "method": {"kind": "supermask", "init_logit": 0.2}}])
-    targets = [run.order.target for run in tiny_plan([tiny_study(tiny_base, arms=[MASK]), other], tmp_path).runs]
+    targets = [run.target for run in tiny_plan([tiny_study(tiny_base, arms=[MASK]), other], tmp_path).runs]
     assert targets[0] == f"{TASK}/mask-seed0.json" and len(set(targets)) == 2
     monkeypatch.setattr("supermask.__version__", "99.0")
     assert first(study, done)[0] == "missing"
@@ -90,13 +89,13 @@ def test_all_faults_are_told_before_anything_is_run(
         tiny_plan([tiny_study("a"), tiny_study("b")], tmp_path / "r")
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr("supermask.study.inputs.shutil.disk_usage", lambda _: usage(9, 8, 1))
-    with pytest.raises(ConfigurationError, match="1 fault before.*\n.*0 MiB are free and the runs need about"):
+    with pytest.raises(ConfigurationError, match=r"1 fault before.*\n.*0 MiB are free and the runs need about"):
         tiny_plan(tiny_study(tiny_base), tmp_path / "r")
 
 
 def test_where_runs_are_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     devices = ["0", "1", "2"]
-    monkeypatch.setattr("supermask.study.inputs._cuda_devices", lambda: devices)
+    monkeypatch.setattr("supermask.study.orders._cuda_devices", lambda: devices)
     for settings, slots in (
         ({}, ("0", "1", "2")),
         ({"use_cpu": True}, (None,)),

@@ -6,16 +6,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from supermask.study.orders import RunOrder
+from supermask.study import overridden, runs_of
+from supermask.study.orders import RunOrder, RunSettings
 from supermask.study.progress import StudyProgress
-from supermask.training.record import RunInputs
 from tiny_records import tiny_record
 from tiny_studies import tiny_study
 
 
 def go_through(progress: StudyProgress, orders: list[RunOrder]) -> None:
-    from supermask.study import runs_of
-
     new, failed, elsewhere = orders
     record = tiny_record(runs_of(tiny_study("b"))[0])
     progress.begin(orders, recorded=1, slots=2)
@@ -31,28 +29,13 @@ def go_through(progress: StudyProgress, orders: list[RunOrder]) -> None:
 
 @pytest.fixture
 def orders(tmp_path: Path) -> list[RunOrder]:
-    from supermask.study import overridden, runs_of
-
+    settings = RunSettings(results=tmp_path)
     made = []
     for seed, seconds in ((1, 100.0), (2, None), (3, 50.0)):
         (run, _) = runs_of(overridden(tiny_study("b"), seeds=[seed]))
-        inputs: RunInputs = tiny_record(run).inputs
-        work = tmp_path / f"address{seed}"
-        made.append(
-            RunOrder(
-                inputs=inputs,
-                label=run.label,
-                draws=2,
-                key=run.key,
-                address=work.name,
-                directory=".",
-                store=str(tmp_path),
-                target="a.json",
-                work=str(work),
-                steps=345,
-                seconds=seconds,
-            )  # fmt: skip
-        )
+        how = {"settings": settings, "directory": ".", "target": "a.json", "steps": 345, "seconds": seconds}
+        told = {"label": run.label, "draws": 2, "key": run.key, "address": f"address{seed}"}
+        made.append(RunOrder(inputs=tiny_record(run).inputs, **told, **how))
     return made
 
 

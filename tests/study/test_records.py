@@ -10,6 +10,7 @@ from supermask.report.results import collect
 from supermask.study import RecordStore, load_study, overridden, runs_of
 from supermask.study.records import measures_path, pair_path
 from tiny_records import FINGERPRINT, fill, tiny_measures, tiny_pair, tiny_record
+from tiny_studies import changed
 
 COMMITTED = Path(__file__).parents[2] / "results" / "minilm-l6"
 SMALL = ("mrpc", "rte", "stsb", "cola")
@@ -71,8 +72,8 @@ def test_only_the_same_run_answers(tmp_path: Path) -> None:
     assert not found(data={"train": hashes["train"]})
     assert not found(version="0.2.0")
     assert RecordStore(tmp_path).find(other) is None
-    assert RecordStore(tmp_path).find(runs_of(overridden(study, draws=11))[0]) is None  # 10 draws are too few
-    assert RecordStore(tmp_path).find(runs_of(overridden(study, draws=3))[0]) is not None
+    assert RecordStore(tmp_path).find(runs_of(changed(study, draws=11))[0]) is None  # 10 draws are too few
+    assert RecordStore(tmp_path).find(runs_of(changed(study, draws=3))[0]) is not None
 
 
 def test_precision_must_be_what_is_asked_for(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_precision_must_be_what_is_asked_for(tmp_path: Path) -> None:
     run = runs_of(study)[0]
     tiny_record(run).save(tmp_path / "a.json")  # auto, which was bf16
     store = RecordStore(tmp_path)
-    asked = {name: runs_of(overridden(study, config={"precision": name}))[0] for name in ("auto", "bf16", "fp32")}
+    asked = {name: runs_of(changed(study, config={"precision": name}))[0] for name in ("auto", "bf16", "fp32")}
     assert [store.find(asked[name]) is not None for name in asked] == [True, True, False]
 
 

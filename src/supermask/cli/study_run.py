@@ -74,7 +74,7 @@ def run(
     again the next time, and makes the exit code 1.
     """
     from supermask.study.execution import run_plan
-    from supermask.study.inputs import RunSettings
+    from supermask.study.orders import RunSettings
     from supermask.study.plan import plan_studies
     from supermask.study.progress import StudyProgress
 
@@ -119,18 +119,18 @@ def run(
 def _plan_document(plan: Plan) -> dict[str, Any]:
     return {
         "results": str(plan.settings.results),
-        "base": plan.inputs.base.fingerprint,
-        "notes": plan.inputs.notes,
+        "base": plan.base.fingerprint,
+        "notes": plan.notes,
         "slots": plan.slots,
         "seconds_left": plan.seconds,
         "runs": [
             {
-                "run": one.order.name,
+                "run": one.name,
                 "state": one.state,
-                "address": one.order.address,
-                "record": one.order.target,
-                "steps": one.order.steps,
-                "seconds": one.order.seconds,
+                "address": one.address,
+                "record": one.target,
+                "steps": one.steps,
+                "seconds": one.seconds,
             }
             for one in plan.runs
         ],
@@ -146,7 +146,7 @@ def _report_document(plan: Plan, report: StudyReport) -> dict[str, Any]:
         "measured": report.measured.runs,
         "pairs": report.measured.pairs,
         "not_measured": report.measured.faults,
-        "notes": plan.inputs.notes,
+        "notes": plan.notes,
     }
 
 

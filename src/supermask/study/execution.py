@@ -20,9 +20,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from supermask.errors import ConfigurationError, DataError, MissingDependencyError
-from supermask.study.inputs import RunSettings
 from supermask.study.measuring import Measured, measure_store
-from supermask.study.orders import LOCKS_FOLDER, RunOrder, is_claimed
+from supermask.study.orders import LOCKS_FOLDER, RunOrder, RunSettings, is_claimed
 from supermask.study.plan import Plan
 from supermask.study.records import RecordStore, measures_path
 from supermask.study.worker import BUSY, DONE, FAILED, LEASH, execute, note_failure
@@ -228,11 +227,11 @@ def run_plan(plan: Plan, progress: StudyProgress, executor: Executor | None = No
     store = RecordStore(settings.results)
     # Recorded, and the delta lies where it was made, because nobody was there to measure it or to clear up.
     left = [
-        run.order
-        for run in plan.runs
-        if run.order.folder.delta.is_dir() and run.order.recorded() and not is_claimed(run.order.lock_path)
+        order
+        for order in plan.runs
+        if order.folder.delta.is_dir() and order.recorded() and not is_claimed(order.lock_path)
     ]
-    masks = [store.at(run.order.target) for run in plan.runs if run.compared]
+    masks = [store.at(order.target) for order in plan.runs if order.compared]
     measured = measure_store(
         store,
         deltas=[order.folder.delta for order in left],

@@ -96,25 +96,20 @@ def overridden(
     base: str | None = None,
     tasks: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-    draws: int | None = None,
-    config: dict[str, Any] | None = None,
 ) -> Study:
-    """A study with another base, other tasks, seeds or draws, or with further settings of all trainings.
+    """A study with another base, other tasks or seeds.
 
     Raises:
         ConfigurationError: if a value does not fit.
         UnknownNameError: if there is no such task.
     """
-    changes: dict[str, Any] = {"base": base, "draws": draws}
+    changes: dict[str, Any] = {} if base is None else {"base": base}
     if tasks is not None:
         changes["tasks"] = wanted = tuple(dict.fromkeys(find_task(task).name for task in tasks))
         changes["expected"] = tuple(number for number in study.expected if number.task in (None, *wanted))
     if seeds is not None:
         changes["seeds"] = tuple(dict.fromkeys(seeds))
-    if config is not None:
-        changes["config"] = {**study.config, **config}
-    # As `model_copy`, but checked anew.
-    return Study(**{**dict(study), **{name: value for name, value in changes.items() if value is not None}})
+    return Study(**{**dict(study), **changes})  # as `model_copy`, but checked anew
 
 
 def narrowed(study: Study, tasks: Sequence[str]) -> Study | None:

@@ -3,103 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, final
 
-from pydantic import Field, model_validator
-
-from supermask.configuration import Configuration
 from supermask.errors import ConfigurationError, SupermaskError
 from supermask.models import MATRICES_IF_PRESENT, ParameterMap, select_parameters
 from supermask.study.expansion import RunSpec
-from supermask.study.records import KeepDeltas
+from supermask.study.orders import RunSettings
 from supermask.tasks import TaskData, find_task, load_task
 from supermask.tasks.glue import GLUE_TASKS
 from supermask.training.record import BaseInfo, DataInfo
 
-__all__ = ["CheckedInputs", "RunSettings", "check_inputs", "load_run_data"]
-
-WORK_FOLDER: Final = ".work"
+__all__ = ["check_inputs", "load_run_data"]
 
 
-@final
-class RunSettings(Configuration):
-    """Where and how studies are run.
-
-    Args:
-        results: the folder of records; see `supermask.study.records.default_results`.
-        work: where runs keep what they resume from; a hidden folder of `results` by default.
-        data_dir: folder with the GLUE files; None for the hub. Probes need none.
-        limit: train on the first so many examples of each task.
-        dev_limit: score on the first so many examples of each split.
-        jobs: runs at a time; one a device by default, and one on a CPU.
-        devices: CUDA devices, such as `0` or `GPU-8f6...`; all there are by default.
-        keep_deltas: which deltas stay beside their records.
-        launch: what starts a worker instead of Python, such as `accelerate launch --num_processes 4`.
-        ray: address of a Ray cluster, or `local` to start one here; None for processes of this machine.
-        checkpoint_steps: optimizer steps between what a run can resume from.
-        any_version: take records that another version of supermask made, too.
-        use_cpu: stay on the CPU even where there is an accelerator.
-    """
-
-    results: Path
-    work: Path | None = None
-    data_dir: str | None = None
-    limit: Annotated[int, Field(ge=1)] | None = None
-    dev_limit: Annotated[int, Field(ge=1)] | None = None
-    jobs: Annotated[int, Field(ge=1)] | None = None
-    devices: tuple[str, ...] = ()
-    keep_deltas: KeepDeltas = "masks"
-    launch: tuple[str, ...] = ()
-    ray: str | None = None
-    checkpoint_steps: Annotated[int, Field(ge=1)] = 100
-    any_version: bool = False
-    use_cpu: bool = False
-
-    @model_validator(mode="after")
-    def _agree(self) -> RunSettings:
-        if self.ray is not None and (self.launch or self.devices):
-            raise ConfigurationError("on a Ray cluster, Ray gives out the devices; leave --launch and --devices out")
-        if self.launch and (self.jobs or 1) > 1:
-            raise ConfigurationError("--launch takes all devices for one run; leave --jobs out")
-        return self
-
-    @property
-    def work_folder(self) -> Path:
-        """Where runs keep what they resume from."""
-        return self.work or self.results / WORK_FOLDER
-
-    @property
-    def slots(self) -> tuple[str | None, ...]:
-        """What each run at a time of this machine has for its CUDA_VISIBLE_DEVICES; None leaves that as it is."""
-        devices = self.devices or (() if self.use_cpu else _cuda_devices())
-        if self.launch or self.ray or not devices:
-            return (None,) * (self.jobs or 1)
-        return tuple(devices[index % len(devices)] for index in range(self.jobs or len(devices)))
-
-
-@final
-@dataclass(frozen=True)
-class CheckedInputs:
-    """What runs start from, seen with our own eyes.
-
-    Args:
-        base: with a head for two classes.
-        data: name of a task to its splits.
-        notes: what a reader of the scores must know, such as that a split is a part of the official one.
-    """
-
-    base: BaseInfo
-    data: Mapping[str, dict[str, DataInfo]]
-    notes: tuple[str, ...]
-
-
-def check_inputs(runs: Sequence[RunSpec], base: str, settings: RunSettings) -> CheckedInputs:
+def check_inputs(
+    runs: Sequence[RunSpec], base: str, settings: RunSettings
+) -> tuple[BaseInfo, dict[str, dict[str, DataInfo]], list[str]]:
     """Load the base and all data once, and try every selector and every folder.
+
+    Returns:
+        The base, the splits of each task, and what a reader of the scores must know, such as that a split is cut.
 
     Raises:
         ConfigurationError: naming all faults, one a line.
@@ -150,7 +75,7 @@ def check_inputs(runs: Sequence[RunSpec], base: str, settings: RunSettings) -> C
         if 0 < len(data) < len(tasks):
             faults.append(f"the data of {', '.join(data)} are there: --tasks {','.join(data)}")
         raise ConfigurationError("\n  ".join([f"{title} before anything was run:", *faults]))
-    return CheckedInputs(info, data, tuple(notes))
+    return info, data, notes
 
 
 def load_run_data(
@@ -179,15 +104,6 @@ def load_run_data(
             source = f"{whole.source}, first {most} of {len(whole)}"
             data = data.with_split(split, dataclasses.replace(whole.take(most), source=source))
     return data
-
-
-def _cuda_devices() -> list[str]:
-    import torch
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name.strip()] if torch.cuda.is_available() else []
-    return [str(index) for index in range(torch.cuda.device_count())]
 
 
 def _selector_faults(runs: Sequence[RunSpec], parameters: ParameterMap) -> list[str]:

@@ -208,11 +208,7 @@ class PairMeasures(_Measures):
         return self.within()
 
     def within(self, *, role: str | None = None, block: int | None = None) -> OverlapCount:
-        """Pooled over the tensors of a role, a block, or a role in a block.
-
-        Args:
-            role: only tensors of this role; all roles if it is not given.
-            block: only tensors of this block; all if it is not given. The paper's Figure 7 is of `value`, block 0.
+        """Pooled over the tensors of a role, a block, or a role in a block, as `value` in block 0 for Figure 7.
 
         Raises:
             ConfigurationError: if no tensor that both mask is there.

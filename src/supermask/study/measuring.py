@@ -39,14 +39,7 @@ from supermask.study.records import (
 from supermask.training import TrainingConfig
 from supermask.training.provenance import current_environment
 
-__all__ = [
-    "Measured",
-    "load_base_model",
-    "measure_pair",
-    "measure_run",
-    "measure_store",
-    "pairs_to_measure",
-]
+__all__ = ["Measured", "load_base_model", "measure_pair", "measure_run", "measure_store", "pairs_to_measure"]
 
 
 @final

@@ -1,26 +1,97 @@
-"""One run as a piece of work: all that a worker needs to know, and the lock that says who is at it."""
+"""One run as a piece of work: where and how it is made, what a worker needs to know, and the lock of who is at it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Annotated, Any, Final, Literal, final
 
 from filelock import FileLock, Timeout
+from pydantic import Field, model_validator
 
 from supermask.atomic import write_atomically
 from supermask.configuration import Configuration
-from supermask.errors import OutputError, SupermaskError
-from supermask.study.records import StoredRecord
+from supermask.errors import ConfigurationError, OutputError, SupermaskError
+from supermask.study.records import KeepDeltas, StoredRecord
 from supermask.training import RunRecord
 from supermask.training.output import RunFolder
 from supermask.training.record import RunInputs
 
-__all__ = ["LOCKS_FOLDER", "RunOrder", "claimed", "holders", "is_claimed", "lock_path", "reached_step"]
+__all__ = [
+    "LOCKS_FOLDER",
+    "RunOrder",
+    "RunSettings",
+    "RunState",
+    "claimed",
+    "holders",
+    "is_claimed",
+    "lock_path",
+    "reached_step",
+]
 
 LOCKS_FOLDER: Final = ".locks"
+
+RunState = Literal["recorded", "running", "failed", "missing"]
+"""`failed` runs are tried again; `running` ones another process is at work on."""
+
+
+@final
+class RunSettings(Configuration):
+    """Where and how studies are run.
+
+    Args:
+        results: the folder of records; see `default_results`.
+        work: where runs keep what they resume from; a hidden folder of `results` by default.
+        data_dir: folder with the GLUE files; None for the hub. Probes need none.
+        limit: train on the first so many examples of each task.
+        dev_limit: score on the first so many examples of each split.
+        jobs: runs at a time; one a device by default, and one on a CPU.
+        devices: CUDA devices, such as `0` or `GPU-8f6...`; all there are by default.
+        keep_deltas: which deltas stay beside their records.
+        launch: what starts a worker instead of Python, such as `accelerate launch --num_processes 4`.
+        ray: address of a Ray cluster, or `local` to start one here; None for processes of this machine.
+        checkpoint_steps: optimizer steps between what a run can resume from.
+        any_version: take records that another version of supermask made, too.
+        use_cpu: stay on the CPU even where there is an accelerator.
+    """
+
+    results: Path
+    work: Path | None = None
+    data_dir: str | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    dev_limit: Annotated[int, Field(ge=1)] | None = None
+    jobs: Annotated[int, Field(ge=1)] | None = None
+    devices: tuple[str, ...] = ()
+    keep_deltas: KeepDeltas = "masks"
+    launch: tuple[str, ...] = ()
+    ray: str | None = None
+    checkpoint_steps: Annotated[int, Field(ge=1)] = 100
+    any_version: bool = False
+    use_cpu: bool = False
+
+    @model_validator(mode="after")
+    def _agree(self) -> RunSettings:
+        if self.ray is not None and (self.launch or self.devices):
+            raise ConfigurationError("on a Ray cluster, Ray gives out the devices; leave --launch and --devices out")
+        if self.launch and (self.jobs or 1) > 1:
+            raise ConfigurationError("--launch takes all devices for one run; leave --jobs out")
+        return self
+
+    @property
+    def work_folder(self) -> Path:
+        """Where runs keep what they resume from."""
+        return self.work or self.results / ".work"
+
+    @property
+    def slots(self) -> tuple[str | None, ...]:
+        """What each run at a time of this machine has for its CUDA_VISIBLE_DEVICES; None leaves that as it is."""
+        devices = self.devices or (() if self.use_cpu else _cuda_devices())
+        if self.launch or self.ray or not devices:
+            return (None,) * (self.jobs or 1)
+        return tuple(devices[index % len(devices)] for index in range(self.jobs or len(devices)))
 
 
 @final
@@ -30,12 +101,12 @@ class RunOrder(Configuration):
     Args:
         inputs: what the run is a function of; the worker refuses another base and other data.
         label, draws, key, address: of the run, see `supermask.study.expansion`.
-        data_dir, limit, dev_limit, use_cpu: as in `RunSettings`.
+        settings: where and how.
         directory: the working folder that relative paths start from.
-        store, target: the folder of records, and where in it the record is or goes.
-        work: the folder for what the run resumes from.
-        keep_delta: whether the delta stays beside the record.
+        target: where the record is or goes, relative to the results.
         steps, seconds: how many steps it takes and how long, from like runs; None if nothing like it is recorded.
+        state: where the run stood when the order was written.
+        compared: whether its mask is to be compared with those of other tasks.
     """
 
     inputs: RunInputs
@@ -43,17 +114,13 @@ class RunOrder(Configuration):
     draws: int
     key: str
     address: str
-    data_dir: str | None = None
-    limit: int | None = None
-    dev_limit: int | None = None
+    settings: RunSettings
     directory: str
-    store: str
     target: str
-    work: str
-    keep_delta: bool = False
-    use_cpu: bool = False
     steps: int
     seconds: float | None = None
+    state: RunState = "missing"
+    compared: bool = False
 
     @property
     def name(self) -> str:
@@ -63,27 +130,32 @@ class RunOrder(Configuration):
     @property
     def record_path(self) -> Path:
         """Where the record goes."""
-        return Path(self.store) / self.target
+        return self.settings.results / self.target
 
     @property
     def lock_path(self) -> Path:
         """The lock that a worker holds."""
-        return lock_path(Path(self.store), self.address)
+        return lock_path(self.settings.results, self.address)
+
+    @property
+    def work(self) -> Path:
+        """The folder for what the run resumes from."""
+        return self.settings.work_folder / self.address
 
     @property
     def folder(self) -> RunFolder:
         """The training's own folder."""
-        return RunFolder(Path(self.work) / "run")
+        return RunFolder(self.work / "run")
 
     @property
     def log_path(self) -> Path:
         """What a worker prints."""
-        return Path(self.work) / "log.txt"
+        return self.work / "log.txt"
 
     @property
     def failures_path(self) -> Path:
         """A byte for each time that the run has failed."""
-        return Path(self.work) / "failures"
+        return self.work / "failures"
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -102,9 +174,18 @@ class RunOrder(Configuration):
 
     def save(self) -> Path:
         """Write the order into its folder, for a worker to read."""
-        path = Path(self.work) / "order.json"
+        path = self.work / "order.json"
         write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
         return path
+
+
+def _cuda_devices() -> list[str]:
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name.strip()] if torch.cuda.is_available() else []
+    return [str(index) for index in range(torch.cuda.device_count())]
 
 
 def lock_path(store: Path, address: str) -> Path:

@@ -5,38 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import final
 
 from supermask.errors import ConfigurationError
-from supermask.study.expansion import (
-    RunSpec,
-    address,
-    planned_steps,
-    runs_of,
-    shared_runs,
-)
-from supermask.study.inputs import CheckedInputs, RunSettings, check_inputs
-from supermask.study.orders import RunOrder, holders, is_claimed, lock_path, reached_step
+from supermask.study.expansion import RunSpec, address, planned_steps, runs_of, shared_runs
+from supermask.study.inputs import check_inputs
+from supermask.study.orders import RunOrder, RunSettings, RunState, holders, is_claimed, lock_path, reached_step
 from supermask.study.pace import Pace, seconds_left
-from supermask.study.records import RecordStore, StoredRecord, keeps_delta
+from supermask.study.records import RecordStore, StoredRecord
 from supermask.study.spec import Study
 from supermask.tasks import find_task
-from supermask.training.record import RunInputs
+from supermask.training.record import BaseInfo, RunInputs
 
-__all__ = ["Plan", "PlannedRun", "RunState", "RunStatus", "plan_studies", "study_status"]
-
-RunState = Literal["recorded", "running", "failed", "missing"]
-"""`failed` runs are tried again; `running` ones another process is at work on."""
-
-
-@final
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run, where it stands, and whether its mask is to be compared with those of other tasks."""
-
-    order: RunOrder
-    state: RunState
-    compared: bool = False
+__all__ = ["Plan", "RunStatus", "plan_studies", "study_status"]
 
 
 @final
@@ -48,8 +29,9 @@ class Plan:
     """
 
     settings: RunSettings
-    inputs: CheckedInputs
-    runs: tuple[PlannedRun, ...]
+    base: BaseInfo
+    notes: list[str]
+    runs: list[RunOrder]
     seconds: float | None
 
     @property
@@ -60,7 +42,7 @@ class Plan:
     @property
     def orders(self) -> list[RunOrder]:
         """The runs that are not recorded."""
-        return [run.order for run in self.runs if run.state != "recorded"]
+        return [run for run in self.runs if run.state != "recorded"]
 
 
 def plan_studies(studies: Sequence[Study], settings: RunSettings) -> Plan:
@@ -80,59 +62,55 @@ def plan_studies(studies: Sequence[Study], settings: RunSettings) -> Plan:
         )
     runs = shared_runs(studies)
     compared = {run.key for run in shared_runs(study for study in studies if "overlap" in study.measures)}
-    inputs = check_inputs(runs, bases[0], settings)
+    base, inputs, notes = check_inputs(runs, bases[0], settings)
     store = RecordStore(settings.results)
     pace = Pace(store)
     version = None if settings.any_version else __version__
-    planned: list[PlannedRun] = []
+    planned: list[RunOrder] = []
     taken: dict[str, str] = {}
     for run in runs:
-        task, data = find_task(run.task), inputs.data[run.task]
+        task, data = find_task(run.task), inputs[run.task]
         hashes = {split: info.content_hash for split, info in data.items()}
         examples = {split: info.examples for split, info in data.items()}
         steps = planned_steps(run, examples[task.train_split])
         name = address(
             run.key,
-            base_fingerprint=inputs.base.fingerprint,
+            base_fingerprint=base.fingerprint,
             data=hashes,
             precision=run.config.precision,
             draws=run.draws,
             version=version or __version__,
         )
-        stored = store.find(run, fingerprint=inputs.base.fingerprint, data=hashes, version=version)
-        failed = store.failed(run, base=inputs.base.name)
+        stored = store.find(run, fingerprint=base.fingerprint, data=hashes, version=version)
+        failed = store.failed(run, base=base.name)
         target = stored.path if stored else store.place_for(run, name, taken)
         taken[target] = name
-        order = RunOrder(
-            inputs=RunInputs(
-                base=inputs.base,
-                task=run.task,
-                task_version=task.version,
-                data=data,
-                method=run.method,
-                config=run.config.model_copy(update={"checkpoint_steps": settings.checkpoint_steps}),
-            ),
-            label=run.label,
-            draws=run.draws,
-            key=run.key,
-            address=name,
-            data_dir=settings.data_dir,
-            limit=settings.limit,
-            dev_limit=settings.dev_limit,
-            directory=str(Path.cwd()),
-            store=str(store.folder),
-            target=target,
-            work=str(settings.work_folder / name),
-            keep_delta=keeps_delta(settings.keep_deltas, run.method),
-            use_cpu=settings.use_cpu,
-            steps=steps,
-            seconds=None if stored else pace.seconds(run, inputs.base.fingerprint, steps=steps, examples=examples),
-        )
         busy = is_claimed(lock_path(store.folder, name))
-        state: RunState = "recorded" if stored else "running" if busy else "failed" if failed else "missing"
-        planned.append(PlannedRun(order, state, run.key in compared))
-    left = [run.order.seconds for run in planned if run.state != "recorded"]
-    return Plan(settings, inputs, tuple(planned), seconds_left(left, len(settings.slots)))
+        planned.append(
+            RunOrder(
+                inputs=RunInputs(
+                    base=base,
+                    task=run.task,
+                    task_version=task.version,
+                    data=data,
+                    method=run.method,
+                    config=run.config.model_copy(update={"checkpoint_steps": settings.checkpoint_steps}),
+                ),
+                label=run.label,
+                draws=run.draws,
+                key=run.key,
+                address=name,
+                settings=settings,
+                directory=str(Path.cwd()),
+                target=target,
+                steps=steps,
+                seconds=None if stored else pace.seconds(run, base.fingerprint, steps=steps, examples=examples),
+                state="recorded" if stored else "running" if busy else "failed" if failed else "missing",
+                compared=run.key in compared,
+            )
+        )
+    left = [order.seconds for order in planned if order.state != "recorded"]
+    return Plan(settings, base, notes, planned, seconds_left(left, len(settings.slots)))
 
 
 @final

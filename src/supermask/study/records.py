@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, final
@@ -96,11 +95,13 @@ class RecordStore:
         self.folder = Path(folder)
         self._skipped: dict[str, SkippedFile] = {}
         self._by_path: dict[str, StoredRecord] = {}
-        for place in _json_files(self.folder):
-            record = self._readable(place, RunRecord.load)
-            if record is not None:
-                path = place.relative_to(self.folder).as_posix()
-                self._by_path[path] = StoredRecord(path, record)
+        for place in sorted(self.folder.rglob("*.json")):
+            path = place.relative_to(self.folder)
+            hidden = path.parts[0] == _PAIRS or any(part.startswith(".") for part in path.parts)
+            if not hidden and not place.name.endswith(_MEASURES) and place.exists():
+                record = self._readable(place, RunRecord.load)
+                if record is not None:
+                    self._by_path[path.as_posix()] = StoredRecord(path.as_posix(), record)
         self.records = tuple(self._by_path.values())
         self._by_key: dict[str, list[StoredRecord]] = {}
         for stored in self.records:
@@ -238,15 +239,3 @@ def pair_path(first: str, second: str) -> str:
     """
     names = (path.removesuffix(".json").replace("/", "-") for path in (first, second))
     return f"{_PAIRS}/{'--'.join(names)}.json"
-
-
-def _json_files(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
-        here = Path(root)
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and not (here == folder and name == _PAIRS)
-        )
-        for name in sorted(files):
-            listed = name.endswith(".json") and not name.startswith(".") and not name.endswith(_MEASURES)
-            if listed and (here / name).exists():
-                yield here / name

@@ -14,7 +14,7 @@ from typing import Final
 
 from supermask.errors import BaseMismatchError, DataError
 from supermask.study.orders import RunOrder, claimed
-from supermask.study.records import measures_path
+from supermask.study.records import keeps_delta, measures_path
 from supermask.training import RunRecord
 from supermask.training.record import RunInputs, differing_inputs
 
@@ -41,7 +41,7 @@ def execute(order: RunOrder) -> int:
     note = {
         "run": order.name,
         "key": order.key,
-        "work": str(Path(order.work).absolute()),
+        "work": str(order.work.absolute()),
         "process": os.getpid(),
         "host": socket.gethostname(),
         "started": _now(),
@@ -67,7 +67,7 @@ def note_failure(order: RunOrder, error: str, *, started: str | None = None) -> 
     from supermask.prediction.given import resolve_precision, take_device
     from supermask.training.provenance import current_environment
 
-    device = take_device(use_cpu=order.use_cpu)
+    device = take_device(use_cpu=order.settings.use_cpu)
     record = RunRecord(
         status="failed",
         error=error,
@@ -92,8 +92,8 @@ def _train(order: RunOrder, *, first: bool) -> None:
     from supermask.study.measuring import copy_delta, measure_run
     from supermask.training import train
 
-    wanted = order.inputs
-    data = load_run_data(wanted.task, order.data_dir, limit=order.limit, dev_limit=order.dev_limit)
+    wanted, how = order.inputs, order.settings
+    data = load_run_data(wanted.task, how.data_dir, limit=how.limit, dev_limit=how.dev_limit)
     if data.content_hashes != order.hashes:
         raise DataError(f"the data of {wanted.task} are not those that were checked; has a file changed, or a machine?")
     base = load_base(
@@ -115,14 +115,14 @@ def _train(order: RunOrder, *, first: bool) -> None:
         overwrite=not resume,
         draws=order.draws,
         quiet=True,
-        use_cpu=order.use_cpu,
+        use_cpu=how.use_cpu,
     )
     if first:
         try:  # what only the delta shows; the scores are worth recording even where that fails
             measure_run(base.model, run.delta, verify=False).save(measures_path(order.record_path))
         except Exception:
             print(traceback.format_exc(), file=sys.stderr, flush=True)
-        if order.keep_delta:
+        if keeps_delta(how.keep_deltas, wanted.method):
             copy_delta(order.folder.delta, order.record_path)
         run.record.save(order.record_path)  # last: what is recorded is done
 
