@@ -37,7 +37,7 @@ class Configuration(BaseModel):
         if cls.__doc__ and described:
             cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__), "", "Args:", *described])
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, /, **settings: Any) -> None:
         try:
             super().__init__(**settings)
         except ValidationError as error:

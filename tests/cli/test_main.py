@@ -13,7 +13,7 @@ from supermask.cli.app import EXAMPLES, VERBS, make_command
 from supermask.cli.main import main
 from tiny_command import Command
 
-ALL_EXAMPLES = [*EXAMPLES, *(example for module in VERBS.values() for example in module.EXAMPLES)]
+ALL_EXAMPLES = [*EXAMPLES, *(example for _, examples in VERBS.values() for example in examples)]
 
 
 def run_script(code: str) -> subprocess.CompletedProcess[str]:
@@ -68,7 +68,7 @@ def test_help_ends_with_examples_within_80_columns(
     assert outcome.exit_code == 0
     lines = [line.rstrip() for line in outcome.stdout.splitlines() if line.strip()]
     assert max(map(len, lines)) <= 80
-    examples = VERBS[verb].EXAMPLES
+    examples = VERBS[verb][1]
     assert [line.strip() for line in lines[-len(examples) - 1 :]] == ["Examples", *examples]
     assert "…" not in outcome.stdout  # nothing is cut off
 

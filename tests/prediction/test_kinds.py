@@ -11,7 +11,7 @@ import torch
 from supermask.models import load_base
 from supermask.prediction import KINDS, Kind, kind_of
 from supermask.tasks import Task
-from supermask.tasks.kinds import LABEL_KINDS, LabelKind
+from supermask.tasks.kinds import LABEL_KINDS, Labels
 from tiny_bases import save_tiny_base
 
 CLASSES = Task(name="mood", kind="classification", label_names=("bad", "good", "fair"), metrics=("accuracy",))
@@ -20,9 +20,9 @@ NUMBER = Task(name="grade", kind="regression", label_names=(), metrics=("spearma
 
 def test_every_kind_of_labels_has_a_kind_of_model_and_is_found_by_its_name() -> None:
     assert list(KINDS) == list(LABEL_KINDS)
-    for registry, parent in ((KINDS, Kind), (LABEL_KINDS, LabelKind)):
-        assert {type(kind) for kind in registry.values()} == set(parent.__subclasses__())
-        assert all(kind.name == name for name, kind in registry.items())
+    assert {type(kind) for kind in KINDS.values()} == set(Kind.__subclasses__())
+    assert set(LABEL_KINDS.values()) == set(Labels.__subclasses__())
+    assert all((KINDS[name].name, LABEL_KINDS[name].kind) == (name, name) for name in KINDS)
 
 
 @pytest.mark.parametrize(

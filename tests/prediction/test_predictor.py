@@ -17,7 +17,7 @@ from supermask.prediction.encoding import encode, padded_batches
 from supermask.prediction.predictor import predict_logits
 from supermask.tasks import TaskData
 from tiny_models import tiny_model
-from tiny_tasks import tiny_data, tiny_tokenizer
+from tiny_tasks import tiny_data, tiny_run, tiny_tokenizer
 
 MASK = Supermask(learning_rate=3.0)
 CONFIG = TrainingConfig(max_steps=2, batch_size=4, eval_batch_size=5)
@@ -57,20 +57,8 @@ def test_logits_are_in_the_order_of_the_examples(batch_size: int) -> None:
 
 def test_sampled_scores_reuse_what_is_tokenised_and_padded(monkeypatch: pytest.MonkeyPatch) -> None:
     data = two_splits()
-    tokenised, padded = (
-        calls(monkeypatch, predictor, "encode"),
-        calls(monkeypatch, encoding, "pad"),
-    )
-    supermask.train(
-        tiny_model("bert"),
-        task=data,
-        method=MASK,
-        config=CONFIG,
-        tokenizer=tiny_tokenizer(),
-        draws=4,
-        quiet=True,
-        use_cpu=True,
-    )
+    tokenised, padded = calls(monkeypatch, predictor, "encode"), calls(monkeypatch, encoding, "pad")
+    tiny_run(MASK, CONFIG, data=data, draws=4)
     assert len(tokenised) == 2, "each split once"
     assert len(padded) == 2 * 3, "12 examples in batches of 5, of two splits"
 
@@ -78,8 +66,7 @@ def test_sampled_scores_reuse_what_is_tokenised_and_padded(monkeypatch: pytest.M
 def learnt(data: TaskData, config: TrainingConfig = CONFIG) -> tuple[Any, TaskDelta]:
     """A base, and a delta of it."""
     model = tiny_model("bert")
-    options: dict[str, Any] = {"tokenizer": tiny_tokenizer(), "draws": 0, "quiet": True, "use_cpu": True}
-    return model, supermask.train(model, task=data, method=MASK, config=config, **options).delta
+    return model, tiny_run(MASK, config, model=model, data=data).delta
 
 
 def test_one_set_up_answers_many_times_and_leaves_the_base_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

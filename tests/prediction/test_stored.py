@@ -12,15 +12,16 @@ from supermask.deltas import TaskRecord
 from supermask.errors import ConfigurationError, UnknownNameError
 from supermask.prediction import stored_base, stored_task
 from tiny_bases import save_tiny_base
-from tiny_tasks import tiny_data
+from tiny_tasks import tiny_data, tiny_run
 
 
 @pytest.fixture(scope="module")
 def delta(tmp_path_factory: pytest.TempPathFactory) -> TaskDelta:
     data = tiny_data(regression=True)
     base = supermask.load_base(save_tiny_base(tmp_path_factory.mktemp("base")), num_labels=1, regression=True)
-    config = TrainingConfig(max_steps=1, seed=3)
-    return supermask.train(base, task=data, method=Freezing.head_only(), config=config, quiet=True, use_cpu=True).delta
+    return tiny_run(
+        Freezing.head_only(), TrainingConfig(max_steps=1, seed=3), model=base, data=data, tokenizer=None
+    ).delta
 
 
 def test_task_and_base_are_as_they_were(delta: TaskDelta) -> None:

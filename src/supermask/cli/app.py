@@ -27,13 +27,16 @@ from supermask.cli import (
     train,
 )
 from supermask.cli.failures import Interruption, describe_failure
-from supermask.cli.printing import examples_text, note
+from supermask.cli.options import Verb, add_verbs
+from supermask.cli.printing import note
 
 __all__ = ["VERBS", "make_command", "run"]
 
 _MODULES = (train, evaluate, predict, inspect, compare, apply, export, push, tasks, bases, doctor)
-VERBS = {module.__name__.rpartition(".")[2]: module for module in _MODULES}
-"""Every verb's module, which holds a function of its name and the `EXAMPLES` that its help ends with."""
+_NAMES = [module.__name__.rpartition(".")[2] for module in _MODULES]
+VERBS: dict[str, Verb] = {
+    name: (getattr(module, name), module.EXAMPLES) for name, module in zip(_NAMES, _MODULES, strict=True)
+}
 
 EXAMPLES = (
     "supermask train --task probe-sentiment --output sentiment",
@@ -52,9 +55,7 @@ def make_command() -> Any:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback(invoke_without_command=True, epilog=examples_text(EXAMPLES))(_before_any_verb)
-    for name, module in VERBS.items():
-        app.command(name, epilog=examples_text(module.EXAMPLES))(getattr(module, name))
+    add_verbs(app, _before_any_verb, EXAMPLES, VERBS)
     app.add_typer(store.make_group(), name="store")
     app.add_typer(study.make_group(), name="study")
     return get_command(app)

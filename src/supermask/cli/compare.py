@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from supermask.cli.options import AllowNew, AsJson, Revision, option, refuse_together
+from supermask.cli.options import AllowNew, AsJson, Revision, argument, option, refuse_together
 from supermask.cli.printing import print_lines
 from supermask.errors import ConfigurationError
 
@@ -24,16 +22,9 @@ EXAMPLES = (
 def compare(
     base: Annotated[
         str,
-        typer.Argument(
-            metavar="BASE",
-            help="Folder, safetensors file or hub id of a model; a known base; or a delta.",
-            show_default=False,
-        ),
+        argument("BASE", "Folder, safetensors file or hub id of a model; a known base; or a delta."),
     ],
-    finetuned: Annotated[
-        str,
-        typer.Argument(metavar="FINETUNED", help="The model made of it; or a delta.", show_default=False),
-    ],
+    finetuned: Annotated[str, argument("FINETUNED", "The model made of it; or a delta.")],
     base_of_deltas: Annotated[
         str | None,
         option(

@@ -26,13 +26,13 @@ from supermask.analysis import (
 )
 from supermask.analysis.checkpoints import CheckpointComparison, compare_checkpoints
 from supermask.atomic import write_atomically
-from supermask.cli.printing import PlainTable, percent, plain_table, print_json, print_lines, show
+from supermask.cli.printing import PlainTable, percent, plain_table, print_json, print_lines, show, shown
 from supermask.cli.store_report import overlap_as_json, overlap_table
 from supermask.cli.stored import delta_path
 from supermask.deltas import TaskDelta
 from supermask.deltas.document import FORMAT_NAME
 from supermask.hub import parse_address
-from supermask.models.checkpoint import open_checkpoint
+from supermask.models.checkpoint import BackboneNames, open_checkpoint
 from supermask.prediction import stored_base
 
 __all__ = ["compare_deltas", "compare_models", "is_delta"]
@@ -58,7 +58,7 @@ def is_delta(given: str) -> bool:
     if path.is_file():
         try:
             with safe_open(path, framework="pt") as file:
-                return (file.metadata() or {}).get("format") == FORMAT_NAME
+                return str((file.metadata() or {}).get("format")).startswith(FORMAT_NAME)
         except (SafetensorError, OSError):
             return False
     return ("@" in given or given.startswith("hf://")) and parse_address(given) is not None
@@ -80,7 +80,7 @@ def compare_models(
                 "finetuned": other,
                 "dtypes": {"base": list(found.base_dtypes), "finetuned": list(found.other_dtypes)},
                 "architecture_known": found.names is not None,
-                **_distances_as_json(found.tensors, found),
+                **_distances_as_json(found.tensors, found.names),
                 "heads": [asdict(tensor) for tensor in found.heads],
                 "only_in_base": [*found.only_base, *found.base_heads],
                 "only_in_finetuned": [*found.only_other, *found.other_heads],
@@ -92,11 +92,11 @@ def compare_models(
     print_lines([f"base: {base} ({', '.join(found.base_dtypes)})"])
     print_lines([f"fine-tuned: {other} ({', '.join(found.other_dtypes)})"])
     _show_distances(found.tensors)
-    _show_references(found.tensors, found)
+    _show_references(found.tensors, found.names)
     print_lines(list(_remarks(found)))
     if found.heads:
         print_lines(["heads that both have"])
-        show(_table({tensor.name: _alone(tensor) for tensor in found.heads}, "tensor"), whole=True)
+        show(_table(summarise_distances(found.heads, lambda tensor: tensor.name), "tensor"), whole=True)
 
 
 def compare_deltas(
@@ -180,19 +180,19 @@ def _show_distances(tensors: Sequence[TensorDistance]) -> None:
         show(_table({str(block): found[block] for block in blocks}, "block"), whole=True)
 
 
-def _show_references(tensors: Sequence[TensorDistance], comparison: CheckpointComparison | None) -> None:
+def _show_references(tensors: Sequence[TensorDistance], names: BackboneNames | None) -> None:
     if tensors:
         print_lines(_LEGEND)
-    references = list(_references(tensors, comparison))
+    references = list(_references(tensors, names))
     if not references:
         return
     print_lines(["two independent random initialisations would be this far apart, in expectation"])
     columns = ("L1 / √n", "column sum", "angle/π")
     table = plain_table("shape", "law", *columns, right=columns)
     for shape, law, found in references:
-        sums = "–" if found.largest_column_sum is None else f"{found.largest_column_sum:.1f}"
-        size = " x ".join(map(str, shape))
-        table.add_row(size, _in_words(law), f"{found.l1:.1f}", sums, f"{found.angular:.3f}")
+        kind = f"uniform ±{law.scale:.4f}" if law.kind == "uniform" else f"normal {law.scale:g}, cut at {law.cut:g} sd"
+        numbers = (f"{found.l1:.1f}", shown(found.largest_column_sum, ".1f"), f"{found.angular:.3f}")
+        table.add_row(" x ".join(map(str, shape)), kind, *numbers)
     show(table, whole=True)
 
 
@@ -211,8 +211,8 @@ def _cells(found: DistanceRange) -> Iterator[str]:
     yield f"{found.tensors:,}"
     yield from (f"{100 * part / found.weights:.2f}" if found.weights else "–" for part in (found.changed, found.zeroed))
     yield from (f"{value:.3f}" for value in found.l1[1:])
-    yield "–" if found.largest_column_sum is None else f"{found.largest_column_sum[2]:.3f}"
-    yield "–" if found.angular is None else f"{found.angular[2]:.4f}"
+    yield shown(found.largest_column_sum and found.largest_column_sum[2], ".3f")
+    yield shown(found.angular and found.angular[2], ".4f")
 
 
 def _remarks(comparison: CheckpointComparison) -> Iterator[str]:
@@ -232,11 +232,10 @@ def _remarks(comparison: CheckpointComparison) -> Iterator[str]:
 
 
 def _references(
-    tensors: Iterable[TensorDistance], comparison: CheckpointComparison | None
+    tensors: Iterable[TensorDistance], names: BackboneNames | None
 ) -> Iterator[tuple[tuple[int, ...], RandomLaw, Any]]:
     """Random initialisations of the shapes of the blocks' matrices: uniform to 1/√H, and the architecture's own law."""
     shapes = dict.fromkeys(tensor.shape for tensor in tensors if tensor.block is not None and len(tensor.shape) == 2)
-    names = comparison.names if comparison is not None else None
     width = (names.hidden_size if names is not None else None) or min((min(shape) for shape in shapes), default=0)
     spread = (names.initializer_range if names is not None else None) or _BERT_RANGE
     for shape in shapes:
@@ -244,21 +243,11 @@ def _references(
             yield shape, law, expected_distances(shape, law)
 
 
-def _in_words(law: RandomLaw) -> str:
-    if law.kind == "uniform":
-        return f"uniform ±{law.scale:.4f}"
-    return f"normal {law.scale:g}, cut at {law.cut:g} sd"
-
-
 def _role(tensor: TensorDistance) -> str:
     return tensor.role or "unnamed"
 
 
-def _alone(tensor: TensorDistance) -> DistanceRange:
-    return summarise_distances([tensor], _role)[_role(tensor)]
-
-
-def _distances_as_json(tensors: Sequence[TensorDistance], comparison: CheckpointComparison | None) -> dict[str, Any]:
+def _distances_as_json(tensors: Sequence[TensorDistance], names: BackboneNames | None) -> dict[str, Any]:
     def ranges(by: Callable[[TensorDistance], Any], key: str) -> list[dict[str, Any]]:
         return [{key: place, **asdict(found)} for place, found in summarise_distances(tensors, by).items()]
 
@@ -267,7 +256,7 @@ def _distances_as_json(tensors: Sequence[TensorDistance], comparison: Checkpoint
         "by_block": ranges(lambda tensor: tensor.block, "block"),
         "random": [
             {"shape": list(shape), "law": asdict(law), "expected": asdict(found)}
-            for shape, law, found in _references(tensors, comparison)
+            for shape, law, found in _references(tensors, names)
         ],
         "tensors": [asdict(tensor) for tensor in tensors],
     }

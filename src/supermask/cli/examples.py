@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import final
 
 from supermask.cli.options import DEFAULT_LABEL, DEFAULT_TEXT, refuse_together
 from supermask.deltas import DeltaDocument
@@ -14,25 +12,7 @@ from supermask.errors import ConfigurationError, DataError, UnknownNameError
 from supermask.prediction import stored_task
 from supermask.tasks import Examples, Task, TaskData, find_task, load_files, load_task, load_texts
 
-__all__ = ["ChosenExamples", "choose_examples", "labelled_data"]
-
-
-@final
-@dataclass(frozen=True)
-class ChosenExamples:
-    """Examples to predict.
-
-    Args:
-        task: what the outputs mean.
-        examples: the texts.
-        split: the split of a known task that they are; None for examples of one's own.
-        notes: what a reader of the predictions must know.
-    """
-
-    task: Task
-    examples: Examples
-    split: str | None = None
-    notes: tuple[str, ...] = ()
+__all__ = ["chosen_data", "labelled_data"]
 
 
 def labelled_data(
@@ -69,7 +49,7 @@ def labelled_data(
     )
 
 
-def choose_examples(
+def chosen_data(
     document: DeltaDocument,
     *,
     sentences: Sequence[str] | None,
@@ -80,8 +60,8 @@ def choose_examples(
     task: str | None,
     data_dir: Path | None,
     split: str | None,
-) -> ChosenExamples:
-    """The examples that the options name; standard input where they name none.
+) -> TaskData:
+    """The one split of examples that the options name; standard input where they name none.
 
     Raises:
         SupermaskError: if options contradict each other, or examples cannot be read.
@@ -91,19 +71,17 @@ def choose_examples(
     own = stored_task(document)
     if sentences or second:
         refuse_together("--sentence", {"--file": file, **columns, **known})
-        return ChosenExamples(own, _given_texts(own, sentences or [], second or []))
+        return _own_data(own, _given_texts(own, sentences or [], second or []))
     if file is not None:
         refuse_together("--file", known)
         _fitting_task(document, text_pair)
-        return ChosenExamples(own, load_texts(file, text=text or DEFAULT_TEXT, text_pair=text_pair))
+        return _own_data(own, load_texts(file, text=text or DEFAULT_TEXT, text_pair=text_pair))
     if any(value is not None for value in known.values()):
         refuse_together("a known task", columns)
         chosen = _known_task(document, task)
-        split = split or _only_test_split(chosen)
-        data = load_task(chosen.name, data_dir=data_dir, splits=(split,))
-        return ChosenExamples(chosen, data[split], split, data.notes)
+        return load_task(chosen.name, data_dir=data_dir, splits=(split or _only_test_split(chosen),))
     refuse_together("standard input", columns)
-    return ChosenExamples(own, _standard_input(own))
+    return _own_data(own, _standard_input(own))
 
 
 def _known_task(document: DeltaDocument, name: str | None) -> Task:
@@ -117,6 +95,10 @@ def _known_task(document: DeltaDocument, name: str | None) -> Task:
             f"the delta was learnt on {learnt!r}, which is no task known by name; give the examples with --file FILE "
             "--text COLUMN"
         ) from None
+
+
+def _own_data(task: Task, examples: Examples) -> TaskData:
+    return TaskData(task, {task.test_splits[0]: examples})
 
 
 def _fitting_task(document: DeltaDocument, text_pair: str | None) -> Task:
@@ -139,7 +121,8 @@ def _given_texts(task: Task, first: Sequence[str], second: Sequence[str]) -> Exa
         )
     if second and not task.paired:
         raise ConfigurationError(f"the delta's task {task.name!r} is of single texts; leave --second out")
-    return _unlabelled(task, first, second, source="the command line")
+    ids = tuple(map(str, range(len(first))))
+    return Examples(tuple(first), tuple(second) if task.paired else None, None, ids, source="the command line")
 
 
 def _standard_input(task: Task) -> Examples:
@@ -147,28 +130,18 @@ def _standard_input(task: Task) -> Examples:
         raise ConfigurationError(
             "there is nothing to predict; give --sentence TEXT, --file FILE, --task NAME, or lines on standard input"
         )
-    rows = []
-    for number, line in enumerate((line.rstrip("\r\n") for line in sys.stdin), start=1):
-        parts = line.split("\t") if task.paired else [line]
-        if len(parts) != 1 + task.paired or not all(part.strip() for part in parts):
+    rows = [line.rstrip("\r\n").split("\t", -1 if task.paired else 0) for line in sys.stdin]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != 1 + task.paired or not all(text.strip() for text in row):
             form = "two texts separated by a tab" if task.paired else "a text"
+            line = "\t".join(row)
             raise DataError(
                 f"standard input, line {number}: expected {form}, received {line!r}; give one example a line"
             )
-        rows.append(parts)
     if not rows:
         raise DataError("standard input is empty; give one example a line, or --sentence, --file or --task")
-    return _unlabelled(task, [row[0] for row in rows], [row[-1] for row in rows], source="standard input")
-
-
-def _unlabelled(task: Task, first: Sequence[str], second: Sequence[str], *, source: str) -> Examples:
-    return Examples(
-        first=tuple(first),
-        second=tuple(second) if task.paired else None,
-        labels=None,
-        ids=tuple(map(str, range(len(first)))),
-        source=source,
-    )
+    first, *second = zip(*rows, strict=True)
+    return Examples(first, second[0] if second else None, None, tuple(map(str, range(len(rows)))), "standard input")
 
 
 def _only_test_split(task: Task) -> str:

@@ -68,22 +68,7 @@ def write_model(
     verify: bool = True,
     as_json: bool,
 ) -> None:
-    """Write a model in one of the forms, and tell what was written.
-
-    Args:
-        form: `checkpoint`, `onnx` or `sparse`.
-        delta: where the delta is.
-        output: a folder that is not there yet.
-        base: where the base is, if not where the delta says.
-        revision: of a base on the hub.
-        allow_new: tensors that may be drawn at random, as when the delta was learnt.
-        opset: for `onnx`, the version of the operators.
-        verify: for `onnx`, whether the file is run and compared.
-        as_json: print JSON instead of lines.
-
-    Raises:
-        SupermaskError: of the kind that fits.
-    """
+    """Write a model in one of the forms and tell what was written; the arguments are the options of `export`."""
     import supermask
     from supermask.cli.printing import print_json, print_lines, shown_bytes
     from supermask.cli.stored import delta_path

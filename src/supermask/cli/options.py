@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from supermask.cli.printing import examples_text
 
 __all__ = [
     "DEFAULT_LABEL",
@@ -21,12 +23,23 @@ __all__ = [
     "TaskName",
     "TextColumn",
     "TextPairColumn",
+    "Verb",
+    "add_verbs",
+    "argument",
     "option",
     "refuse_together",
 ]
 
+Verb = tuple[Callable[..., None], Sequence[str]]
+"""A verb's function, and the examples that its help ends with."""
+
 DEFAULT_TEXT = "sentence"
 DEFAULT_LABEL = "label"
+
+
+def argument(metavar: str, help: str) -> Any:
+    """An argument of a verb."""
+    return typer.Argument(metavar=metavar, help=help, show_default=False)
 
 
 def option(panel: str | None, name: str, metavar: str | None, help: str) -> Any:
@@ -36,10 +49,9 @@ def option(panel: str | None, name: str, metavar: str | None, help: str) -> Any:
 
 DeltaPath = Annotated[
     str,
-    typer.Argument(
-        metavar="DELTA",
-        help="Folder of a delta, or of the run that made it; or on the hub, OWNER/NAME or OWNER/NAME@REVISION/FOLDER.",
-        show_default=False,
+    argument(
+        "DELTA",
+        "Folder of a delta, or of the run that made it; or on the hub, OWNER/NAME or OWNER/NAME@REVISION/FOLDER.",
     ),
 ]
 AsJson = Annotated[bool, option(None, "--json", "", "Print one JSON document instead of tables.")]
@@ -80,3 +92,13 @@ def refuse_together(first: str, given: Mapping[str, object]) -> None:
     if useless:
         verb = "has" if len(useless) == 1 else "have"
         raise ConfigurationError(f"{', '.join(useless)} {verb} no effect beside {first}; leave one of the two out")
+
+
+def add_verbs(
+    app: typer.Typer, about: Callable[..., None], examples: Sequence[str], verbs: Mapping[str, Verb]
+) -> typer.Typer:
+    """Give an application what its help says and its verbs; the help of each ends with its examples."""
+    app.callback(invoke_without_command=True, epilog=examples_text(examples))(about)
+    for name, (verb, lines) in verbs.items():
+        app.command(name, epilog=examples_text(lines))(verb)
+    return app

@@ -64,13 +64,13 @@ def predict(
     is not printable and the backslash are escaped as in a JSON string.
     """
     import supermask
-    from supermask.cli.examples import choose_examples
+    from supermask.cli.examples import chosen_data
     from supermask.cli.predict_report import check_outputs, report
     from supermask.cli.stored import delta_path
     from supermask.prediction import stored_base
 
     stored = supermask.TaskDelta.load(delta_path(delta))
-    chosen = choose_examples(
+    data = chosen_data(
         stored.document,
         sentences=sentence,
         second=second,
@@ -81,7 +81,8 @@ def predict(
         data_dir=data_dir,
         split=split,
     )
-    check_outputs(chosen, output=output, submission=submission, overwrite=overwrite)
+    check_outputs(data, output=output, submission=submission, overwrite=overwrite)
     loaded = stored_base(stored.document, base, revision, allow_new)
-    predictions = supermask.predict(loaded, chosen.examples, task=chosen.task, delta=stored, use_cpu=cpu)
-    report(chosen, predictions, output=output, submission=submission, overwrite=overwrite, as_json=as_json)
+    (examples,) = data.splits.values()
+    predictions = supermask.predict(loaded, examples, task=data.task, delta=stored, use_cpu=cpu)
+    report(data, predictions, output=output, submission=submission, overwrite=overwrite, as_json=as_json)

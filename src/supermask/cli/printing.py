@@ -31,6 +31,7 @@ __all__ = [
     "print_lines",
     "printable",
     "show",
+    "shown",
     "shown_bytes",
 ]
 
@@ -100,6 +101,16 @@ def facts_table(facts: Iterable[tuple[str, str]]) -> PlainTable:
     for name, value in facts:
         table.add_row(name, value)
     return table
+
+
+def shown(value: float | None, form: str) -> str:
+    """A number in a table, or the dash of one that there is not.
+
+    Example:
+        >>> shown(0.5, ".2f"), shown(None, ".2f")
+        ('0.50', '–')
+    """
+    return "–" if value is None else format(value, form)
 
 
 def percent(fraction: float) -> str:

@@ -44,7 +44,7 @@ def tasks(as_json: AsJson = False) -> None:
         sizes = {"train": TRAIN_SIZE, "dev": DEV_SIZE} if generated else task.expected_sizes
         (probes if generated else glue).add_row(
             task.name,
-            f"{task.label_kind.in_words(task)} of {'pairs' if task.paired else 'texts'}",
+            f"{task.labels.in_words} of {'pairs' if task.paired else 'texts'}",
             ", ".join(task.metrics),
             f"{sizes[task.train_split]:,}",
             ", ".join(f"{sizes[split]:,}" for split in task.report_splits),

@@ -99,18 +99,15 @@ def _score_table(record: RunRecord) -> PlainTable:
 
 def _facts(record: RunRecord) -> Iterator[tuple[str, str]]:
     delta = record.delta
-    if delta is not None and delta.constrained_weights:
-        count = f"({delta.zeros:,} of {delta.constrained_weights:,} weights)"
-        if record.sampled_sparsity is None:
-            yield "zeros", f"{percent(delta.sparsity)} % {count}"
-        else:
-            yield (
-                "zeros",
-                f"thresholded {percent(delta.sparsity)} % {count}, sampled {percent(record.sampled_sparsity)} %",
-            )
-    elif delta is not None:
-        yield "zeros", "none, as values alone were trained"
     if delta is not None:
+        zeros = "none, as values alone were trained"
+        if delta.constrained_weights:
+            thresholded, sampled = "", ""
+            if record.sampled_sparsity is not None:
+                thresholded, sampled = "thresholded ", f", sampled {percent(record.sampled_sparsity)} %"
+            count = f"({delta.zeros:,} of {delta.constrained_weights:,} weights)"
+            zeros = f"{thresholded}{percent(delta.sparsity)} % {count}{sampled}"
+        yield "zeros", zeros
         yield "delta", shown_bytes(delta.bytes)
     yield "time", f"training {record.train_seconds:,.0f} s, evaluation {record.evaluation_seconds:,.0f} s"
 

@@ -93,10 +93,7 @@ def predict(
         model: a base with a head of the task's size; with a `delta`, its head plays no part.
         examples: the sentences.
         task: what the outputs mean.
-        delta: applied for the time of the prediction and removed again.
-        tokenizer: the base's tokenizer, where it cannot be found by itself.
-        config: maximum length, batch size and precision; by default those that the delta was trained with.
-        use_cpu: stay on the CPU even where there is an accelerator.
+        delta: and all that follows, as for `evaluate`.
 
     Raises:
         SupermaskError: of the kind that fits.

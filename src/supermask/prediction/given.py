@@ -42,18 +42,16 @@ def given_model(model: nn.Module | Base, task: Task, tokenizer: Any = None) -> G
     live = model.model if isinstance(model, Base) else model
     config = getattr(live, "config", None)
     outputs = getattr(config, "num_labels", None)
-    if isinstance(model, Base):
-        given = GivenModel(live, tokenizer or model.tokenizer, model.name, model.revision)
-    else:
-        name = getattr(config, "_name_or_path", "") or None
-        tokenizer = tokenizer if tokenizer is not None else _saved_tokenizer(name)
-        given = GivenModel(live, tokenizer, name, getattr(config, "_commit_hash", None))
     if outputs is not None and outputs != task.num_labels:
         raise ConfigurationError(
             f"the model's head has {outputs} outputs and task {task.name!r} needs {task.num_labels}; load the base "
             f"with num_labels={task.num_labels}"
         )
-    return given
+    if isinstance(model, Base):
+        return GivenModel(live, tokenizer or model.tokenizer, model.name, model.revision)
+    name = getattr(config, "_name_or_path", "") or None
+    tokenizer = _saved_tokenizer(name) if tokenizer is None else tokenizer
+    return GivenModel(live, tokenizer, name, getattr(config, "_commit_hash", None))
 
 
 def take_device(*, use_cpu: bool) -> torch.device:

@@ -92,12 +92,12 @@ def load_files(
         labels = {split: _indices(tables[split], label, values, names, origin, faults) for split, values in raw.items()}
     refuse(faults)
 
-    kind = LABEL_KINDS["regression" if regression else "classification"]
+    law = LABEL_KINDS["regression" if regression else "classification"](names=names)
     task = Task(
         name=name,
-        kind=kind.name,
+        kind=law.kind,
         label_names=names,
-        metrics=kind.default_metrics(len(names)) if metrics is None else tuple(metrics),
+        metrics=law.default_metrics if metrics is None else tuple(metrics),
         paired=text_pair is not None,
         test_splits=("test",),
     )

@@ -122,7 +122,7 @@ def score(task: Task, predictions: ArrayLike, labels: ArrayLike | None) -> dict[
             "both must be (n,) with the same n of at least 1 (class indices, not logits)"
         )
     for what, values in (("predictions", predicted), ("labels", true)):
-        if fault := task.label_kind.scoring_fault(task, what, values):
+        if fault := task.labels.scoring_fault(what, values):
             raise DataError(f"the task {task.name!r}: {fault}")
     return {metric: METRICS[metric](predicted, true) for metric in task.metrics}
 

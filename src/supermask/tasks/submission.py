@@ -77,9 +77,9 @@ def write_submission(
 
 
 def _prediction_text(task: Task, position: int, value: int | float) -> str:
-    text = task.label_kind.submission_text(task, value)
+    text = task.labels.submission_text(value)
     if text is None:
-        law = task.label_kind.law(task)
+        law = task.labels.law
         raise DataError(
             f"prediction {position} of the task {task.name!r} is {value!r}, not {law}; did training diverge?"
         )

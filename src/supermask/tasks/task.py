@@ -9,7 +9,7 @@ from typing import Final, final
 
 from supermask.errors import ConfigurationError, UnknownNameError
 from supermask.tasks.examples import Examples
-from supermask.tasks.kinds import LABEL_KINDS, LabelKind
+from supermask.tasks.kinds import LABEL_KINDS, Labels
 
 __all__ = ["VALIDATION_SPLIT", "Examples", "Task", "TaskData"]
 
@@ -75,9 +75,11 @@ class Task:
         return len(self.label_names) or 1
 
     @property
-    def label_kind(self) -> LabelKind:
+    def labels(self) -> Labels:
         """What the labels are, by the task's kind."""
-        return LABEL_KINDS[self.kind]
+        return LABEL_KINDS[self.kind](
+            names=self.label_names, score_range=self.score_range, texts=self.submission_labels
+        )
 
     @property
     def regression(self) -> bool:
@@ -101,12 +103,10 @@ def _task_faults(task: Task) -> list[str]:
         faults.append("the name is empty")
     if task.kind not in LABEL_KINDS:
         return [*faults, f"kind {task.kind!r} is neither {' nor '.join(map(repr, LABEL_KINDS))}"]
-    faults += task.label_kind.faults(task)
-    unknown = [name for name in task.metrics if name not in task.label_kind.metrics]
+    faults += task.labels.faults(task.metrics)
+    unknown = [name for name in task.metrics if name not in task.labels.metrics]
     if unknown:
-        faults.append(
-            f"metrics {unknown} are not of a {task.kind} task; there are: {', '.join(task.label_kind.metrics)}"
-        )
+        faults.append(f"metrics {unknown} are not of a {task.kind} task; there are: {', '.join(task.labels.metrics)}")
     if not task.metrics or len(set(task.metrics)) != len(task.metrics):
         faults.append(f"metrics must be at least one and distinct, received {list(task.metrics)}")
     if len(set(task.splits)) != len(task.splits):
@@ -237,7 +237,8 @@ def _misfit(task: Task, split: str, examples: Examples) -> str | None:
         return f"the task is of {'pairs' if task.paired else 'single sentences'} and the examples are not"
     if examples.labels is None:
         return None if split in task.test_splits else "it has no labels"
+    labels = task.labels
     for position, label in enumerate(examples.labels):
-        if not task.label_kind.allows(task, label):
-            return f"label {label!r} of example {position} is not {task.label_kind.law(task)}"
+        if not labels.allows(label):
+            return f"label {label!r} of example {position} is not {labels.law}"
     return None

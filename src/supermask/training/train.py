@@ -188,12 +188,8 @@ class _Training:
 
         from supermask.training.trainer import make_trainer
 
-        model, config, folder, tokenizer = (
-            self.attachment.model,
-            self.inputs.config,
-            self.folder,
-            self.predictor.tokenizer,
-        )
+        model, config, folder = self.attachment.model, self.inputs.config, self.folder
+        tokenizer = self.predictor.tokenizer
         examples = encode(self.data.train, self.data.task, tokenizer, max_length=config.max_length)
         at_base_rate = config.head_bias == "base_rate" and start_head_at_base_rate_(
             model, self.attachment.parameters.head, self.data.task, self.data.train.labels or ()
@@ -202,7 +198,6 @@ class _Training:
         clock = time.perf_counter()
         with tempfile.TemporaryDirectory() as scratch:
             trainer = make_trainer(
-                model,
                 self.attachment,
                 examples,
                 tokenizer,

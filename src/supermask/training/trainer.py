@@ -129,7 +129,6 @@ class MethodTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
 
 def make_trainer(
-    model: nn.Module,
     attachment: Attachment,
     examples: EncodedExamples,
     tokenizer: Any,
@@ -144,8 +143,7 @@ def make_trainer(
     """A Trainer that learns a task by an attached method.
 
     Args:
-        model: the model that the method is attached to.
-        attachment: the method at work.
+        attachment: the method at work on a model.
         examples: encoded training examples.
         tokenizer: pads the batches.
         config: hyper-parameters.
@@ -208,7 +206,7 @@ def make_trainer(
         batches=MicroBatchSampler(
             order, accumulation=config.gradient_accumulation, processes=processes.count, rank=processes.rank
         ),
-        model=model,
+        model=attachment.model,
         args=arguments,
         data_collator=functools.partial(collate_dealt, tokenizer),
         train_dataset=DealtExamples(examples),
