@@ -10,6 +10,7 @@ from supermask.report.results import collect
 from supermask.study import RecordStore, load_study, overridden, runs_of
 from supermask.study.records import measures_path, pair_path
 from tiny_records import FINGERPRINT, fill, tiny_measures, tiny_pair, tiny_record
+from tiny_studies import changed
 
 COMMITTED = Path(__file__).parents[2] / "results" / "minilm-l6"
 SMALL = ("mrpc", "rte", "stsb", "cola")
@@ -71,8 +72,8 @@ def test_only_the_same_run_answers(tmp_path: Path) -> None:
     assert not found(data={"train": hashes["train"]})
     assert not found(version="0.2.0")
     assert RecordStore(tmp_path).find(other) is None
-    assert RecordStore(tmp_path).find(runs_of(overridden(study, draws=11))[0]) is None  # 10 draws are too few
-    assert RecordStore(tmp_path).find(runs_of(overridden(study, draws=3))[0]) is not None
+    assert RecordStore(tmp_path).find(runs_of(changed(study, draws=11))[0]) is None  # 10 draws are too few
+    assert RecordStore(tmp_path).find(runs_of(changed(study, draws=3))[0]) is not None
 
 
 def test_precision_must_be_what_is_asked_for(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_precision_must_be_what_is_asked_for(tmp_path: Path) -> None:
     run = runs_of(study)[0]
     tiny_record(run).save(tmp_path / "a.json")  # auto, which was bf16
     store = RecordStore(tmp_path)
-    asked = {name: runs_of(overridden(study, config={"precision": name}))[0] for name in ("auto", "bf16", "fp32")}
+    asked = {name: runs_of(changed(study, config={"precision": name}))[0] for name in ("auto", "bf16", "fp32")}
     assert [store.find(asked[name]) is not None for name in asked] == [True, True, False]
 
 
@@ -145,23 +146,6 @@ def test_what_is_no_record_is_named_and_left_out(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_empty(tmp_path: Path) -> None:
     store = RecordStore(tmp_path / "nowhere")
     assert store.records == store.skipped == store.pairs(["a.json"]) == ()
-
-
-def test_rescan_sees_what_has_changed(tmp_path: Path) -> None:
-    first, second = runs_of(load_study("table6"))[:2]
-    store = RecordStore(tmp_path)
-    tiny_record(first).save(tmp_path / "first.json")
-    tiny_record(second, status="failed").save(tmp_path / "second.json")
-    store.rescan()
-    kept = store.at("first.json")
-    assert store.find(first) is not None and store.find(second) is None
-    tiny_record(second).save(tmp_path / "second.json")
-    store.rescan()
-    assert store.find(second) is not None
-    assert store.at("first.json") is kept  # what did not change is not read again
-    (tmp_path / "first.json").unlink()
-    store.rescan()
-    assert store.find(first) is None and store.at("first.json") is None
 
 
 def test_measures_and_pairs_are_found_beside_their_records(tmp_path: Path) -> None:

@@ -18,8 +18,7 @@ from supermask.report.results import Cell, StudyResults, collect
 from supermask.report.tables import study_table
 from supermask.report.wording import display_name, number_ranges
 from supermask.study.expansion import RunSpec
-from supermask.study.records import RecordStore
-from supermask.study.runner import default_results
+from supermask.study.records import RecordStore, default_results
 from supermask.study.spec import Study
 from supermask.tasks import find_task
 from supermask.training import RunRecord

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import statistics
@@ -226,7 +225,7 @@ def collect(study: Study, store: RecordStore, *, more_seeds: bool = True) -> Stu
     for group in groups.values():
         planned = {run.seed for run in group}
         recorded = store.seeds_of(group[0], base=study.base) if more_seeds else []
-        further = [_with_seed(group[0], seed) for seed in recorded if seed not in planned]
+        further = [group[0].with_seed(seed) for seed in recorded if seed not in planned]
         cells += [_cell(run, study, store) for run in (*group, *further)]
     paths = {cell.path for cell in cells if cell.path is not None}
     return StudyResults(study, tuple(cells), store.pairs(paths) if "overlap" in study.measures else ())
@@ -237,11 +236,6 @@ def _cell(run: RunSpec, study: Study, store: RecordStore) -> Cell:
     if stored is None:
         return Cell(run)
     return Cell(run, stored.record, store.measures(stored.path), stored.path)
-
-
-def _with_seed(run: RunSpec, seed: int) -> RunSpec:
-    config = run.config.model_copy(update={"seed": seed})
-    return dataclasses.replace(run, config=config, label=f"{run.arm}-seed{seed}")
 
 
 def _percent(fraction: float | None) -> float | None:
