@@ -14,7 +14,8 @@ from supermask.core import entropy_bits
 from supermask.deltas import DeltaDocument
 from supermask.deltas.document import FORMAT_VERSION
 from supermask.deltas.file import file_nbytes
-from supermask.report.figures import save_figure, zeros_figure
+from supermask.report.drawing import save_figure
+from supermask.report.zeros import zeros_figure
 
 __all__ = ["bits_per_weight", "draw", "report"]
 
