@@ -38,9 +38,9 @@ def write_atomically(path: Path, *pieces: bytes) -> None:
             flush_folder(path.parent)
         finally:
             partial.unlink(missing_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a ValueError for names that no system knows
         raise OutputError(
-            f"{path}: cannot be written: {error.strerror or error}; free some space, or choose another place that you "
+            f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}; free some space, or choose another place that you "
             "may write to"
         ) from error
 

@@ -24,7 +24,7 @@ from supermask.deltas.document import (
     PayloadRecord,
 )
 from supermask.deltas.fingerprint import SHORT_HASH
-from supermask.deltas.positions import positions_from_keep
+from supermask.deltas.keep_mask import MaskPositions
 from supermask.deltas.tensor_bytes import STORED_DTYPES
 from supermask.deltas.value_differences import context_bits
 
@@ -128,7 +128,7 @@ def test_leading_bits_and_odds_are_those_of_the_reference() -> None:
 def test_the_examples_of_masks_are_what_is_written() -> None:
     keep = torch.tensor([True, False, False, True])
     example = " ".join(re.findall(r"`([0-9a-f ]+)`", section("Form 0").split("**Example.**")[1]))
-    assert encode_mask(positions_from_keep(keep)).hex(" ") == example
+    assert encode_mask(MaskPositions.of(keep)).hex(" ") == example
     assert f"`{encode_keep_mask(keep).hex(' ')}`" in section("Version 1")
 
 

@@ -11,13 +11,13 @@ import torch
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from supermask.deltas.rounding import round_to_16_bits
 from torch import Tensor
 
 from deltas import reference_values as reference_coder
 from deltas.reference_values import frame, with_length
 from deltas.tiny_values import decoded, forced, numbers, random_bits, same, tuned
 from supermask.deltas import value_codec
-from supermask.deltas.rounding import round_to_16_bits
 from supermask.deltas.tensor_bytes import STORED_DTYPES, as_bytes, dtype_name, from_bytes
 from supermask.deltas.value_codec import (
     VALUE_CODINGS,

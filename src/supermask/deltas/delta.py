@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, final
@@ -365,7 +366,7 @@ class TaskDelta:
         """How it was trained."""
         return self.document.training
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 in hex over the document and, through it, every payload: the identity of the delta."""
         return self.document.digest

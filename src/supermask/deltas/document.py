@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, final
 
 from pydantic import (
@@ -313,7 +312,7 @@ class DeltaDocument(_Record):
         """Zeros among the masked weights, in [0, 1]; 0 if no weight is masked."""
         return self.zeros / self.weights if self.weights else 0.0
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 of the document in hex. It covers the hash of the payloads, so it is the identity of the delta."""
         return hashlib.sha256(self.to_json().encode("utf-8")).hexdigest()

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from deltas.coding.mask_cases import any_base, any_case
-from supermask.deltas import positions
+from supermask.deltas import keep_mask
 from supermask.deltas.codec import encode_keep_mask
 from supermask.deltas.coding import codec, decode_mask, encode_mask, kernels, payload_needs_base
 from supermask.deltas.coding.model import MaskModel, write_model
 from supermask.deltas.coding.symbols import SymbolWriter
-from supermask.deltas.positions import keep_from_places, positions_from_keep
+from supermask.deltas.keep_mask import MaskPositions
 from supermask.errors import ConfigurationError, DeltaFormatError, DeltaStateError
 
 SHAPE = (96, 160)
@@ -82,7 +82,7 @@ ARRANGEMENTS: dict[str, Callable[[], Tensor]] = {
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 def test_every_arrangement_comes_back_from_no_more_than_its_entropy(arrangement: str) -> None:
     keep, base = ARRANGEMENTS[arrangement](), weights(*SHAPE)
-    mask = positions_from_keep(keep)
+    mask = MaskPositions.of(keep)
     plain, free, based = encode_keep_mask(keep), encode_mask(mask), encode_mask(mask, base)
     assert len(based) <= len(free) <= len(plain) + 1
     assert len(free) <= 1.01 * entropy_nbytes(keep) + 16
@@ -96,13 +96,13 @@ def test_every_arrangement_comes_back_from_no_more_than_its_entropy(arrangement:
 @pytest.mark.parametrize("arrangement", ["one row", "one column", "block", "half and half"])
 def test_dense_rows_and_columns_are_found_without_the_base(arrangement: str) -> None:
     keep = ARRANGEMENTS[arrangement]()
-    assert len(encode_mask(positions_from_keep(keep))) < 0.8 * entropy_nbytes(keep)
+    assert len(encode_mask(MaskPositions.of(keep))) < 0.8 * entropy_nbytes(keep)
 
 
 def test_what_the_base_tells_is_not_paid_for() -> None:
     base = weights(*SHAPE)
     for keep in (base > 0.02, base.abs() > 0.01, (base.abs() > 0.01) | (noise(*SHAPE) > 0.3)):
-        mask = positions_from_keep(keep)
+        mask = MaskPositions.of(keep)
         payload = encode_mask(mask, base)
         assert payload_needs_base(payload)
         assert len(payload) < 0.8 * len(encode_mask(mask))
@@ -118,8 +118,8 @@ def pulled(base: Tensor) -> Tensor:
 def test_signs_that_rows_and_columns_decide_are_found() -> None:
     base = weights(256, 384)
     keep = pulled(base)
-    payload = encode_mask(positions_from_keep(keep), base)
-    assert len(payload) < 0.95 * min(len(encode_mask(positions_from_keep(keep))), entropy_nbytes(keep))
+    payload = encode_mask(MaskPositions.of(keep), base)
+    assert len(payload) < 0.95 * min(len(encode_mask(MaskPositions.of(keep))), entropy_nbytes(keep))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
@@ -128,15 +128,15 @@ def test_every_dtype_of_the_base_down_to_its_odd_values(dtype: torch.dtype) -> N
     odd = torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan, torch.finfo(dtype).smallest_normal / 4])
     base[::7, ::5] = odd.to(dtype)[torch.arange(base[::7, ::5].numel()) % odd.numel()].reshape(base[::7, ::5].shape)
     keep = (base.float().abs() > 0.01) | (noise(*SHAPE) < 0.1)
-    mask = positions_from_keep(keep)
+    mask = MaskPositions.of(keep)
     payload = encode_mask(mask, base)
     assert payload_needs_base(payload)
-    assert torch.equal(keep_from_places(decode_mask(payload, SHAPE, mask.zeros, base)), keep)
+    assert torch.equal(decode_mask(payload, SHAPE, mask.zeros, base).keep, keep)
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64])
 def test_a_base_without_magnitudes_that_a_model_can_go_by_is_not_looked_at(dtype: torch.dtype) -> None:
-    mask = positions_from_keep(weights(*SHAPE).abs() > 0.01)
+    mask = MaskPositions.of(weights(*SHAPE).abs() > 0.01)
     base = torch.zeros(SHAPE).to(dtype)
     assert encode_mask(mask, base) == encode_mask(mask)
     assert np.array_equal(decode_mask(encode_mask(mask), SHAPE, mask.zeros, base).positions, mask.positions)
@@ -146,7 +146,7 @@ def test_a_base_without_magnitudes_that_a_model_can_go_by_is_not_looked_at(dtype
 
 def test_strides_of_the_base_and_whether_it_learns_make_no_difference() -> None:
     base = weights(160, 96)
-    mask = positions_from_keep(base.T.abs() > 0.01)
+    mask = MaskPositions.of(base.T.abs() > 0.01)
     payload = encode_mask(mask, base.T)
     assert payload == encode_mask(mask, torch.nn.Parameter(base.T.contiguous()))
     assert np.array_equal(decode_mask(payload, SHAPE, mask.zeros, base.T).positions, mask.positions)
@@ -155,7 +155,7 @@ def test_strides_of_the_base_and_whether_it_learns_make_no_difference() -> None:
 @pytest.mark.gpu
 def test_a_base_on_the_gpu() -> None:
     base = weights(*SHAPE)
-    mask = positions_from_keep(base.abs() > 0.01)
+    mask = MaskPositions.of(base.abs() > 0.01)
     payload = encode_mask(mask, base.cuda())
     assert payload == encode_mask(mask, base)
     assert np.array_equal(decode_mask(payload, SHAPE, mask.zeros, base.cuda()).positions, mask.positions)
@@ -164,7 +164,7 @@ def test_a_base_on_the_gpu() -> None:
 @pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0), (), (1,), (1, 1), (2, 0, 3)])
 @pytest.mark.parametrize("kept", [True, False])
 def test_masks_of_nothing_or_of_one_kind(shape: tuple[int, ...], kept: bool) -> None:
-    mask = positions_from_keep(torch.full(shape, kept))
+    mask = MaskPositions.of(torch.full(shape, kept))
     payload = encode_mask(mask, torch.zeros(shape))
     assert payload == b"\0"
     back = decode_mask(payload, shape, mask.zeros, torch.zeros(shape))
@@ -196,7 +196,7 @@ def test_a_mask_that_there_is_not(shape: tuple[int, ...], zeros: int) -> None:
 
 def test_the_base_must_be_there_and_of_the_masks_shape() -> None:
     base = weights(*SHAPE)
-    mask = positions_from_keep(base.abs() > 0.01)
+    mask = MaskPositions.of(base.abs() > 0.01)
     payload = encode_mask(mask, base)
     with pytest.raises(DeltaStateError, match="pass the base"):
         decode_mask(payload, SHAPE, mask.zeros)
@@ -208,7 +208,7 @@ def test_the_base_must_be_there_and_of_the_masks_shape() -> None:
 
 def test_another_base_gives_an_error_or_another_mask() -> None:
     base = weights(*SHAPE)
-    mask = positions_from_keep(base.abs() > 0.01)
+    mask = MaskPositions.of(base.abs() > 0.01)
     payload = encode_mask(mask, base)
     refused = 0
     for seed in range(20):
@@ -228,7 +228,7 @@ def test_another_base_gives_an_error_or_another_mask() -> None:
 
 def test_equal_masks_give_equal_payloads_whatever_the_threads_and_the_random_numbers() -> None:
     base = weights(256, 384)
-    mask = positions_from_keep(pulled(base))
+    mask = MaskPositions.of(pulled(base))
     payload, threads = encode_mask(mask, base), torch.get_num_threads()
     assert payload_needs_base(payload)
     try:
@@ -236,7 +236,7 @@ def test_equal_masks_give_equal_payloads_whatever_the_threads_and_the_random_num
             torch.set_num_threads(count)
             torch.manual_seed(count)
             before = torch.get_rng_state()
-            assert encode_mask(positions_from_keep(keep_from_places(mask)), base.clone()) == payload
+            assert encode_mask(MaskPositions.of(mask.keep), base.clone()) == payload
             assert torch.equal(torch.get_rng_state(), before)
     finally:
         torch.set_num_threads(threads)
@@ -245,7 +245,7 @@ def test_equal_masks_give_equal_payloads_whatever_the_threads_and_the_random_num
 @pytest.mark.parametrize("setting", ["dtype", "device", "inference mode"])
 def test_what_torch_is_set_to_makes_no_difference(setting: str) -> None:
     base = weights(256, 384)
-    mask = positions_from_keep(pulled(base))
+    mask = MaskPositions.of(pulled(base))
     payload = encode_mask(mask, base)
     if setting == "dtype":
         torch.set_default_dtype(torch.bfloat16)
@@ -274,7 +274,7 @@ def test_sums_at_the_ends_of_what_a_model_can_say() -> None:
     base = weights(8, 8)
     keep = noise(8, 8) > 0.4
     payload = codec._encode_modelled(~keep.numpy().reshape(-1), (8, 8), model, codec.base_bits(base))
-    assert torch.equal(keep_from_places(decode_mask(payload, (8, 8), int((~keep).sum()), base)), keep)
+    assert torch.equal(decode_mask(payload, (8, 8), int((~keep).sum()), base).keep, keep)
 
 
 def test_magnitudes_may_fall_from_one_end_to_the_other() -> None:
@@ -290,11 +290,11 @@ def test_magnitudes_may_fall_from_one_end_to_the_other() -> None:
 def test_positions_of_a_tensor_of_two_billion_weights_are_counted_in_64_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("take_runs", "sort_weights", "point_at"):
         monkeypatch.setattr(kernels, name, getattr(kernels, f"_{name}"))
-    for module in (positions, codec):
+    for module in (keep_mask, codec):
         monkeypatch.setattr(module, "position_dtype", lambda weights: np.int64)
     for seed in range(10):
         case = any_case(seed)
-        mask = positions_from_keep(case.keep_mask)
+        mask = MaskPositions.of(case.keep_mask)
         bits = codec.base_bits(case.base_tensor)
         modelled = codec._encode_modelled(
             ~case.keep_mask.numpy().reshape(-1), codec.as_matrix(case.shape), case.mask_model, bits
@@ -360,7 +360,7 @@ def test_a_hostile_payload_takes_neither_time_nor_memory(name: str, zeros: int) 
 
 def test_real_masks_take_little_memory_to_decode() -> None:
     base = weights(1024, 1024)
-    mask = positions_from_keep((base.abs() > 0.001) | (noise(1024, 1024) < 0.5))
+    mask = MaskPositions.of((base.abs() > 0.001) | (noise(1024, 1024) < 0.5))
     payload = encode_mask(mask, base)
     decode_mask(payload, mask.shape, mask.zeros, base)
     tracemalloc.start()

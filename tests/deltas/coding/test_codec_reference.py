@@ -15,7 +15,7 @@ from deltas.coding import reference_masks
 from deltas.coding.mask_cases import SHAPES, Case, any_case
 from supermask.deltas.coding import codec, decode_mask, encode_mask, kernels, payload_needs_base
 from supermask.deltas.coding.classes import as_matrix, base_bits
-from supermask.deltas.positions import keep_from_places, positions_from_keep
+from supermask.deltas.keep_mask import MaskPositions
 from supermask.errors import DeltaFormatError
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
@@ -30,7 +30,7 @@ def outcomes(payload: bytes, case: Case, zeros: int) -> tuple[list[bool] | None,
     """What the implementation and the reference make of a payload; None where they refuse it."""
     ours = theirs = None
     with contextlib.suppress(DeltaFormatError):
-        ours = keep_from_places(decode_mask(payload, case.shape, zeros, case.base_tensor)).reshape(-1).tolist()
+        ours = decode_mask(payload, case.shape, zeros, case.base_tensor).keep.reshape(-1).tolist()
     with contextlib.suppress(reference_masks.RefusedError):
         theirs = reference_masks.decode(payload, case.shape, zeros, case.base)
     return ours, theirs
@@ -58,7 +58,7 @@ def damaged(payload: bytes, source: random.Random) -> bytes:
 
 def test_the_examples_of_the_format() -> None:
     assert reference_masks.encode_plain([True, False, False, True]).hex() == "0000000000f8ff7f00"
-    assert encode_mask(positions_from_keep(torch.tensor([True, False, False, True]))).hex() == "0000000000f8ff7f00"
+    assert encode_mask(MaskPositions.of(torch.tensor([True, False, False, True]))).hex() == "0000000000f8ff7f00"
     case = Case(
         (2, 2),
         [True, True, False, True],
@@ -86,7 +86,7 @@ def test_both_write_the_same_bytes_without_a_model(seed: int) -> None:
     weights, sparsity = source.choice((1, 2, 3, 50, 3000)), source.choice((0, 0.001, 0.1, 0.5, 0.9, 1))
     keep = [source.random() >= sparsity for _ in range(weights)]
     payload = reference_masks.encode_plain(keep)
-    plain = encode_mask(positions_from_keep(torch.tensor(keep)))
+    plain = encode_mask(MaskPositions.of(torch.tensor(keep)))
     assert plain == payload or (plain[0] == 1 and len(plain) < len(payload))
     case = Case((weights,), keep, reference_masks.Base([0] * weights, "float32"), reference_masks.Model())
     assert outcomes(payload, case, case.zeros) == (keep, keep)
@@ -132,9 +132,9 @@ def test_every_shape_with_every_mask_of_one_zero(shape: tuple[int, ...]) -> None
     for place in range(weights):
         keep = torch.ones(weights, dtype=torch.bool)
         keep[place] = False
-        mask = positions_from_keep(keep.reshape(shape))
+        mask = MaskPositions.of(keep.reshape(shape))
         back = decode_mask(encode_mask(mask, base), shape, mask.zeros, base)
-        assert torch.equal(keep_from_places(back), keep.reshape(shape))
+        assert torch.equal(back.keep, keep.reshape(shape))
 
 
 @given(SEEDS)
