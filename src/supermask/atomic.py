@@ -40,8 +40,8 @@ def write_atomically(path: Path, *pieces: bytes) -> None:
             partial.unlink(missing_ok=True)
     except (OSError, ValueError) as error:  # a ValueError for names that no system knows
         raise OutputError(
-            f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}; free some space, or choose another place that you "
-            "may write to"
+            f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}; free some space, or choose "
+            "another place that you may write to"
         ) from error
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from deltas.reference_format import raw
 from hypothesis import strategies as st
 from torch import Tensor
 
+from deltas.reference_format import raw
 from supermask.deltas import Change, DenseValues, KeepMask, SparseValues
 
 DTYPES = (

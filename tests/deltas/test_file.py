@@ -317,9 +317,10 @@ def test_spliced_and_overwritten_files_are_refused(tmp_path: Path, data: st.Data
         assert altered != original
 
 
-@pytest.mark.parametrize("place", [-1, -8, -9, -14])
+@pytest.mark.parametrize("place", [-1, -8, -9, -12])
 def test_a_damaged_payload_is_refused(tmp_path: Path, place: int) -> None:
     data = bytearray(smallest_file())
+    assert len(split(bytes(data)).payloads) >= 12
     data[place] ^= 1
     assert "the payloads do not have the hash that the document states; the file is damaged" in refused(
         tmp_path, bytes(data)

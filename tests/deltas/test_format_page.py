@@ -2,68 +2,52 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from deltas.format_page import PAGE, section, table
-from supermask.deltas import container_header, container_v2
-from supermask.deltas.document import (
-    FORMAT_NAME,
-    FORMAT_VERSION,
-    BaseRecord,
-    ChangeRecord,
-    DeltaDocument,
-    PayloadRecord,
-)
+from deltas.reference_format import header_of
+from supermask.deltas import document, file
+from supermask.deltas.document import BaseRecord, ChangeRecord, DeltaDocument, MethodRecord, TaskRecord, TrainingRecord
 from supermask.deltas.fingerprint import SHORT_HASH
 from supermask.deltas.tensor_bytes import STORED_DTYPES
 
 
-def number(text: str) -> int:
-    return int(text.replace(",", ""))
-
-
 def test_the_page_is_of_the_version_that_is_written() -> None:
-    assert PAGE.startswith(f"# The delta's file format, version {FORMAT_VERSION}\n")
-    metadata = table(section("The file"), "key of `__metadata__`")
-    assert metadata.keys() == {"format", "version", "sha256"}
-    assert (metadata["format"], metadata["version"]) == (f"`{FORMAT_NAME}`", f"`{FORMAT_VERSION}`")
-    assert table(section("Versions"), "version").keys() == {str(version) for version in range(1, FORMAT_VERSION + 1)}
-    assert table(section("Version 1"), "key").keys() == {"format", "version", "document", "sha256"}
+    assert PAGE.startswith(f"# The delta's file format, version {document.FORMAT_VERSION}\n")
+    assert f"`{document.FORMAT_NAME} {document.FORMAT_VERSION} `" in section("The file")
+    shown = re.search(r"```\n(\{.*?)```", section("The file"), flags=re.DOTALL)
+    assert shown is not None
+    named = header_of("", 1, 2)["__metadata__"]["format"]
+    text = "".join(shown[1].split()).replace('"V"', f'"{named.replace(" ", "+")}"')
+    for letters, value in (("D+P", "3"), ("D", "1"), ("P", "2")):
+        text = re.sub(rf"(?<=[\[,]){re.escape(letters)}(?=[\],])", value, text)
+    assert json.loads(text.replace("+", " ")) == header_of("", 1, 2)
 
 
 def test_the_document_has_the_fields_that_the_page_lists() -> None:
     fields = table(section("The document"), "field")
-    top = {name for name in fields if "." not in name}
-    assert top == set(DeltaDocument.model_fields)
+    assert {name for name in fields if "." not in name} == set(DeltaDocument.model_fields)
     assert {name.removeprefix("base.") for name in fields if "." in name} == set(BaseRecord.model_fields)
+    for name, record in (("method", MethodRecord), ("task", TaskRecord), ("training", TrainingRecord)):
+        assert re.findall(r"`(\w+)`", fields[name]) == list(record.model_fields)
     changes = table(section("The document").split("An entry of `changes`:")[1], "field")
-    assert changes.keys() == ChangeRecord.model_fields.keys()
-    assert set(PayloadRecord.model_fields) == {"nbytes", "crc32", "coding", "sha256"}  # the last one in version 1
+    assert list(changes) == list(ChangeRecord.model_fields)
+    assert re.findall(r"`([a-z0-9_]+)`", changes["dtype"]) == list(STORED_DTYPES)
     assert f"the first {SHORT_HASH} hex digits" in fields["base.tensors"]
 
 
-def test_dtypes_and_their_names_in_version_1_are_listed_in_order() -> None:
-    changes = table(section("The document").split("An entry of `changes`:")[1], "field")
-    assert re.findall(r"`([a-z0-9_]+)`", changes["dtype"]) == list(STORED_DTYPES)
-    tags = re.search(r"where the tensor's `dtype` is (.*?), in the\norder", section("Version 1"), flags=re.DOTALL)
-    assert tags is not None
-    assert re.findall(r"`(\w+)`", tags[1]) == [tag for _, tag in STORED_DTYPES.values()]
-
-
 def test_limits_are_those_of_the_code() -> None:
-    limits = table(section("Limits"), "what")
-    assert number(limits["header"].split()[0]) == container_header._MAX_HEADER
-    assert number(limits["document, compressed or not"].split()[0]) == container_v2._MAX_DOCUMENT == 16 << 20
-    assert limits[f"document larger than {container_v2._ANY_RATIO:,} bytes"] == (
-        f"{container_v2._MAX_RATIO} times its compressed size"
-    )
-    for text in ("16,777,216 (16 MiB)", "1,048,576 bytes (1 MiB)", "1000 times as large", "100,000,000"):
-        assert text in " ".join(section("The file").split())
-    assert "2^34" in section("The document")
+    text = " ".join(section("The file").split())
+    assert f"at most {file._MAX_HEADER:,}" in text
+    assert f"above {document.MAX_TEXT:,} bytes (4 MiB)" in text
+    assert f"more than {document._MAX_PARTS:,} (2^18)" in text
     assert "1 to 1000 characters" in section("The document")
+    assert f"at most {document._MAX_ROWS} entries" in section("The document")
+    assert len(PAGE.splitlines()) <= 320
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(#([\w-]+)\)", PAGE))))

@@ -154,7 +154,7 @@ def test_a_record_says_what_its_payloads_are() -> None:
 def test_masks_in_every_form_that_they_are_held_in_are_coded_alike() -> None:
     keep = torch.arange(40) % 9 != 4
     positions = MaskPositions(np.flatnonzero(~keep.numpy()).astype(np.int32), dropped=True, shape=(40,))
-    forms = [KeepMask(keep), KeepMask(positions), KeepMask(keep).compact()]
+    forms = [KeepMask(keep), KeepMask(positions), KeepMask(MaskPositions.of(keep))]
     assert len({encoded(form)[1].keep for form in forms}) == 1
 
 

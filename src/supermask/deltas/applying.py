@@ -1,8 +1,8 @@
 """Putting a delta on a model in place, and taking it off again to the last bit.
 
-Each tensor is changed by itself, a few of them in threads. A switch takes the old delta off all of them before the
-new one goes on, so a change that is coded against the base's weights always finds them. Whatever fails on the way, the
-model is in the end as it was. A model has one lock: a second thread waits for the first.
+Each tensor is changed by itself, a few of them in threads. In a switch the old delta comes off a tensor before the new
+change to it is decoded, so a change that is coded against the base's weights always finds them. Whatever fails on the
+way, the model is in the end as it was. A model has one lock: a second thread waits for the first.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Place:
 
 
 _places: weakref.WeakKeyDictionary[nn.Module, _Place] = weakref.WeakKeyDictionary()
-_places_lock = threading.Lock()
+_places_lock = threading.RLock()
 
 
 def applied_digest(model: nn.Module) -> str | None:
@@ -283,7 +283,7 @@ def _fault(record: ChangeRecord, tensor: Tensor | None, *, head: bool) -> str:
     if tuple(tensor.shape) != record.shape:
         remedy = ": load the base with the task's number of labels" if head else ""
         return f"has shape {tuple(tensor.shape)} here and {record.shape} in the delta's {part}{remedy}"
-    if record.dtype is not None and tensor.dtype is not STORED_DTYPES[record.dtype][0]:
+    if record.dtype is not None and tensor.dtype is not STORED_DTYPES[record.dtype]:
         return f"is {tensor.dtype} here, not {record.dtype}: load the base with dtype=torch.{record.dtype}"
     if _overlaps_itself(tensor):
         return f"has elements that share memory (strides {tensor.stride()}): give it memory of its own with clone()"
@@ -363,14 +363,12 @@ def _sharing_memory(tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
         else:
             groups.append([name])
             reached = (device, end)
-    pairs = (_sharing_bytes({name: tensors[name] for name in tensors if name in group}) for group in groups)
-    return next(filter(None, pairs), None)
+    met = ({name: tensors[name] for name in tensors if name in group} for group in groups if len(group) > 1)
+    return next(filter(None, map(_sharing_bytes, met)), None)
 
 
 def _sharing_bytes(tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
     """The same for tensors whose stretches of memory meet: their columns may still lie side by side."""
-    if len(tensors) < 2:
-        return None
     names, spans = list(tensors), [_span(tensor) for tensor in tensors.values()]
     first = min(start for start, _ in spans)
     owners = torch.zeros(max(end for _, end in spans) - first, dtype=torch.int32)

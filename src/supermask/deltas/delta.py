@@ -197,8 +197,8 @@ class TaskDelta:
 
         Parameters keep their identity, `requires_grad`, device and ties. What is overwritten is kept until `remove_`:
         the dropped weights with 4 bytes for each of them or one bit for each weight of the mask, whichever is less, and
-        the whole of a tensor that gets new values or loses most of its weights. Tensors are decoded one by one, a few
-        at a time, so the changes never stand in memory all together.
+        the whole of a tensor that gets new values. Tensors are decoded one by one, a few at a time, so the changes
+        never stand in memory all together. Of several threads with one model each waits for the one before it.
 
         Args:
             model: the base, with a head of the task's shape.

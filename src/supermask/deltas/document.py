@@ -180,7 +180,7 @@ class ChangeRecord(_Record):
                 raise ValueError(f"{self.name}: dtype {self.dtype!r} is none of {', '.join(STORED_DTYPES)}")
             if self.values_coding not in VALUE_CODINGS:
                 raise ValueError(f"{self.name}: coding {self.values_coding!r} is none of {', '.join(VALUE_CODINGS)}")
-            raw = (self.weights - (self.zeros or 0)) * STORED_DTYPES[self.dtype][0].itemsize
+            raw = (self.weights - (self.zeros or 0)) * STORED_DTYPES[self.dtype].itemsize
             if self.values_nbytes > raw or (self.values_coding == "raw") != (self.values_nbytes == raw):
                 raise ValueError(f"{self.name}: {self.values_nbytes} bytes of values do not fit its shape and zeros")
         return self

@@ -138,7 +138,7 @@ def _decode(record: ChangeRecord, payloads: Payloads, base: Tensor | None) -> Ch
     values = decode_values(
         payloads.values,
         coding=record.values_coding,
-        dtype=STORED_DTYPES[record.dtype][0],
+        dtype=STORED_DTYPES[record.dtype],
         count=record.weights - (record.zeros or 0),
         reference=reference,
     )

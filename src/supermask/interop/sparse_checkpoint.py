@@ -159,7 +159,7 @@ def _encode(names: tuple[str, ...], tensor: Tensor, payloads: dict[str, bytes]) 
 
 
 def _decode(record: StoredTensor, file: SparseFile) -> Tensor:
-    dtype, _ = STORED_DTYPES[record.dtype]
+    dtype = STORED_DTYPES[record.dtype]
     name = record.names[0]
     try:
         data = file.payload(f"{name}:values", record.values)
@@ -191,8 +191,8 @@ def _classifier(config: Any, document: SparseDocument) -> Any:
 
     weights: Counter[str] = Counter()
     for tensor in document.tensors:
-        weights[tensor.dtype] += tensor.weights if STORED_DTYPES[tensor.dtype][0].is_floating_point else 0
-    dtype, _ = STORED_DTYPES[max(weights, key=lambda name: (weights[name], name))]
+        weights[tensor.dtype] += tensor.weights if STORED_DTYPES[tensor.dtype].is_floating_point else 0
+    dtype = STORED_DTYPES[max(weights, key=lambda name: (weights[name], name))]
     try:
         model = AutoModelForSequenceClassification.from_config(config, dtype=dtype, trust_remote_code=False)
     except Exception as error:  # a model's own code runs on whatever its configuration says

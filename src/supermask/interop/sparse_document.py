@@ -94,7 +94,7 @@ class StoredTensor(_Record):
     @property
     def dense_nbytes(self) -> int:
         """The size of the tensor in memory."""
-        return self.weights * STORED_DTYPES[self.dtype][0].itemsize
+        return self.weights * STORED_DTYPES[self.dtype].itemsize
 
     @property
     def nbytes(self) -> int:
@@ -116,7 +116,7 @@ class StoredTensor(_Record):
             raise ValueError(f"{name}: shape {self.shape} is beyond the format's limit")
         if (self.zeros is None) != (self.keep is None) or (self.zeros or 0) > self.weights:
             raise ValueError(f"{name}: {self.zeros} zeros among {self.weights} weights")
-        nbytes = self.kept * STORED_DTYPES[self.dtype][0].itemsize
+        nbytes = self.kept * STORED_DTYPES[self.dtype].itemsize
         if self.values.nbytes > nbytes or (self.values.coding == "raw" and self.values.nbytes < nbytes):
             raise ValueError(f"{name}: {self.values.nbytes} bytes of values do not fit its shape and zeros")
         return self

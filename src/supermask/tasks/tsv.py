@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from supermask.tasks.table import Table, absent_columns, column_count, numbered_lines, refuse
 
-__all__ = ["read_tsv"]
+__all__ = ["read_tsv", "tsv_line"]
 
 
 def read_tsv(
@@ -69,6 +70,27 @@ def read_tsv(
     if not lines:
         refuse([f"{path}: the file has no rows; it should have one example a line, with the columns {_listed(header)}"])
     return Table(path, dict(zip(names, columns, strict=True)), lines, tuple(skipped))
+
+
+def tsv_line(cells: Iterable[str]) -> str:
+    r"""A line of a TSV file, without its end; whatever a cell holds, it stays one cell of one line.
+
+    What is not printable (tabs and line breaks above all) and the backslash are written as in a JSON string.
+
+    Args:
+        cells: the texts; labels and identifiers may come from anywhere.
+
+    Example:
+        >>> print(tsv_line(["7", "good\n8", "a \\ b"]).replace("\t", "<TAB>"))
+        7<TAB>good\n8<TAB>a \\ b
+    """
+    return "\t".join(
+        "".join(
+            character if character.isprintable() and character != "\\" else json.dumps(character)[1:-1]
+            for character in cell
+        )
+        for cell in cells
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

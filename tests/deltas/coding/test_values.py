@@ -20,7 +20,7 @@ from supermask.deltas.coding import values as value_coding
 from supermask.deltas.tensor_bytes import STORED_DTYPES, as_bytes, dtype_name, from_bytes
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError, DeltaStateError
 
-DTYPES = {name: dtype for name, (dtype, _) in STORED_DTYPES.items()}
+DTYPES = dict(STORED_DTYPES)
 
 
 @st.composite

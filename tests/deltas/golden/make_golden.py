@@ -2,8 +2,8 @@
 
 Run it once for a version of the format: once released, every later supermask must read the file. What the tests hold it
 to is worked out here from rules in whole numbers, so it is the same on every machine. A later supermask may write other
-bytes for the same changes, since it may find a smaller coding, or use another version of zstd; it must write a delta that
-it has loaded as it was.
+bytes for the same changes, since it may find a smaller coding, or use another version of zstd; it must write a delta
+that it has loaded as it was.
 """
 
 from __future__ import annotations
