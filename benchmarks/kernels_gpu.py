@@ -164,9 +164,8 @@ def operations(kernels: Any, at: Operands) -> list[Operation]:
         kernels.adam_step_(at.mask_logits, at.logit_gradient, *state[1:], AdamStep(**ADAM, gradient_scale=at.scale))
 
     def both() -> None:
-        kernels.gradient_adam_step_(
-            at.gradient, at.weight, *state, AdamStep(**ADAM, gradient_scale=at.scale), through=True
-        )
+        adam = AdamStep(**ADAM, gradient_scale=at.scale)
+        kernels.adam_step_(at.mask_logits, at.gradient, *state[1:], adam, weight=at.weight, through=True)
 
     def adam8() -> None:
         kernels.adam_step_8bit_(
@@ -180,7 +179,7 @@ def operations(kernels: Any, at: Operands) -> list[Operation]:
         Operation("mask_logit_gradient, stop", 2 * size + 4, gradient(False)),
         Operation("mask_logit_gradient, through", 2 * size + 8, gradient(True)),
         Operation("adam_step_", 7 * 4, adam),
-        Operation("gradient_adam_step_, through", 2 * size + 6 * 4, both),
+        Operation("adam_step_, of the weight, through", 2 * size + 6 * 4, both),
         Operation("adam_step_8bit_", 3 * 4 + 4 + 16 / 256, adam8),
     ]
 

@@ -124,9 +124,8 @@ def speed_rows(parameters: list[nn.Parameter]) -> dict[str, Callable[[], Any]]:
 
     def gradient_and_step() -> None:
         for parameter, gradient, (first, second) in zip(parameters, gradients, moments, strict=True):
-            kernels.gradient_adam_step_(
-                gradient, parameter, parameter, first, second, AdamStep(**ADAM, step=10), through=True
-            )
+            adam = AdamStep(**ADAM, step=10)
+            kernels.adam_step_(parameter, gradient, first, second, adam, weight=parameter, through=True)
 
     return {
         "copy": lambda: target.copy_(source),
@@ -136,7 +135,7 @@ def speed_rows(parameters: list[nn.Parameter]) -> dict[str, Callable[[], Any]]:
         "torch clip_grad_norm_": lambda: nn.utils.clip_grad_norm_(parameters, 1.0),
         "our clipping": lambda: clip_by_norm_(gradients, gradient_norm(gradients), max_norm=1.0),
         "mask_logit_gradient": gradient_alone,
-        "gradient_adam_step_": gradient_and_step,
+        "adam_step_, of the weight": gradient_and_step,
     }
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reference_bits import reference_bits16
-from supermask.core import DrawKey, counter_random, keep_probability, sample_keep_mask, threshold_keep_mask
+from supermask.core import DrawKey, counter_random, sample_keep_mask, threshold_keep_mask
 from supermask.core.counter_random import key_words
 from supermask.core.kernels.reference import logit_levels
 
@@ -237,14 +237,6 @@ def test_a_numpy_step_draws_the_mask_of_the_same_step() -> None:
     assert torch.equal(
         sample_keep_mask(logits, DrawKey(step=np.int64(5)), NAME),  # type: ignore[arg-type]
         sample_keep_mask(logits, DrawKey(step=5), NAME),
-    )
-
-
-def test_keep_probability_is_the_sigmoid() -> None:
-    logits = spread_logits(1000).double()
-    expected = [1 / (1 + math.exp(-logit)) for logit in logits.tolist()]
-    torch.testing.assert_close(
-        keep_probability(logits), torch.tensor(expected, dtype=torch.float64), rtol=1e-14, atol=0
     )
 
 

@@ -67,16 +67,12 @@ def test_gradient_and_adam_in_one(kernels: Any, through: bool) -> None:
     weight = some_weights(1030, torch.bfloat16)
     for step in (3, 4):
         incoming = uniform(1030, 1.0, seed=10 + step).bfloat16()
-        kernels.gradient_adam_step_(
-            incoming,
-            weight,
-            *ours,
-            AdamStep(**ADAM, step=step, gradient_scale=torch.tensor(0.5, device=DEVICE)),
-            through=through,
-        )
-        reference.gradient_adam_step_(
-            incoming, weight, *theirs, AdamStep(**ADAM, step=step, gradient_scale=0.5), through=through
-        )
+        for backend, state, scale in (
+            (kernels, ours, torch.tensor(0.5, device=DEVICE)),
+            (reference, theirs, 0.5),
+        ):
+            adam = AdamStep(**ADAM, step=step, gradient_scale=scale)
+            backend.adam_step_(state[0], incoming, *state[1:], adam, weight=weight, through=through)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=ROUNDING)
 
@@ -87,7 +83,7 @@ def test_nothing_beside_the_state_is_written(kernels: Any) -> None:
     state = [one[3:1004] for one in stored]
     gradient = uniform(1001, 1.0)
     kernels.adam_step_(state[0], gradient, *state[1:], AdamStep(**ADAM, step=1))
-    kernels.gradient_adam_step_(gradient, gradient, *state, AdamStep(**ADAM, step=2), through=True)
+    kernels.adam_step_(state[0], gradient, *state[1:], AdamStep(**ADAM, step=2), weight=gradient, through=True)
     for one in stored:
         assert (one[:3] == 77).all() and (one[1004:] == 77).all()
         assert not (one[3:1004] == 77).any()

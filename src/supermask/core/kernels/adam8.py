@@ -84,14 +84,7 @@ class EightBitStep(Protocol):
 
 
 def adam_step_8bit_for(device: torch.device) -> EightBitStep:
-    """The form of `adam_step_8bit_` for tensors of a device, as `supermask.core.kernels.backend_for` chooses.
-
-    Args:
-        device: of the tensors.
-
-    Raises:
-        SupermaskError: as `backend_for`.
-    """
+    """The form of `adam_step_8bit_` for tensors of a device, as `supermask.core.kernels.backend_for` chooses."""
     from supermask.core.kernels.backend import backend_for
 
     module = {"eager": "adam8", "cpu": "adam8_cpu", "triton": "triton_kernels"}[backend_for(device)]
@@ -145,14 +138,7 @@ def adam_step_8bit_(
 
 
 def first_moment(codes: Tensor, scale: Tensor) -> Tensor:
-    """m out of its bytes and scales.
-
-    Args:
-        codes: uint8 of shape (weights,).
-        scale: float32 of shape (blocks,).
-
-    Returns:
-        float32 of shape (weights,).
+    """m, float32 of shape (weights,), out of its bytes and scales, uint8 (weights,) and float32 (blocks,).
 
     Example:
         >>> first_moment(torch.tensor([127, 255, 0], dtype=torch.uint8), torch.tensor([2.0]))
@@ -164,14 +150,7 @@ def first_moment(codes: Tensor, scale: Tensor) -> Tensor:
 
 
 def second_moment(codes: Tensor, scale: Tensor) -> Tensor:
-    """v out of its bytes and scales.
-
-    Args:
-        codes: uint8 of shape (weights,).
-        scale: float32 of shape (blocks,).
-
-    Returns:
-        float32 of shape (weights,).
+    """v, float32 of shape (weights,), out of its bytes and scales, uint8 (weights,) and float32 (blocks,).
 
     Example:
         >>> second_moment(torch.tensor([255, 254, 0], dtype=torch.uint8), torch.tensor([2.0]))
