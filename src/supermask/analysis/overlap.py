@@ -121,9 +121,6 @@ def count_overlap(first_keep_mask: Tensor, second_keep_mask: Tensor) -> OverlapC
             vector has none.
         second_keep_mask: boolean, same shape.
 
-    Returns:
-        The counts; `OverlapCount` says under which null model.
-
     Raises:
         ConfigurationError: if the shapes differ.
 

@@ -27,7 +27,7 @@ from supermask.errors import (
     UnknownNameError,
 )
 from supermask.interop.peft import SupermaskConfig, make_optimizer
-from supermask.interop.peft.packing import unpack_keep_mask
+from supermask.interop.peft.mask import unpack_keep_mask
 from supermask.interop.peft.targets import base_tensors
 from supermask.methods import make_optimizer as make_native_optimizer
 from tiny_models import tiny_batch, tiny_model
