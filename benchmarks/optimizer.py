@@ -29,7 +29,7 @@ from supermask.core.counter_random import key_words
 from supermask.core.kernels import adam8, kernels_for
 from supermask.core.kernels.adam8 import BLOCK
 from supermask.core.kernels.arguments import AdamStep
-from supermask.methods import method_optimizer
+from supermask.methods import optimizer as method_optimizer
 from supermask.methods.gradient_norms import clip_by_norm_, gradient_norm
 from supermask.training.provenance import current_environment
 

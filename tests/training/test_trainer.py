@@ -12,7 +12,8 @@ from transformers import TrainerCallback, TrainingArguments
 import supermask
 from supermask import Freezing, Method, Supermask, TrainingConfig
 from supermask.errors import ConfigurationError
-from supermask.methods import gradient_norms, method_optimizer
+from supermask.methods import gradient_norms
+from supermask.methods import optimizer as method_optimizer
 from supermask.training import trainer as trainer_module
 from tiny_models import tiny_model
 from tiny_tasks import tiny_data, tiny_tokenizer
