@@ -245,10 +245,6 @@ KEY = "base_model.model.bert.encoder.layer.0.attention.self.query.supermask_keep
     ("change", "message"),
     [
         (lambda tensors: tensors.pop(KEY), "no mask for 1 of the 13 modules"),
-        (
-            lambda tensors: tensors.update({KEY.replace("query", "quarry"): tensors[KEY].clone()}),
-            "does not target.*quarry",
-        ),
         (lambda tensors: tensors.update({KEY: tensors[KEY][:-1]}), r"query\.weight: .* keep mask"),
         (lambda tensors: tensors.update({KEY: tensors[KEY].float()}), r"query\.weight: a packed mask"),
     ],
