@@ -105,8 +105,8 @@ def first_step(model: str) -> dict[str, float]:
 
     passed("import transformers")
     from supermask import Supermask, load_base, load_task, make_optimizer
+    from supermask.prediction.encoding import encode, pad
     from supermask.training import trainer  # noqa: F401
-    from supermask.training.encoding import encode, pad
 
     passed("import supermask's parts")
     base = load_base(model, num_labels=2)

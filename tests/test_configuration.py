@@ -39,6 +39,19 @@ def test_settings_are_taken_and_compared_by_value() -> None:
     assert hash(Rates()) == hash(Rates())
 
 
+def test_the_docstring_ends_with_what_each_setting_says() -> None:
+    class Described(Configuration):
+        """Rates.
+
+        Source: nowhere.
+        """
+
+        learning_rate: float = Field(0.2, description="Of mask logits.")
+        steps: int = 3
+
+    assert Described.__doc__ == "Rates.\n\nSource: nowhere.\n\nArgs:\n    learning_rate: Of mask logits."
+
+
 def test_settings_never_change() -> None:
     rates = Rates()
     with pytest.raises(ValidationError):

@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
-from supermask.cli.app import make_app
+from supermask.cli.app import make_command
 from tiny_bases import save_tiny_base
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +23,7 @@ def test_every_command_of_the_page_parses() -> None:
     trainings = [shlex.split(command.partition("-m supermask ")[2]) for command in COMMANDS if "supermask " in command]
     assert len(trainings) == 3
     for verb, *words in trainings:
-        command = get_command(make_app()).commands[verb]  # type: ignore[attr-defined]
+        command = make_command().commands[verb]
         command.make_context(verb, words)
 
 

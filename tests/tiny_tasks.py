@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import supermask
 import tiny_bases
+from supermask import Method, TrainingConfig
 from supermask.tasks import Examples, Task, TaskData
-from tiny_models import FIRST_WORD, VOCABULARY
+from tiny_models import FIRST_WORD, VOCABULARY, tiny_model
 
 
 def tiny_tokenizer() -> Any:
@@ -33,6 +35,16 @@ def tiny_data(*, train: int = 24, dev: int = 12, regression: bool = False, seed:
             for split, count in (("train", train), ("dev", dev))
         },
     )
+
+
+def tiny_run(
+    method: Method, config: TrainingConfig, *, model: Any = None, data: TaskData | None = None, **options: Any
+) -> supermask.Run:
+    """A training, of a tiny BERT on `tiny_data()` where nothing else is given, without sampled scores."""
+    data = data or tiny_data()
+    model = model or tiny_model("bert", num_labels=data.task.num_labels, regression=data.task.regression)
+    options = {"tokenizer": tiny_tokenizer(), "draws": 0, "quiet": True, "use_cpu": True} | options
+    return supermask.train(model, task=data, method=method, config=config, **options)
 
 
 def _examples(count: int, *, regression: bool, generator: random.Random, source: str) -> Examples:

@@ -10,7 +10,7 @@ import torch
 import supermask
 from supermask import Freezing, Method, Pruning, Supermask, TrainingConfig
 from tiny_models import tiny_model
-from tiny_tasks import tiny_data, tiny_tokenizer
+from tiny_tasks import tiny_data, tiny_run
 
 # Without dropout: each process draws its own, from its own generator.
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -30,17 +30,9 @@ CASES: dict[str, tuple[Method, dict[str, Any]]] = {
 def train(case: str, folder: Path | None = None, **options: Any) -> supermask.Run:
     """One training: 11 examples, so that the last batch is of 3 and cannot be halved."""
     method, settings = CASES[case]
-    return supermask.train(
-        tiny_model("bert", **NO_DROPOUT),
-        task=tiny_data(train=11, dev=4),
-        method=method,
-        config=CONFIG.model_copy(update=settings),
-        tokenizer=tiny_tokenizer(),
-        output_dir=folder,
-        draws=2,
-        quiet=True,
-        use_cpu=True,
-        **options,
+    model, data = tiny_model("bert", **NO_DROPOUT), tiny_data(train=11, dev=4)
+    return tiny_run(
+        method, CONFIG.model_copy(update=settings), model=model, data=data, output_dir=folder, draws=2, **options
     )
 
 
@@ -66,14 +58,7 @@ def _refusals(folder: Path) -> dict[str, tuple[str, str]]:
     """Errors by what was tried after `supermask` has been learnt; and when that began, told by resuming it."""
     tries = {
         "taken": lambda: train("supermask", folder / "supermask"),
-        "indivisible": lambda: supermask.train(
-            tiny_model("bert"),
-            task=tiny_data(),
-            method=MASK,
-            config=CONFIG.model_copy(update={"batch_size": 3}),
-            tokenizer=tiny_tokenizer(),
-            use_cpu=True,
-        ),
+        "indivisible": lambda: tiny_run(MASK, CONFIG.model_copy(update={"batch_size": 3})),
     }
     errors = {}
     for name, attempt in tries.items():

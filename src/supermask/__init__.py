@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from supermask.hub import from_pretrained, push_to_hub, save_pretrained
     from supermask.methods import Attachment, Freezing, Method, Pruning, Supermask, make_optimizer
     from supermask.models import Base, known_bases, load_base, map_parameters
+    from supermask.prediction import Predictor, evaluate, predict, set_up
     from supermask.tasks import Examples, Task, TaskData, known_tasks, load_files, load_task
-    from supermask.training import MethodCallback, Run, RunRecord, TrainingConfig, evaluate, predict, train
+    from supermask.training import MethodCallback, Run, RunRecord, TrainingConfig, train
 
 __all__ = [
     "Attachment",
@@ -30,6 +31,7 @@ __all__ = [
     "Freezing",
     "Method",
     "MethodCallback",
+    "Predictor",
     "Pruning",
     "Run",
     "RunRecord",
@@ -51,6 +53,7 @@ __all__ = [
     "predict",
     "push_to_hub",
     "save_pretrained",
+    "set_up",
     "train",
 ]
 
@@ -62,8 +65,9 @@ _HOMES = {
     "hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
     "methods": ("Attachment", "Freezing", "Method", "Pruning", "Supermask", "make_optimizer"),
     "models": ("Base", "known_bases", "load_base", "map_parameters"),
+    "prediction": ("Predictor", "evaluate", "predict", "set_up"),
     "tasks": ("Examples", "Task", "TaskData", "known_tasks", "load_files", "load_task"),
-    "training": ("MethodCallback", "Run", "RunRecord", "TrainingConfig", "evaluate", "predict", "train"),
+    "training": ("MethodCallback", "Run", "RunRecord", "TrainingConfig", "train"),
 }
 _HOME_OF = {name: room for room, names in _HOMES.items() for name in names}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -27,7 +28,16 @@ class Configuration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
-    def __init__(self, **settings: Any) -> None:
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """End the docstring with what each setting says it is."""
+        described = [
+            f"    {name}: {field.description}" for name, field in cls.model_fields.items() if field.description
+        ]
+        if cls.__doc__ and described:
+            cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__), "", "Args:", *described])
+
+    def __init__(self, /, **settings: Any) -> None:
         try:
             super().__init__(**settings)
         except ValidationError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tiny_bases import save_tiny_base
-from tiny_command import Command, Place, call
+from tiny_command import Command, Outcome, Place, call
 from tiny_tasks import tiny_data
 
 
@@ -44,12 +44,18 @@ def _change_one_weight(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def trained(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run: a supermask learnt on the tiny task, two steps."""
-    output = tmp_path_factory.mktemp("runs") / "mine"
+def training(place: Place, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """The folder of a run, a supermask learnt on the tiny task in two steps, and what its command said."""
+    output = tmp_path_factory.mktemp("runs") / "my run"
     outcome = call(*place.train_arguments(output))
     assert outcome.exit_code == 0, outcome.stderr
-    return output
+    return output, outcome
+
+
+@pytest.fixture(scope="session")
+def trained(training: tuple[Path, Outcome]) -> Path:
+    """The folder of that run."""
+    return training[0]
 
 
 @pytest.fixture(scope="session")

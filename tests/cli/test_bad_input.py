@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,33 +16,53 @@ import pytest
 from supermask import TaskDelta
 from tiny_command import Command, Place, refused
 
+# What is typed, with {short} for a short training on a file, and what the one line says.
+TYPED = [
+    ("trian", ("trian", "train", "supermask --help")),
+    ("train --task rte", ("--output", "supermask train --help")),
+    ("train --epochs many --output x", ("--epochs", "many", "supermask train --help")),
+    ("train --output {run}", ("--task", "--train-file")),
+    ("train --task mprc --output {run}", ("no task is called 'mprc'", "did you mean 'mrpc'", "qnli")),
+    ("train --task mrpc --data-dir {run} --output {run}", ("run", "does not exist", "--data-dir")),
+    ("train --train-file {run}.csv --output {run}", ("run.csv", "does not exist", "give the path")),
+    ("train --train-file {train} --base {run} --output {run}", ("no folder '", "run'", "minilm-l6")),
+    ("train --task rte --text a --regression --output {run}", ("--text, --regression", "--task")),
+    ("{short} --data-dir glue", ("--data-dir", "--train-file")),
+    ("{short} --text sentense", ("train.csv", "no column 'sentense'", "did you mean 'sentence'")),
+    ("{short} --sparsty 0.5", ("--sparsty", "--sparsity", "supermask train --help")),
+    ("{short} --method prunning", ("no method is called 'prunning'", "did you mean pruning?", "head-only")),
+    ("{short} --method pruning --sparsity 1.5", ("sparsity", "less than or equal to 1", "1.5")),
+    ("{short} --initial-sparsity 1.5", ("initial_sparsity", "1.5")),
+    (
+        "{short} --exclude keey --exclude block-7",
+        ("'keey'", "did you mean key?", "'block-7'", "2 blocks", "roles: query, key, value"),
+    ),
+    (
+        "{short} --sparsity 0.5 --scope global",
+        ("--sparsity is no option of the method supermask but of pruning", "--initial-sparsity", "--scope"),
+    ),
+    ("{short} --method freezing --exclude key --mask-eps 1e-4", ("--mask-eps", "supermask")),
+    ("{short} --method freezing", ("freezes nothing", "--exclude", "--method full")),
+    ("{short} --method full --exclude key", ("--exclude", "--method freezing")),
+    (
+        "{short} --mask-learning-rate -1 --epochs 0 --warmup 2 --precision fp8",
+        ("learning_rate is --mask-learning-rate here", "epochs", "warmup", "'fp8'", "'bf16'"),
+    ),
+    ("evaluate {trained} --file {train} --split dev", ("--split", "--file")),
+    ("evaluate {trained} --label x", ("--label", "known task")),
+    ("predict {trained} --sentence w1 --file {train}", ("--file", "--sentence")),
+]
 
-def test_unknown_task(supermask: Command, tmp_path: Path) -> None:
-    outcome = supermask("train", "--task", "mprc", "--output", tmp_path / "run")
-    refused(outcome, "no task is called 'mprc'", "did you mean 'mrpc'", "qnli")
 
-
-def test_missing_folder(supermask: Command, tmp_path: Path) -> None:
-    missing = tmp_path / "glue"
-    outcome = supermask("train", "--task", "mrpc", "--data-dir", missing, "--output", tmp_path / "run")
-    refused(outcome, str(missing), "does not exist", "--data-dir")
-
-
-def test_missing_file(supermask: Command, tmp_path: Path) -> None:
-    missing = tmp_path / "train.csv"
-    outcome = supermask("train", "--train-file", missing, "--output", tmp_path / "run")
-    refused(outcome, str(missing), "does not exist", "give the path")
-
-
-def test_missing_base(supermask: Command, place: Place, tmp_path: Path) -> None:
-    missing = tmp_path / "base"
-    outcome = supermask("train", "--train-file", place.train, "--base", missing, "--output", tmp_path / "run")
-    refused(outcome, f"no folder '{missing}'", "minilm-l6")
-
-
-def test_wrong_column(supermask: Command, place: Place, tmp_path: Path) -> None:
-    outcome = supermask(*place.train_arguments(tmp_path / "run", "--text", "sentense"))
-    refused(outcome, str(place.train), "no column 'sentense'", "did you mean 'sentence'")
+@pytest.mark.parametrize(("typed", "words"), TYPED)
+def test_one_line_says_what_and_the_remedy(
+    typed: str, words: tuple[str, ...], supermask: Command, place: Place, trained: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    short = shlex.join(map(str, place.short_run(place.train, run)))
+    names = {"run": run, "train": place.train, "trained": shlex.quote(str(trained)), "short": short}
+    refused(supermask(*shlex.split(typed.format(**names))), *words)
+    assert not run.exists()
 
 
 def test_label_outside_the_set(supermask: Command, place: Place, tmp_path: Path) -> None:
@@ -57,21 +78,6 @@ def test_empty_file(supermask: Command, place: Place, tmp_path: Path) -> None:
     header.write_text("sentence,label\n")
     refused(supermask(*place.short_run(empty, tmp_path / "run")), str(empty), "empty", "header")
     refused(supermask(*place.short_run(header, tmp_path / "run")), str(header), "no rows", "one row for each example")
-
-
-def test_sparsity_of_one_and_a_half(supermask: Command, place: Place, tmp_path: Path) -> None:
-    pruning = ("--method", "pruning", "--sparsity", "1.5")
-    line = refused(supermask(*place.short_run(place.train, tmp_path / "run", *pruning)), "sparsity", "1.5")
-    assert "less than or equal to 1" in line
-    initial = ("--initial-sparsity", "1.5")
-    refused(supermask(*place.short_run(place.train, tmp_path / "run", *initial)), "initial_sparsity", "1.5")
-    assert not (tmp_path / "run").exists()
-
-
-def test_selection_that_matches_nothing(supermask: Command, place: Place, tmp_path: Path) -> None:
-    outcome = supermask(*place.train_arguments(tmp_path / "run", "--exclude", "keey", "--exclude", "block-7"))
-    refused(outcome, "'keey'", "did you mean key?", "'block-7'", "2 blocks", "roles: query, key, value")
-    assert not (tmp_path / "run").exists()
 
 
 def test_delta_for_another_base(supermask: Command, place: Place, trained: Path, tmp_path: Path) -> None:
@@ -182,58 +188,3 @@ def test_folder_that_is_no_delta(supermask: Command, place: Place, tmp_path: Pat
     for verb in (("inspect",), ("evaluate",), ("predict", "--sentence", "w1"), ("apply", "--output", tmp_path / "m")):
         refused(supermask(*verb, place.base), str(place.base), "no delta in this folder")
     refused(supermask("inspect", place.base / "model.safetensors"), "not a delta", "TaskDelta.save")
-
-
-def test_option_that_no_method_has(supermask: Command, place: Place, tmp_path: Path) -> None:
-    outcome = supermask(*place.train_arguments(tmp_path / "run", "--sparsty", "0.5"))
-    refused(outcome, "--sparsty", "--sparsity", "supermask train --help")
-
-
-def test_option_of_another_method(supermask: Command, place: Place, tmp_path: Path) -> None:
-    outcome = supermask(*place.train_arguments(tmp_path / "run", "--sparsity", "0.5", "--scope", "global"))
-    refused(outcome, "--sparsity is no option of the method supermask but of pruning", "--initial-sparsity", "--scope")
-    frozen = ("--method", "freezing", "--exclude", "key", "--mask-eps", "1e-4")
-    refused(supermask(*place.short_run(place.train, tmp_path / "run", *frozen)), "--mask-eps", "supermask")
-    full = ("--method", "full", "--exclude", "key")
-    refused(supermask(*place.short_run(place.train, tmp_path / "run", *full)), "--exclude", "--method freezing")
-
-
-def test_unknown_method(supermask: Command, place: Place, tmp_path: Path) -> None:
-    outcome = supermask(*place.short_run(place.train, tmp_path / "run", "--method", "prunning"))
-    refused(outcome, "no method is called 'prunning'", "did you mean pruning?", "head-only")
-
-
-def test_settings_out_of_range_are_told_together(supermask: Command, place: Place, tmp_path: Path) -> None:
-    wrong = ("--mask-learning-rate", "-1", "--epochs", "0", "--warmup", "2", "--precision", "fp8")
-    outcome = supermask(*place.short_run(place.train, tmp_path / "run", *wrong))
-    refused(outcome, "learning_rate is --mask-learning-rate here", "epochs", "warmup", "'fp8'", "'bf16'")
-
-
-def test_value_of_the_wrong_type(supermask: Command) -> None:
-    refused(supermask("train", "--epochs", "many", "--output", "x"), "--epochs", "many", "supermask train --help")
-
-
-def test_missing_output(supermask: Command) -> None:
-    refused(supermask("train", "--task", "rte"), "--output", "supermask train --help")
-
-
-def test_unknown_verb(supermask: Command) -> None:
-    refused(supermask("trian"), "trian", "train", "supermask --help")
-
-
-def test_nothing_to_learn(supermask: Command, tmp_path: Path) -> None:
-    refused(supermask("train", "--output", tmp_path / "run"), "--task", "--train-file")
-
-
-def test_options_without_effect(supermask: Command, place: Place, trained: Path, tmp_path: Path) -> None:
-    output = ("--output", tmp_path / "run")
-    refused(
-        supermask("train", "--task", "rte", "--text", "a", "--regression", *output), "--text, --regression", "--task"
-    )
-    outcome = supermask(*place.short_run(place.train, tmp_path / "run", "--data-dir", "glue"))
-    refused(outcome, "--data-dir", "--train-file")
-    refused(supermask("evaluate", trained, "--file", place.dev, "--split", "dev"), "--split", "--file")
-    refused(supermask("evaluate", trained, "--label", "x"), "--label", "known task")
-    refused(supermask("predict", trained, "--sentence", "w1", "--file", place.dev), "--file", "--sentence")
-    outcome = supermask(*place.short_run(place.train, tmp_path / "run", "--method", "freezing"))
-    refused(outcome, "freezes nothing", "--exclude", "--method full")

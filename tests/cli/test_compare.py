@@ -14,7 +14,7 @@ import transformers
 
 from supermask import TaskDelta
 from supermask.analysis import delta_overlap, distances, expected_distances, uniform_law
-from supermask.cli.stored import stored_base
+from supermask.prediction import stored_base
 from tiny_bases import save_tiny_base
 from tiny_command import Command, Place, refused
 from tiny_hub import connect, running_hub

@@ -31,7 +31,7 @@ def test_sparse_says_how_large_it_is(supermask: Command, regression: Path, tmp_p
     document = json.loads(outcome.stdout)
     delta = TaskDelta.load(regression / "delta")
     assert document["delta"] == delta.digest
-    assert document["task"]["name"] == delta.task["name"]
+    assert document["task"]["name"] == delta.task.name
     assert 0.9 * delta.zeros < document["zeros"] <= document["weights"]
     assert document["nbytes"] == document["files"]["sparse_model.safetensors"]
     model = load_sparse_checkpoint(output)

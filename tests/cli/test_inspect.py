@@ -14,7 +14,7 @@ from rich.console import Console
 from supermask import TaskDelta
 from supermask.analysis import ZeroCount, ZerosTable
 from supermask.cli.heat import zeros_map
-from supermask.cli.stored import stored_base
+from supermask.prediction import stored_base
 from tiny_command import Command, refused
 
 

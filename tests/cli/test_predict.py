@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from supermask import TaskDelta
 from tiny_command import Command, Place, refused
 
 HEADER = "id\tprediction\tprobability"
+
+
+def saved(delta: TaskDelta, folder: Path, **task: Any) -> Path:
+    """The same delta with another task."""
+    document = delta.document.model_copy(update={"task": delta.task.model_copy(update=task)})
+    TaskDelta(document, delta.payloads).save(folder)
+    return folder
 
 
 def test_sentences_file_and_standard_input_agree(supermask: Command, trained: Path, tmp_path: Path) -> None:
@@ -69,13 +78,23 @@ def test_output_files(supermask: Command, trained: Path, tmp_path: Path) -> None
     refused(supermask("predict", trained, *sentences, "--output", tmp_path / "out.xlsx"), ".tsv or .jsonl")
 
 
-def test_submission_of_a_test_split(supermask: Command, paired: Path, place: Place, tmp_path: Path) -> None:
-    from supermask import TaskDelta
+def test_a_label_forges_no_row(supermask: Command, trained: Path, tmp_path: Path) -> None:
+    names = ("high\n7\tlow\t1.0000", "low\x1b[2J\u2028")
+    delta = saved(TaskDelta.load(trained / "delta"), tmp_path / "delta", label_names=names)
+    sentences = [word for number in range(40) for word in ("--sentence", f"w{number}")]
+    outcome = supermask("predict", delta, *sentences, "--output", tmp_path / "out.tsv")
+    assert outcome.exit_code == 0, outcome.stderr
+    printed = supermask("predict", delta, *sentences).stdout
+    assert printed == (tmp_path / "out.tsv").read_text()
+    rows = [line.split("\t") for line in printed.splitlines()]
+    assert [row[0] for row in rows] == ["id", *map(str, range(40))] and {len(row) for row in rows} == {3}
+    assert {row[1] for row in rows[1:]} <= {r"high\n7\tlow\t1.0000", r"low\u001b[2J\u2028"}
 
+
+def test_submission_of_a_test_split(supermask: Command, paired: Path, place: Place, tmp_path: Path) -> None:
     # A delta of the tiny base whose classes are RTE's.
     delta = TaskDelta.load(paired / "delta")
-    task = {**delta.document.task, "name": "rte", "label_names": ["entailment", "not_entailment"]}
-    TaskDelta(delta.document.model_copy(update={"task": task}), delta.payloads).save(tmp_path / "delta")
+    saved(delta, tmp_path / "delta", name="rte", label_names=("entailment", "not_entailment"))
     (tmp_path / "glue" / "RTE").mkdir(parents=True)
     test = "index\tsentence1\tsentence2\n7\tw1\tw2\n9\tw3\tw4\n"
     (tmp_path / "glue" / "RTE" / "test.tsv").write_text(test)

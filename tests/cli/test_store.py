@@ -10,10 +10,9 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import pytest
-from typer.main import get_command
 
 from supermask import TaskDelta
-from supermask.cli.app import make_app
+from supermask.cli.app import make_command
 from supermask.cli.store import EXAMPLES, VERBS
 from supermask.deltas import KeepMask, MethodRecord, SparseValues, TaskRecord, TrainingRecord
 from supermask.deltas.store import DeltaStore
@@ -261,7 +260,7 @@ def test_the_base_is_loaded_where_it_is_needed(
     supermask: Command, stocked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[object] = []
-    from supermask.cli import stored
+    from supermask.prediction import stored
 
     real = stored.load_base
     monkeypatch.setattr(stored, "load_base", lambda *given, **more: loaded.append(given) or real(*given, **more))
@@ -330,5 +329,5 @@ def test_help_ends_with_examples_within_80_columns(
 def test_every_example_parses(example: str) -> None:
     program, group, verb, *arguments = shlex.split(example)
     assert (program, group) == ("supermask", "store")
-    commands = get_command(make_app()).commands["store"].commands  # type: ignore[attr-defined]
+    commands = make_command().commands["store"].commands
     commands[verb].make_context(verb, arguments)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from typer.main import get_command
 
 import supermask as library
-from supermask.cli.app import make_app
-from supermask.cli.train_options import BASE, METHODS_IN_WORDS
-from supermask.methods import METHODS, Pruning, Supermask
-from supermask.models import DEFAULT_BASE
+from supermask.cli.app import make_command
+from supermask.cli.train_options import METHODS_IN_WORDS
+from supermask.methods import METHODS, Pruning
 from supermask.training import RunRecord, TrainingConfig
-from tiny_command import Command, Place, call
+from tiny_command import Command, Outcome, Place, call
 
 
 def test_end_to_end(supermask: Command, place: Place, trained: Path, tmp_path: Path) -> None:
@@ -61,12 +58,8 @@ def test_folder_holds_delta_record_and_picture(trained: Path) -> None:
     assert (trained / "zeros.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_report_shows_scores_zeros_size_files_and_what_comes_next(
-    supermask: Command, place: Place, tmp_path: Path
-) -> None:
-    output = tmp_path / "a run"
-    outcome = supermask(*place.train_arguments(output))
-    assert outcome.exit_code == 0, outcome.stderr
+def test_report_shows_scores_zeros_size_files_and_what_comes_next(training: tuple[Path, Outcome]) -> None:
+    output, outcome = training
     record = RunRecord.load(output / "record.json")
     assert record.delta is not None
     for text in (
@@ -79,18 +72,6 @@ def test_report_shows_scores_zeros_size_files_and_what_comes_next(
         f"supermask inspect '{output}'",
     ):
         assert text in outcome.stdout
-
-
-def test_json_is_one_document_and_progress_goes_to_standard_error(
-    supermask: Command, place: Place, tmp_path: Path
-) -> None:
-    arguments = [argument for argument in place.train_arguments(tmp_path / "run", "--json") if argument != "--quiet"]
-    outcome = supermask(*arguments)
-    assert outcome.exit_code == 0
-    document = json.loads(outcome.stdout)
-    assert RunRecord.model_validate(document["record"]).status == "completed"
-    assert document["figure"] == str(tmp_path / "run" / "zeros.png")
-    assert "loss" in outcome.stderr
 
 
 def test_settings_reach_the_run(supermask: Command, place: Place, tmp_path: Path) -> None:
@@ -136,46 +117,37 @@ def test_a_mask_without_zeros_is_pointed_out(supermask: Command, place: Place, t
     assert "--mask-learning-rate" in outcome.stdout
 
 
-def test_every_setting_of_the_library_has_an_option() -> None:
-    options = _train_options()
-    for setting in TrainingConfig.model_fields:
-        assert setting in options
+def test_every_setting_of_the_library_has_an_option_that_tells_its_default() -> None:
+    options = {option.name: option for option in make_command().commands["train"].params}
     renamed = {"train": "also_train", "learning_rate": "mask_learning_rate", "eps": "mask_eps"}
     renamed |= {name: f"pruning_{name}" for name in ("begin", "end", "period")}
+    settings = dict(TrainingConfig.model_fields)
     for kind in METHODS.values():
-        for setting in kind.model_fields:
-            assert renamed.get(setting, setting) in options
-
-
-def test_defaults_in_the_help_are_those_of_the_library() -> None:
-    said = {
-        name: option.help.split("[default: ")[1].rstrip("]")
-        for name, option in _train_options().items()
-        if "[default: " in (option.help or "")
-    }
-    config = TrainingConfig()
-    meant = {
-        name: getattr(config, name)
-        for name in TrainingConfig.model_fields
-        if not isinstance(getattr(config, name), bool)
-    }
-    mask, pruning = Supermask(), Pruning()
-    meant |= {name: getattr(mask, name) for name in ("initial_sparsity", "init_logit", "gradient")}
-    meant |= {"mask_learning_rate": mask.learning_rate, "mask_eps": mask.eps, "select": ", ".join(mask.select)}
-    meant |= {"sparsity": pruning.sparsity, "scope": pruning.scope}
-    meant |= {f"pruning_{name}": getattr(pruning, name) for name in ("begin", "end", "period")}
-    said.update({"max_steps": "None"})  # no number is told, for there is none
-    names = ("text", "label", "name")
-    assert {name: text for name, text in said.items() if name not in names} == {
-        name: str(v) for name, v in meant.items()
-    }
-    assert BASE == DEFAULT_BASE
+        settings |= {renamed.get(name, name): field for name, field in kind.model_fields.items()}
+    for name, field in settings.items():
+        assert field.description
+        default = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
+        assert options[name].default in (None, False)  # so that what was not given is left to the library
+        if default not in (None, "") and default is not False:
+            assert options[name].help.endswith(f" [default: {default}]".replace("[", "\\["))
     assert set(METHODS_IN_WORDS) == {*METHODS, "full", "head-only"}
 
 
-def _train_options() -> dict[str, Any]:
-    command = get_command(make_app()).commands["train"]  # type: ignore[attr-defined]
-    return {option.name: option for option in command.params}
+@pytest.mark.parametrize(
+    ("option", "help"),
+    [
+        ("seed", "Of data order, dropout, mask draws and a new head. \\[default: 0]"),
+        ("max_steps", "Stop after so many optimizer steps."),
+        ("tensorboard", "Write logs for TensorBoard."),
+        ("exclude", "Weights to leave as they are, such as key or top-2-blocks. Repeatable."),
+        ("select", "Weights to mask or prune; supermask and pruning. Repeatable. \\[default: matrices, pooler]"),
+        ("precision", "Arithmetic of both passes: auto, fp32, bf16 or fp16. \\[default: fp32]"),
+        ("mask_eps", "Adam's epsilon for mask logits; supermask. \\[default: 1e-08]"),
+    ],
+)
+def test_the_help_of_an_option_is_made_of_the_setting(option: str, help: str) -> None:
+    options = {option.name: option for option in make_command().commands["train"].params}
+    assert options[option].help == help
 
 
 def test_validation_holds_out_part_of_train_and_leaves_dev_alone(paired: Path) -> None:
@@ -200,9 +172,13 @@ def test_without_matplotlib_the_run_goes_on_without_a_picture(
     assert "zeros.png" not in outcome.stdout
 
 
-def test_overwrite_and_resume(supermask: Command, place: Place, tmp_path: Path) -> None:
+def test_json_overwrite_and_resume(supermask: Command, place: Place, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    first = supermask(*place.train_arguments(output, "--json"))
+    first = supermask(*(word for word in place.train_arguments(output, "--json") if word != "--quiet"))
+    document = json.loads(first.stdout)  # one document, and progress goes to standard error
+    assert RunRecord.model_validate(document["record"]).status == "completed"
+    assert document["figure"] == str(output / "zeros.png")
+    assert "loss" in first.stderr
     again = supermask(*place.train_arguments(output, "--json", "--resume"))
     assert json.loads(again.stdout) == json.loads(first.stdout)  # a complete run is not run again
     replaced = supermask(*place.short_run(place.train, output, "--method", "head-only", "--overwrite", "--json"))
@@ -236,7 +212,8 @@ def test_interrupt_says_how_to_go_on(
     assert option in outcome.stderr
     finished = supermask(*arguments, option, "--json")
     assert finished.exit_code == 0, finished.stderr
-    whole = call(*place.train_arguments(tmp_path / "whole", "--checkpoint-steps", steps, "--json"))
-    assert json.loads(whole.stdout)["record"]["scores"] == json.loads(finished.stdout)["record"]["scores"]
-    deltas = [library.TaskDelta.load(tmp_path / name / "delta") for name in ("run", "whole")]
-    assert deltas[0] == deltas[1]
+    if steps:  # what was resumed is what one run would have made
+        whole = call(*place.train_arguments(tmp_path / "whole", "--checkpoint-steps", steps, "--json"))
+        assert json.loads(whole.stdout)["record"]["scores"] == json.loads(finished.stdout)["record"]["scores"]
+        deltas = [library.TaskDelta.load(tmp_path / name / "delta") for name in ("run", "whole")]
+        assert deltas[0] == deltas[1]

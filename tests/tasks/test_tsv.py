@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from supermask.errors import DataError
 from supermask.tasks.table import faults_of
-from supermask.tasks.tsv import read_tsv
+from supermask.tasks.tsv import read_tsv, tsv_line
 
 
 def write(tmp_path, content: str, name: str = "x.tsv"):
@@ -62,3 +64,12 @@ def test_short_rows_are_skipped_on_request_and_long_ones_never(tmp_path):
 def test_files_without_content_or_column_are_refused(tmp_path, content, header, message):
     with pytest.raises(DataError, match=message):
         read_tsv(write(tmp_path, content), ["a"], header=header)
+
+
+def test_no_cell_forges_a_row_or_a_column(tmp_path):
+    cells = ["plain", "a\tb", "a\nb\r\nc", "\u2028\x85\x0b", "back\\slash", "\x1b[2J", "grün \U0001f600", "\ud800"]
+    line = tsv_line(cells)
+    assert line.count("\t") == len(cells) - 1 and line.replace("\t", "").isprintable()
+    read = [json.loads('"' + cell.replace('"', '\\"') + '"') for cell in line.split("\t")]
+    assert read == cells
+    assert tsv_line(["plain", "grün"]) == "plain\tgrün"

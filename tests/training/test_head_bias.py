@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
-import pytest
 import torch
 
-from supermask.training.head_bias import base_rate_bias, start_head_at_base_rate_
+from supermask.training.head_bias import start_head_at_base_rate_
 from tiny_models import tiny_model
 from tiny_tasks import tiny_data
-
-
-def test_the_bias_is_the_mean_or_the_log_frequencies() -> None:
-    assert base_rate_bias(tiny_data(regression=True).task, [1.0, 2.0, 4.5]) == [2.5]
-    bias = base_rate_bias(tiny_data().task, [0, 0, 0, 1])
-    assert torch.softmax(torch.tensor(bias), 0).tolist() == pytest.approx([0.75, 0.25])
-
-
-def test_a_class_that_never_occurs_keeps_a_finite_bias() -> None:
-    assert base_rate_bias(tiny_data().task, [1, 1]) == [math.log(0.25), 0.0]
 
 
 def test_only_the_last_bias_of_the_head_is_set() -> None:

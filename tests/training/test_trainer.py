@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainingArguments
 
 import supermask
 from supermask import Freezing, Method, Supermask, TrainingConfig
 from supermask.errors import ConfigurationError
 from supermask.methods import gradient_norms
 from supermask.methods import optimizer as method_optimizer
-from supermask.training import trainer as trainer_module
 from tiny_models import tiny_model
-from tiny_tasks import tiny_data, tiny_tokenizer
+from tiny_tasks import tiny_data, tiny_run
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
-def run(method: Method, config: TrainingConfig, *, architecture: str = "bert", **options: Any) -> supermask.Run:
+def run(method: Method, config: TrainingConfig, *, architecture: str = "bert") -> supermask.Run:
     """11 examples: with a batch of 4, the last one has 3."""
-    overrides = NO_DROPOUT if architecture == "bert" else {}
-    return supermask.train(
-        tiny_model(architecture, **overrides),
-        task=tiny_data(train=11, dev=4),
-        method=method,
-        config=config,
-        tokenizer=tiny_tokenizer(),
-        quiet=True,
-        use_cpu=True,
-        draws=0,
-        **options,
-    )
+    model = tiny_model(architecture, **(NO_DROPOUT if architecture == "bert" else {}))
+    return tiny_run(method, config, model=model, data=tiny_data(train=11, dev=4))
 
 
 # BERT computes its loss itself; Llama's goes by the Trainer's count of items, if it is given one.
@@ -73,33 +59,3 @@ def test_several_gpus_in_one_process_are_refused(monkeypatch: pytest.MonkeyPatch
 def test_masks_for_each_process_need_a_method_that_draws() -> None:
     with pytest.raises(ConfigurationError, match=r"mask_draws='per_rank' .* freezing does not"):
         run(Freezing(), TrainingConfig(max_steps=1, mask_draws="per_rank"))
-
-
-class Stop(Exception):
-    pass
-
-
-class StopAtSave(TrainerCallback):
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        raise Stop
-
-
-def test_a_run_with_8bit_moments_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = TrainingConfig(epochs=2, batch_size=4, checkpoint_steps=4, mask_optimizer_state="8bit")
-    method = Supermask(learning_rate=3.0)
-    whole = run(method, config, output_dir=tmp_path / "whole")
-    make = trainer_module.make_trainer
-
-    def breaking(*args: Any, **kwargs: Any) -> Any:
-        trainer = make(*args, **kwargs)
-        trainer.add_callback(StopAtSave())
-        return trainer
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer_module, "make_trainer", breaking)
-        with pytest.raises(Stop):
-            run(method, config, output_dir=tmp_path / "cut")
-    resumed = run(method, config, output_dir=tmp_path / "cut", resume=True)
-    assert resumed.delta == whole.delta
-    assert whole.delta.zeros > 0
-    assert whole.record.inputs.config.mask_optimizer_state == "8bit"

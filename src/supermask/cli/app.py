@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -27,24 +27,16 @@ from supermask.cli import (
     train,
 )
 from supermask.cli.failures import Interruption, describe_failure
-from supermask.cli.printing import examples_text
+from supermask.cli.options import Verb, add_verbs
+from supermask.cli.printing import note
 
-__all__ = ["VERBS", "run"]
+__all__ = ["VERBS", "make_command", "run"]
 
-VERBS: dict[str, tuple[Callable[..., None], Sequence[str]]] = {
-    "train": (train.train, train.EXAMPLES),
-    "evaluate": (evaluate.evaluate, evaluate.EXAMPLES),
-    "predict": (predict.predict, predict.EXAMPLES),
-    "inspect": (inspect.inspect, inspect.EXAMPLES),
-    "compare": (compare.compare, compare.EXAMPLES),
-    "apply": (apply.apply, apply.EXAMPLES),
-    "export": (export.export, export.EXAMPLES),
-    "push": (push.push, push.EXAMPLES),
-    "tasks": (tasks.tasks, tasks.EXAMPLES),
-    "bases": (bases.bases, bases.EXAMPLES),
-    "doctor": (doctor.doctor, doctor.EXAMPLES),
+_MODULES = (train, evaluate, predict, inspect, compare, apply, export, push, tasks, bases, doctor)
+_NAMES = [module.__name__.rpartition(".")[2] for module in _MODULES]
+VERBS: dict[str, Verb] = {
+    name: (getattr(module, name), module.EXAMPLES) for name, module in zip(_NAMES, _MODULES, strict=True)
 }
-"""Every verb: its function, and the examples that its help ends with."""
 
 EXAMPLES = (
     "supermask train --task probe-sentiment --output sentiment",
@@ -53,8 +45,9 @@ EXAMPLES = (
 )
 
 
-def make_app() -> typer.Typer:
-    """The application with all its verbs."""
+@cache
+def make_command() -> Any:
+    """The command with all its verbs, as click knows it."""
     app = typer.Typer(
         name="supermask",
         add_completion=False,
@@ -62,28 +55,17 @@ def make_app() -> typer.Typer:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback(invoke_without_command=True, epilog=examples_text(EXAMPLES))(_before_any_verb)
-    for name, (function, examples) in VERBS.items():
-        app.command(name, epilog=examples_text(examples))(function)
+    add_verbs(app, _before_any_verb, EXAMPLES, VERBS)
     app.add_typer(store.make_group(), name="store")
     app.add_typer(study.make_group(), name="study")
-    return app
+    return get_command(app)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line.
-
-    Args:
-        arguments: what stands after the program's name.
-
-    Returns:
-        The exit code; see `supermask.cli.main.main`.
-    """
+    """Run one command line, and return the exit code; see `supermask.cli.main.main`."""
     state: dict[str, Any] = {}
     try:
-        outcome = get_command(make_app()).main(
-            args=list(arguments), prog_name="supermask", standalone_mode=False, obj=state
-        )
+        outcome = make_command().main(args=list(arguments), prog_name="supermask", standalone_mode=False, obj=state)
         if outcome == Interruption.exit_code:  # typer turns Ctrl-C into an exit code by itself
             raise Interruption("nothing is left half written")
     except SystemExit as error:
@@ -91,10 +73,11 @@ def run(arguments: Sequence[str]) -> int:
     except (Exception, KeyboardInterrupt) as error:
         failure = describe_failure(error)
         if state.get("debug") and not isinstance(error, Interruption):
-            traceback.print_exception(error)
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                note(line)
         # Of processes that train together all meet what the person can mend; one tells.
         if failure.exit_code != 2 or os.environ.get("RANK", "0") == "0":
-            print(failure.line, file=sys.stderr)
+            note(failure.line)
         return failure.exit_code
     return outcome if isinstance(outcome, int) else 0
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
+from supermask.cli.export import OutputFolder, write_model
 from supermask.cli.options import AllowNew, AsJson, DeltaPath, Revision, StoredBase
 
 __all__ = ["EXAMPLES", "apply"]
@@ -19,16 +15,7 @@ EXAMPLES = (
 
 def apply(
     delta: DeltaPath,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            metavar="DIR",
-            help="New folder for the checkpoint.",
-            show_default=False,
-            rich_help_panel="Output",
-        ),
-    ],
+    output: OutputFolder,
     base: StoredBase = None,
     revision: Revision = None,
     allow_new: AllowNew = None,
@@ -40,25 +27,4 @@ def apply(
     AutoModelForSequenceClassification.from_pretrained.
     It appears whole or not at all. `supermask export` writes other forms, too.
     """
-    import supermask
-    from supermask.cli.printing import print_json, print_lines, shown_bytes
-    from supermask.cli.stored import delta_path, stored_base
-    from supermask.interop import check_new_folder, save_checkpoint
-
-    check_new_folder(output)
-    stored = supermask.TaskDelta.load(delta_path(delta))
-    loaded = stored_base(stored.document, base, revision, allow_new)
-    save_checkpoint(loaded, stored, output)
-    files = {path.name: path.stat().st_size for path in sorted(output.iterdir())}
-    if as_json:
-        print_json(
-            {"output": str(output), "task": stored.task.model_dump(mode="json"), "delta": stored.digest, "files": files}
-        )
-        return
-    print_lines(
-        [
-            f"{stored.task.name or 'the task'} merged into {stored.document.base.name}: {output}/",
-            *(f"  {name}  {shown_bytes(size)}" for name, size in files.items()),
-            "load it with AutoModelForSequenceClassification.from_pretrained and AutoTokenizer.from_pretrained",
-        ]
-    )
+    write_model("checkpoint", delta, output, base, revision, allow_new, as_json=as_json)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from supermask.cli.options import AllowNew, AsJson, Revision
+from supermask.cli.options import AllowNew, AsJson, Revision, argument, option, refuse_together
+from supermask.cli.printing import print_lines
+from supermask.errors import ConfigurationError
 
 __all__ = ["EXAMPLES", "compare"]
 
@@ -22,33 +22,21 @@ EXAMPLES = (
 def compare(
     base: Annotated[
         str,
-        typer.Argument(
-            metavar="BASE",
-            help="Folder, safetensors file or hub id of a model; a known base; or a delta.",
-            show_default=False,
-        ),
+        argument("BASE", "Folder, safetensors file or hub id of a model; a known base; or a delta."),
     ],
-    finetuned: Annotated[
-        str,
-        typer.Argument(metavar="FINETUNED", help="The model made of it; or a delta.", show_default=False),
-    ],
+    finetuned: Annotated[str, argument("FINETUNED", "The model made of it; or a delta.")],
     base_of_deltas: Annotated[
         str | None,
-        typer.Option(
-            "--base",
-            metavar="NAME_OR_DIR",
-            help="With two deltas: where their base is now. \\[default: what the first names]",
+        option(
+            None, "--base", "NAME_OR_DIR", "With two deltas: where their base is now. \\[default: what the first names]"
         ),
     ] = None,
     revision: Revision = None,
     finetuned_revision: Annotated[
-        str | None,
-        typer.Option("--finetuned-revision", metavar="REV", help="The same of FINETUNED.", rich_help_panel="Base"),
+        str | None, option("Base", "--finetuned-revision", "REV", "The same of FINETUNED.")
     ] = None,
     allow_new: AllowNew = None,
-    csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write the distance of every tensor, too.")
-    ] = None,
+    csv: Annotated[Path | None, option(None, "--csv", "FILE", "Write the distance of every tensor, too.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what moved between two models, and how far, by role and by block.
@@ -58,33 +46,21 @@ def compare(
     it, or two deltas of one base, are compared in the same way, with their
     zeros. What two independent random initialisations would give stands beside.
     """
-    from supermask.cli.compare_report import report_checkpoints, report_deltas, write_csv
-    from supermask.cli.compare_sides import compared_checkpoints, compared_deltas, is_delta
-    from supermask.cli.options import refuse_together
-    from supermask.cli.printing import print_lines
-    from supermask.errors import ConfigurationError
+    from supermask.cli.compare_report import compare_deltas, compare_models, is_delta
 
     first, second = (is_delta(given) for given in (base, finetuned))
     if first and not second:
         raise ConfigurationError(
             f"{base} is a delta and {finetuned} a model; put the base first: supermask compare {finetuned} {base}"
         )
-    if second:
-        if first:
-            deltas = compared_deltas([base, finetuned], base_of_deltas, revision, allow_new)
-        else:
-            refuse_together("a base that stands first", {"--base": base_of_deltas})
-            deltas = compared_deltas([finetuned], base, revision, allow_new)
-        refuse_together("a delta", {"--finetuned-revision": finetuned_revision})
-        distances = {delta.label: delta.distances for delta in deltas.deltas}
-        if csv is not None:
-            write_csv(csv, distances)
-        report_deltas(deltas, as_json=as_json)
-    else:
+    if not second:
         refuse_together("two models", {"--base": base_of_deltas, "--allow-new": allow_new})
-        comparison = compared_checkpoints(base, revision, finetuned, finetuned_revision)
-        if csv is not None:
-            write_csv(csv, {finetuned: (*comparison.tensors, *comparison.heads)})
-        report_checkpoints(base, finetuned, comparison, as_json=as_json)
+        compare_models(base, revision, finetuned, finetuned_revision, table=csv, as_json=as_json)
+    else:
+        if not first:
+            refuse_together("a base that stands first", {"--base": base_of_deltas})
+        refuse_together("a delta", {"--finetuned-revision": finetuned_revision})
+        deltas, place = ([base, finetuned], base_of_deltas) if first else ([finetuned], base)
+        compare_deltas(deltas, place, revision, allow_new, table=csv, as_json=as_json)
     if csv is not None and not as_json:
         print_lines([f"every tensor: {csv}"])

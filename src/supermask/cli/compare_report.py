@@ -1,31 +1,41 @@
-"""What `supermask compare` shows: tables by role and by block, JSON, and a CSV file of every tensor."""
+"""Two sides loaded, compared and shown: tables by role and by block, JSON, and a CSV file of every tensor."""
 
 from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from supermask.analysis import (
     DistanceRange,
     RandomLaw,
     TensorDistance,
+    delta_distances,
+    delta_overlap,
     expected_distances,
     overlap_significance,
     summarise_distances,
     truncated_normal_law,
     uniform_law,
 )
-from supermask.analysis.checkpoints import CheckpointComparison
+from supermask.analysis.checkpoints import CheckpointComparison, compare_checkpoints
 from supermask.atomic import write_atomically
-from supermask.cli.compare_sides import ComparedDelta, ComparedDeltas
-from supermask.cli.printing import plain_table, print_json, print_lines, printable, show
+from supermask.cli.printing import PlainTable, percent, plain_table, print_json, print_lines, show, shown
 from supermask.cli.store_report import overlap_as_json, overlap_table
+from supermask.cli.stored import delta_path
+from supermask.deltas import TaskDelta
+from supermask.deltas.document import FORMAT_NAME
+from supermask.hub import parse_address
+from supermask.models.checkpoint import BackboneNames, open_checkpoint
+from supermask.prediction import stored_base
 
-__all__ = ["report_checkpoints", "report_deltas", "write_csv"]
+__all__ = ["compare_deltas", "compare_models", "is_delta"]
 
 _BERT_RANGE = 0.02
 _NUMBERS = ("tensors", "changed\n%", "zeroed\n%", "L1 / √n\nmean", "\nmax", "column\nsum max", "angle/π\nmax")
@@ -36,103 +46,129 @@ _LEGEND = (
 )
 
 
-def report_checkpoints(base: str, other: str, comparison: CheckpointComparison, *, as_json: bool) -> None:
-    """Print what two checkpoints have in common.
+def is_delta(given: str) -> bool:
+    """Whether an argument is a delta; otherwise it is taken for a model.
 
-    Args:
-        base: as it was given.
-        other: as it was given.
-        comparison: of the two.
-        as_json: print JSON instead of tables.
+    On this machine the files tell. On the hub, `OWNER/NAME` is a model, and a delta is named with its revision or with
+    `hf://` before it.
     """
+    path = Path(os.path.expanduser(given))  # noqa: PTH111 (Path.expanduser raises for an unknown user)
+    if path.is_dir():
+        return any((folder / "delta.safetensors").is_file() for folder in (path, path / "delta"))
+    if path.is_file():
+        try:
+            with safe_open(path, framework="pt") as file:
+                return str((file.metadata() or {}).get("format")).startswith(FORMAT_NAME)
+        except (SafetensorError, OSError):
+            return False
+    return ("@" in given or given.startswith("hf://")) and parse_address(given) is not None
+
+
+def compare_models(
+    base: str, revision: str | None, other: str, other_revision: str | None, *, table: Path | None, as_json: bool
+) -> None:
+    """Compare two checkpoints, print how far they are apart, and write every tensor to the CSV file `table`."""
+    found = compare_checkpoints(
+        open_checkpoint(base, revision=revision), open_checkpoint(other, revision=other_revision)
+    )
+    if table is not None:
+        _write_csv(table, [(other, [*found.tensors, *found.heads])])
     if as_json:
         print_json(
             {
                 "base": base,
                 "finetuned": other,
-                "dtypes": {"base": list(comparison.base_dtypes), "finetuned": list(comparison.other_dtypes)},
-                "architecture_known": comparison.names is not None,
-                **_distances_as_json(comparison.tensors, comparison),
-                "heads": [asdict(tensor) for tensor in comparison.heads],
-                "only_in_base": [*comparison.only_base, *comparison.base_heads],
-                "only_in_finetuned": [*comparison.only_other, *comparison.other_heads],
-                "resized": list(comparison.resized),
-                "not_compared": list(comparison.not_compared),
+                "dtypes": {"base": list(found.base_dtypes), "finetuned": list(found.other_dtypes)},
+                "architecture_known": found.names is not None,
+                **_distances_as_json(found.tensors, found.names),
+                "heads": [asdict(tensor) for tensor in found.heads],
+                "only_in_base": [*found.only_base, *found.base_heads],
+                "only_in_finetuned": [*found.only_other, *found.other_heads],
+                "resized": list(found.resized),
+                "not_compared": list(found.not_compared),
             }
         )
         return
-    print_lines([f"base: {printable(base)} ({', '.join(comparison.base_dtypes)})"])
-    print_lines([f"fine-tuned: {printable(other)} ({', '.join(comparison.other_dtypes)})"])
-    _show_distances(comparison.tensors)
-    _show_references(comparison.tensors, comparison)
-    print_lines(list(_remarks(comparison)))
-    if comparison.heads:
+    print_lines([f"base: {base} ({', '.join(found.base_dtypes)})"])
+    print_lines([f"fine-tuned: {other} ({', '.join(found.other_dtypes)})"])
+    _show_distances(found.tensors)
+    _show_references(found.tensors, found.names)
+    print_lines(list(_remarks(found)))
+    if found.heads:
         print_lines(["heads that both have"])
-        show(_table({tensor.name: _alone(tensor) for tensor in comparison.heads}, "tensor"), whole=True)
+        show(_table(summarise_distances(found.heads, lambda tensor: tensor.name), "tensor"), whole=True)
 
 
-def report_deltas(compared: ComparedDeltas, *, as_json: bool) -> None:
-    """Print how far one or two deltas move their base, and what two share.
-
-    Args:
-        compared: the deltas.
-        as_json: print JSON instead of tables.
-    """
-    counts = [tensor.count for tensor in compared.overlap.tensors] if compared.overlap is not None else []
+def compare_deltas(
+    given: Sequence[str],
+    base: str | None,
+    revision: str | None,
+    allow_new: Sequence[str] | None,
+    *,
+    table: Path | None,
+    as_json: bool,
+) -> None:
+    """Print how far one or two deltas move their base, which may stand where none says, and what two share."""
+    deltas = [TaskDelta.load(delta_path(place)) for place in given]
+    model = stored_base(deltas[0].document, base, revision, allow_new).model
+    # The overlap checks that both have this base; alone, a delta's own check does.
+    overlap = delta_overlap(deltas[0], deltas[1], base=model) if len(deltas) == 2 else None
+    moved = [delta_distances(model, delta, verify=overlap is None) for delta in deltas]
+    counts = [tensor.count for tensor in overlap.tensors] if overlap is not None else []
     significance = overlap_significance(counts) if counts else None
+    if table is not None:
+        _write_csv(table, zip(given, moved, strict=True))
+    base_name = base or deltas[0].document.base.name or "the base"
     if as_json:
         document: dict[str, Any] = {
-            "base": compared.base,
+            "base": base_name,
             "deltas": [
-                {"name": one.label, **_facts(one), **_distances_as_json(one.distances, None)} for one in compared.deltas
+                {
+                    "name": place,
+                    "digest": delta.digest,
+                    "task": delta.task.name or "not named",
+                    "method": delta.method.kind or "not named",
+                    "sparsity": delta.sparsity if delta.weights else None,
+                    **_distances_as_json(tensors, None),
+                }
+                for place, delta, tensors in zip(given, deltas, moved, strict=True)
             ],
         }
-        if compared.overlap is not None:
-            document["shared_zeros"] = overlap_as_json(compared.overlap, "role")
+        if overlap is not None:
+            document["shared_zeros"] = overlap_as_json(overlap, "role")
             document["significance"] = asdict(significance) if significance is not None else None
         print_json(document)
         return
-    print_lines([f"base: {printable(compared.base)}"])
-    for one in compared.deltas:
-        facts = _facts(one)
-        zeros = "" if facts["sparsity"] is None else f", {100 * facts['sparsity']:.2f} % of its masked weights zero"
-        print_lines([f"delta: {printable(one.label)} (task {printable(str(facts['task']))}{zeros})"])
-        if one.distances:
-            _show_distances(one.distances)
+    print_lines([f"base: {base_name}"])
+    for place, delta, tensors in zip(given, deltas, moved, strict=True):
+        zeros = f", {percent(delta.sparsity)} % of its masked weights zero" if delta.weights else ""
+        print_lines([f"delta: {place} (task {delta.task.name or 'not named'}{zeros})"])
+        if tensors:
+            _show_distances(tensors)
         else:
             print_lines(["nothing but the head differs from the base"])
-    _show_references([tensor for one in compared.deltas for tensor in one.distances], None)
-    if compared.overlap is None:
+    _show_references([tensor for tensors in moved for tensor in tensors], None)
+    if overlap is None:
         return
     if significance is None:
         print_lines(["no tensor is masked by both, so they share no zeros"])
         return
     print_lines(["zeros of the first, of the second, and shared, against chance"])
-    show(overlap_table(compared.overlap, "role"), whole=True)
+    show(overlap_table(overlap, "role"), whole=True)
     how = "exact" if significance.exact else "by a normal law"
     more, fewer = (f"10^{log:.1f}" for log in (significance.log10_p_more, significance.log10_p_fewer))
     print_lines([f"probability by chance of as many: {more}, of as few: {fewer} ({how}); the ratio says how much more"])
 
 
-def write_csv(path: Path, distances: Mapping[str, Iterable[TensorDistance]]) -> None:
-    """Write one row a tensor.
-
-    Args:
-        path: of the file.
-        distances: by what was compared with the base.
-
-    Raises:
-        OutputError: if it cannot be written.
-    """
+def _write_csv(path: Path, compared: Iterable[tuple[str, Iterable[TensorDistance]]]) -> None:
     text = io.StringIO()
     names = ("name", "role", "block", "changed", "zeroed", "l1", "largest_column_sum", "largest_row_sum", "angular")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("finetuned", "shape", "weights", *names))
-    for label, tensors in distances.items():
+    for label, tensors in compared:
         for tensor in tensors:
-            shape = "x".join(map(str, tensor.shape))
-            cells = ("" if value is None else value for value in (getattr(tensor, name) for name in names))
-            writer.writerow((label, shape, tensor.weights, *cells))
+            cells = (getattr(tensor, name) for name in names)  # None becomes empty
+            writer.writerow((label, "x".join(map(str, tensor.shape)), tensor.weights, *cells))
     write_atomically(path, text.getvalue().encode())
 
 
@@ -144,27 +180,27 @@ def _show_distances(tensors: Sequence[TensorDistance]) -> None:
         show(_table({str(block): found[block] for block in blocks}, "block"), whole=True)
 
 
-def _show_references(tensors: Sequence[TensorDistance], comparison: CheckpointComparison | None) -> None:
+def _show_references(tensors: Sequence[TensorDistance], names: BackboneNames | None) -> None:
     if tensors:
         print_lines(_LEGEND)
-    references = list(_references(tensors, comparison))
+    references = list(_references(tensors, names))
     if not references:
         return
     print_lines(["two independent random initialisations would be this far apart, in expectation"])
     columns = ("L1 / √n", "column sum", "angle/π")
     table = plain_table("shape", "law", *columns, right=columns)
     for shape, law, found in references:
-        sums = "–" if found.largest_column_sum is None else f"{found.largest_column_sum:.1f}"
-        size = " x ".join(map(str, shape))
-        table.add_row(size, _in_words(law), f"{found.l1:.1f}", sums, f"{found.angular:.3f}")
+        kind = f"uniform ±{law.scale:.4f}" if law.kind == "uniform" else f"normal {law.scale:g}, cut at {law.cut:g} sd"
+        numbers = (f"{found.l1:.1f}", shown(found.largest_column_sum, ".1f"), f"{found.angular:.3f}")
+        table.add_row(" x ".join(map(str, shape)), kind, *numbers)
     show(table, whole=True)
 
 
-def _table(rows: Mapping[str, DistanceRange], first: str, *, total: Sequence[TensorDistance] = ()) -> Any:
+def _table(rows: Mapping[str, DistanceRange], first: str, *, total: Sequence[TensorDistance] = ()) -> PlainTable:
     table = plain_table(first, *_NUMBERS, right=_NUMBERS)
     table.padding = (0, 1, 0, 0)
     for name, found in rows.items():
-        table.add_row(printable(name.replace("_", " ") if first == "role" else name), *_cells(found))
+        table.add_row(name.replace("_", " ") if first == "role" else name, *_cells(found))
     if total:
         table.add_section()
         table.add_row("all", *_cells(summarise_distances(total, lambda _: "all")["all"]))
@@ -175,8 +211,8 @@ def _cells(found: DistanceRange) -> Iterator[str]:
     yield f"{found.tensors:,}"
     yield from (f"{100 * part / found.weights:.2f}" if found.weights else "–" for part in (found.changed, found.zeroed))
     yield from (f"{value:.3f}" for value in found.l1[1:])
-    yield "–" if found.largest_column_sum is None else f"{found.largest_column_sum[2]:.3f}"
-    yield "–" if found.angular is None else f"{found.angular[2]:.4f}"
+    yield shown(found.largest_column_sum and found.largest_column_sum[2], ".3f")
+    yield shown(found.angular and found.angular[2], ".4f")
 
 
 def _remarks(comparison: CheckpointComparison) -> Iterator[str]:
@@ -192,15 +228,14 @@ def _remarks(comparison: CheckpointComparison) -> Iterator[str]:
     ):
         if names:
             listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-            yield f"{what}: {printable(listed)}"
+            yield f"{what}: {listed}"
 
 
 def _references(
-    tensors: Iterable[TensorDistance], comparison: CheckpointComparison | None
+    tensors: Iterable[TensorDistance], names: BackboneNames | None
 ) -> Iterator[tuple[tuple[int, ...], RandomLaw, Any]]:
     """Random initialisations of the shapes of the blocks' matrices: uniform to 1/√H, and the architecture's own law."""
     shapes = dict.fromkeys(tensor.shape for tensor in tensors if tensor.block is not None and len(tensor.shape) == 2)
-    names = comparison.names if comparison is not None else None
     width = (names.hidden_size if names is not None else None) or min((min(shape) for shape in shapes), default=0)
     spread = (names.initializer_range if names is not None else None) or _BERT_RANGE
     for shape in shapes:
@@ -208,30 +243,11 @@ def _references(
             yield shape, law, expected_distances(shape, law)
 
 
-def _in_words(law: RandomLaw) -> str:
-    if law.kind == "uniform":
-        return f"uniform ±{law.scale:.4f}"
-    return f"normal {law.scale:g}, cut at {law.cut:g} sd"
-
-
 def _role(tensor: TensorDistance) -> str:
     return tensor.role or "unnamed"
 
 
-def _alone(tensor: TensorDistance) -> DistanceRange:
-    return summarise_distances([tensor], _role)[_role(tensor)]
-
-
-def _facts(one: ComparedDelta) -> dict[str, Any]:
-    return {
-        "digest": one.delta.digest,
-        "task": (one.delta.task.name or "not named"),
-        "method": (one.delta.method.kind or "not named"),
-        "sparsity": one.delta.sparsity if one.delta.weights else None,
-    }
-
-
-def _distances_as_json(tensors: Sequence[TensorDistance], comparison: CheckpointComparison | None) -> dict[str, Any]:
+def _distances_as_json(tensors: Sequence[TensorDistance], names: BackboneNames | None) -> dict[str, Any]:
     def ranges(by: Callable[[TensorDistance], Any], key: str) -> list[dict[str, Any]]:
         return [{key: place, **asdict(found)} for place, found in summarise_distances(tensors, by).items()]
 
@@ -240,7 +256,7 @@ def _distances_as_json(tensors: Sequence[TensorDistance], comparison: Checkpoint
         "by_block": ranges(lambda tensor: tensor.block, "block"),
         "random": [
             {"shape": list(shape), "law": asdict(law), "expected": asdict(found)}
-            for shape, law, found in _references(tensors, comparison)
+            for shape, law, found in _references(tensors, names)
         ],
         "tensors": [asdict(tensor) for tensor in tensors],
     }

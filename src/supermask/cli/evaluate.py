@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from supermask.cli.options import (
     AllowNew,
     AsJson,
@@ -18,13 +16,13 @@ from supermask.cli.options import (
     TaskName,
     TextColumn,
     TextPairColumn,
-    refuse_together,
+    option,
 )
 
 if TYPE_CHECKING:
     from supermask.deltas import DeltaDocument
+    from supermask.prediction import Evaluation
     from supermask.tasks import TaskData
-    from supermask.training import Evaluation
 
 __all__ = ["EXAMPLES", "evaluate"]
 
@@ -35,32 +33,18 @@ EXAMPLES = (
     "supermask evaluate mine --file dev.csv --text sentence --label label",
 )
 
+_SPLIT = "Labelled split to score. Repeatable. \\[default: the dev splits]"
+
 
 def evaluate(
     delta: DeltaPath,
     task: TaskName = None,
     data_dir: DataDir = None,
-    split: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--split",
-            metavar="SPLIT",
-            help="Labelled split to score. Repeatable. \\[default: the dev splits]",
-            rich_help_panel="Data",
-        ),
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option("--file", metavar="FILE", help="A labelled file of your own instead.", rich_help_panel="Data"),
-    ] = None,
+    split: Annotated[list[str] | None, option("Data", "--split", "SPLIT", _SPLIT)] = None,
+    file: Annotated[Path | None, option("Data", "--file", "FILE", "A labelled file of your own instead.")] = None,
     text: TextColumn = None,
     text_pair: TextPairColumn = None,
-    label: Annotated[
-        str | None,
-        typer.Option(
-            "--label", metavar="COLUMN", help="Column of the label. \\[default: label]", rich_help_panel="Data"
-        ),
-    ] = None,
+    label: Annotated[str | None, option("Data", "--label", "COLUMN", "Column of the label. \\[default: label]")] = None,
     base: StoredBase = None,
     revision: Revision = None,
     allow_new: AllowNew = None,
@@ -73,16 +57,21 @@ def evaluate(
     delta was learnt on. The base is the one that it names.
     """
     import supermask
-    from supermask.cli.stored import delta_path, file_data, known_data, known_task, stored_base
+    from supermask.cli.examples import labelled_data
+    from supermask.cli.stored import delta_path
+    from supermask.prediction import stored_base
 
     stored = supermask.TaskDelta.load(delta_path(delta))
-    if file is not None:
-        refuse_together("--file", {"--task": task, "--data-dir": data_dir, "--split": split})
-        data = file_data(stored.document, file, text=text, text_pair=text_pair, label=label)
-    else:
-        refuse_together("a known task", {"--text": text, "--text-pair": text_pair, "--label": label})
-        chosen = known_task(stored.document, task)
-        data = known_data(chosen, data_dir, split or chosen.report_splits)
+    data = labelled_data(
+        stored.document,
+        file=file,
+        text=text,
+        text_pair=text_pair,
+        label=label,
+        task=task,
+        data_dir=data_dir,
+        splits=split,
+    )
     loaded = stored_base(stored.document, base, revision, allow_new)
     result = supermask.evaluate(loaded, task=data, delta=stored, splits=tuple(data.splits), use_cpu=cpu)
     _report(stored.document, data, result, as_json=as_json)
@@ -91,8 +80,7 @@ def evaluate(
 def _report(document: DeltaDocument, data: TaskData, result: Evaluation, *, as_json: bool) -> None:
     from supermask.cli.printing import percent, plain_table, print_json, print_lines, show
 
-    same_data = data.task.name == document.task.name
-    recorded = document.training.scores if same_data else {}
+    recorded = document.training.scores if data.task.name == document.task.name else {}
     if as_json:
         print_json(
             {
@@ -107,17 +95,14 @@ def _report(document: DeltaDocument, data: TaskData, result: Evaluation, *, as_j
             }
         )
         return
-    print_lines([f"{data.task.name}: {(document.method.kind or 'delta')} on {document.base.name}, scores in percent"])
+    print_lines([f"{data.task.name}: {document.method.kind or 'delta'} on {document.base.name}, scores in percent"])
     numbers = ("examples", "score", "recorded")
     table = plain_table("split", "examples", "metric", "score", "recorded", right=numbers)
     for split, scores in result.scores.items():
-        first = True
+        told = (split, f"{len(data[split]):,}")
         for metric, value in scores.items():
             before = recorded.get(split, {}).get(metric)
-            shown = percent(before) if isinstance(before, float) else "–"
-            table.add_row(
-                split if first else "", f"{len(data[split]):,}" if first else "", metric, percent(value), shown
-            )
-            first = False
+            table.add_row(*told, metric, percent(value), "–" if before is None else percent(before))
+            told = ("", "")
     show(table)
     print_lines([f"note: {line}" for line in result.notes])

@@ -2,54 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from supermask.cli.options import AllowNew, AsJson, DeltaPath, Revision, StoredBase, refuse_together
+from supermask.cli.options import AllowNew, AsJson, DeltaPath, Revision, StoredBase, option, refuse_together
 
 if TYPE_CHECKING:
     from supermask.deltas import TaskDelta
     from supermask.models import Base
 
-__all__ = ["EXAMPLES", "export"]
+__all__ = ["EXAMPLES", "OutputFolder", "export", "write_model"]
 
 EXAMPLES = (
     "supermask export sentiment --format onnx --output sentiment-onnx",
     "supermask export pruned --format sparse --output pruned-model --json",
 )
 
+OutputFolder = Annotated[
+    Path,
+    typer.Option(
+        "--output", metavar="DIR", help="New folder for the model.", show_default=False, rich_help_panel="Output"
+    ),
+]
+
+_OPSET = "Version of ONNX's operators. \\[default: the exporter's choice]"
+
 
 def export(
     delta: DeltaPath,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            metavar="DIR",
-            help="New folder for the model.",
-            show_default=False,
-            rich_help_panel="Output",
-        ),
-    ],
+    output: OutputFolder,
     form: Annotated[
-        Literal["checkpoint", "onnx", "sparse"],
-        typer.Option("--format", help="What to write.", rich_help_panel="Output"),
+        Literal["checkpoint", "onnx", "sparse"], option("Output", "--format", None, "What to write.")
     ] = "checkpoint",
-    opset: Annotated[
-        int | None,
-        typer.Option(
-            "--opset",
-            metavar="N",
-            help="Version of ONNX's operators. \\[default: the exporter's choice]",
-            rich_help_panel="Output",
-        ),
-    ] = None,
-    no_verify: Annotated[
-        bool,
-        typer.Option("--no-verify", metavar="", help="Do not run the ONNX file and compare.", rich_help_panel="Output"),
-    ] = False,
+    opset: Annotated[int | None, option("Output", "--opset", "N", _OPSET)] = None,
+    no_verify: Annotated[bool, option("Output", "--no-verify", "", "Do not run the ONNX file and compare.")] = False,
     base: StoredBase = None,
     revision: Revision = None,
     allow_new: AllowNew = None,
@@ -62,26 +51,39 @@ def export(
     sparse keeps zeros as masks: smaller, exact, and complete without the base.
     The folder appears whole or not at all.
     """
-    import supermask
-    from supermask.cli.printing import print_json, print_lines, shown_bytes
-    from supermask.cli.stored import delta_path, stored_base
-    from supermask.interop import check_new_folder
-
     if form != "onnx":
         refuse_together(f"--format {form}", {"--opset": opset, "--no-verify": no_verify})
+    write_model(form, delta, output, base, revision, allow_new, opset=opset, verify=not no_verify, as_json=as_json)
+
+
+def write_model(
+    form: str,
+    delta: str,
+    output: Path,
+    base: str | None,
+    revision: str | None,
+    allow_new: Sequence[str] | None,
+    *,
+    opset: int | None = None,
+    verify: bool = True,
+    as_json: bool,
+) -> None:
+    """Write a model in one of the forms and tell what was written; the arguments are the options of `export`."""
+    import supermask
+    from supermask.cli.printing import print_json, print_lines, shown_bytes
+    from supermask.cli.stored import delta_path
+    from supermask.interop import check_new_folder
+    from supermask.prediction import stored_base
+
     check_new_folder(output)
     stored = supermask.TaskDelta.load(delta_path(delta))
     loaded = stored_base(stored.document, base, revision, allow_new)
-    facts, lines = _write(form, loaded, stored, output, opset=opset, verify=not no_verify)
+    facts, lines = _write(form, loaded, stored, output, opset=opset, verify=verify)
     files = {path.name: path.stat().st_size for path in sorted(output.iterdir())}
     if as_json:
-        described = {
-            "format": form,
-            "output": str(output),
-            "task": stored.task.model_dump(mode="json"),
-            "delta": stored.digest,
-        }
-        print_json({**described, **facts, "files": files})
+        task = stored.task.model_dump(mode="json")
+        about = {"format": form, "output": str(output), "task": task, "delta": stored.digest}
+        print_json({**about, **facts, "files": files})
         return
     print_lines(
         [
@@ -111,16 +113,11 @@ def _write(
     if form == "sparse":
         save_sparse_checkpoint(base, delta, output)
         document = read_sparse_document(output)
-        facts = {
-            "zeros": document.zeros,
-            "weights": document.weights,
-            "nbytes": document.nbytes,
-            "dense_nbytes": document.dense_nbytes,
-        }
+        facts = {name: getattr(document, name) for name in ("zeros", "weights", "nbytes", "dense_nbytes")}
         share = percent(document.nbytes / document.dense_nbytes)
+        dense = shown_bytes(document.dense_nbytes)
         return facts, [
-            f"{document.zeros:,} zeros are kept as masks; {share}% of the dense model's "
-            f"{shown_bytes(document.dense_nbytes)}",
+            f"{document.zeros:,} zeros are kept as masks; {share}% of the dense model's {dense}",
             "load it with supermask.interop.load_sparse_checkpoint, and its tokenizer with AutoTokenizer",
         ]
     save_checkpoint(base, delta, output)

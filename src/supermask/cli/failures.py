@@ -41,12 +41,7 @@ _EXTRA_OF: Final = {
 @final
 @dataclass(frozen=True)
 class Failure:
-    """The end of a command that did not go through.
-
-    Args:
-        line: what to print, one line.
-        exit_code: 2 for what the person can mend, 130 after Ctrl-C, 1 for everything else.
-    """
+    """The end of a command: one line, and 2 for what the person can mend, 130 after Ctrl-C, 1 for everything else."""
 
     line: str
     exit_code: int
@@ -60,11 +55,7 @@ class Interruption(Exception):
 
 
 def describe_failure(error: BaseException) -> Failure:
-    """Say in one line what happened and what to do.
-
-    Args:
-        error: whatever came out of a verb.
-    """
+    """Say in one line what happened and what to do, whatever came out of a verb."""
     if isinstance(error, Interruption):
         return Failure(f"stopped: {one_line(str(error))}", Interruption.exit_code)
     if isinstance(error, KeyboardInterrupt | typer.Abort):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from supermask.cli.printing import plain_table
+from supermask.cli.printing import PlainTable, plain_table, printable
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
     from supermask.analysis import ZeroCount, ZerosTable
@@ -22,13 +21,9 @@ _DIGITS = 5
 _ROOM = 70
 
 
-def zeros_map(table: ZerosTable) -> Table:
-    """Zeros in percent: blocks down, from the input up, and roles across, so that it fits a terminal at any depth.
-
-    Args:
-        table: zeros by role and block.
-    """
-    columns = [*(role.split("_") for role in table.roles), ["all"]]
+def zeros_map(table: ZerosTable) -> PlainTable:
+    """Zeros in percent: blocks down, from the input up, and roles across, so that it fits a terminal at any depth."""
+    columns = [*(printable(role).split("_") for role in table.roles), ["all"]]
     widths = [max(_DIGITS, *map(len, words)) for words in columns]
     # With every role masked, the table would be wider than 80 columns if it were set with air.
     air = " " if sum(widths) + 3 * len(widths) <= _ROOM else ""
@@ -57,17 +52,8 @@ def _cell(count: ZeroCount | None, highest: float, width: int, air: str) -> Text
         return Text("")
     share = count.sparsity / highest if highest else 0.0
     ink = "black" if share > _DARK_TEXT_FROM else "white"
-    red, green, blue = _ground(share)
+    red, green, blue = _GROUND[round(share * (len(_GROUND) - 1))]
     return Text(f"{air}{_short(100 * count.sparsity):>{width}}{air}", style=f"{ink} on rgb({red},{green},{blue})")
-
-
-def _ground(share: float) -> tuple[int, int, int]:
-    position = min(max(share, 0.0), 1.0) * (len(_GROUND) - 1)
-    index = min(int(position), len(_GROUND) - 2)
-    below, above = _GROUND[index], _GROUND[index + 1]
-    part = position - index
-    red, green, blue = (round(low + part * (high - low)) for low, high in zip(below, above, strict=True))
-    return red, green, blue
 
 
 def _short(percent: float) -> str:

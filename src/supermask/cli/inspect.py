@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from supermask.cli.options import AsJson, DeltaPath
+from supermask.cli.options import AsJson, DeltaPath, option
 
 __all__ = ["EXAMPLES", "inspect"]
 
@@ -22,7 +20,7 @@ def inspect(
     delta: DeltaPath,
     figure: Annotated[
         Path | None,
-        typer.Option("--figure", metavar="FILE", help="Draw where the zeros are, as .png, .svg or .pdf."),
+        option(None, "--figure", "FILE", "Draw where the zeros are, as .png, .svg or .pdf."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

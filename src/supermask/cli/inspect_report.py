@@ -9,7 +9,7 @@ from typing import Any
 
 from supermask.analysis import ZerosTable, zeros_by_place
 from supermask.cli.heat import zeros_map
-from supermask.cli.printing import percent, plain_table, print_json, print_lines, printable, show, shown_bytes
+from supermask.cli.printing import facts_table, percent, plain_table, print_json, print_lines, show, shown_bytes
 from supermask.core import entropy_bits
 from supermask.deltas import DeltaDocument
 from supermask.deltas.container import container_nbytes
@@ -25,41 +25,28 @@ def bits_per_weight(document: DeltaDocument) -> float | None:
 
 
 def draw(document: DeltaDocument, path: Path) -> None:
-    """Draw a delta's zeros into a file.
-
-    Raises:
-        SupermaskError: if there are none, matplotlib is not installed, or the file cannot be written.
-    """
-    title = f"{(document.task.name or 'task')}, {(document.method.kind or 'delta')}: {_zeros_in_words(document)}"
-    save_figure(zeros_figure(zeros_by_place(document.changes), title=title), path)
+    """Draw where a delta's zeros are into a file."""
+    kind = document.method.kind or "delta"
+    what = f"{document.task.name or 'task'}, {'thresholded mask' if kind == 'supermask' else kind}"
+    figure = zeros_figure(zeros_by_place(document.changes), title=f"{what}: {percent(document.sparsity)} % zeros")
+    save_figure(figure, path)
 
 
 def report(document: DeltaDocument, path: Path, *, figure: Path | None, as_json: bool) -> None:
-    """Print what a delta says about itself.
-
-    Args:
-        document: read from its header.
-        path: where it is.
-        figure: where its zeros were drawn, if they were.
-        as_json: print JSON instead of tables.
-    """
+    """Print what the delta at a path says about itself; `figure` is where its zeros were drawn, if they were."""
     zeros = zeros_by_place(document.changes) if document.weights else None
     if as_json:
         print_json(_as_json(document, path, zeros, figure))
         return
     print_lines([str(path)])
-    facts = plain_table("", "")
-    facts.show_header = False
-    for name, value in _facts(document):
-        facts.add_row(printable(name), printable(value))
-    show(facts)
+    show(facts_table(_facts(document)))
     if zeros is not None:
         print_lines(["zeros, % of the weights in each place; blocks from the input up"])
         show(zeros_map(zeros))
     elif moved := _moved_by_role(document):
         table = plain_table("role", "tensors", "weights", right=("tensors", "weights"))
         for role, (tensors, weights) in moved.items():
-            table.add_row(printable(role.replace("_", " ")), f"{tensors:,}", f"{weights:,}")
+            table.add_row(role.replace("_", " "), f"{tensors:,}", f"{weights:,}")
         print_lines(["values that moved"])
         show(table)
     if figure is not None:
@@ -131,9 +118,9 @@ def _as_json(document: DeltaDocument, path: Path, zeros: ZerosTable | None, figu
         "format_version": document.version,
         "rounded": sorted({change.rounded for change in document.changes if change.rounded}),
         "base": document.base.model_dump(exclude={"tensors"}),
-        "task": document.task.model_dump(mode="json"),
+        "task": document.task.model_dump(mode="json", exclude_unset=True),
         "method": document.method.describe(),
-        "training": document.training.model_dump(mode="json"),
+        "training": document.training.model_dump(mode="json", exclude_unset=True),
         "head": list(document.head),
         "zeros": document.zeros,
         "masked_weights": document.weights,

@@ -16,6 +16,7 @@ def main() -> NoReturn:
     """
     try:
         from supermask.cli.app import run
+        from supermask.cli.printing import never_fail_to_encode
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise
@@ -24,4 +25,5 @@ def main() -> NoReturn:
             file=sys.stderr,
         )
         sys.exit(2)
+    never_fail_to_encode()
     sys.exit(run(sys.argv[1:]))

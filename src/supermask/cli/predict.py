@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from supermask.cli.options import (
     AllowNew,
     AsJson,
@@ -18,6 +16,7 @@ from supermask.cli.options import (
     TaskName,
     TextColumn,
     TextPairColumn,
+    option,
 )
 
 __all__ = ["EXAMPLES", "predict"]
@@ -29,60 +28,31 @@ EXAMPLES = (
     "cat sentences.txt | supermask predict sentiment --json",
 )
 
+_SECOND = "The second text of a pair, one for each --sentence."
+_SPLIT = "Split of the task. \\[default: its test split, if it has one]"
+_SUBMISSION = "Write the file that the GLUE benchmark expects of this test split."
+
 
 def predict(
     delta: DeltaPath,
     sentence: Annotated[
-        list[str] | None,
-        typer.Option("--sentence", metavar="TEXT", help="A text to predict. Repeatable.", rich_help_panel="Data"),
+        list[str] | None, option("Data", "--sentence", "TEXT", "A text to predict. Repeatable.")
     ] = None,
-    second: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--second",
-            metavar="TEXT",
-            help="The second text of a pair, one for each --sentence.",
-            rich_help_panel="Data",
-        ),
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option("--file", metavar="FILE", help="CSV, TSV, JSONL or Parquet file.", rich_help_panel="Data"),
-    ] = None,
+    second: Annotated[list[str] | None, option("Data", "--second", "TEXT", _SECOND)] = None,
+    file: Annotated[Path | None, option("Data", "--file", "FILE", "CSV, TSV, JSONL or Parquet file.")] = None,
     text: TextColumn = None,
     text_pair: TextPairColumn = None,
     task: TaskName = None,
     data_dir: DataDir = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            metavar="SPLIT",
-            help="Split of the task. \\[default: its test split, if it has one]",
-            rich_help_panel="Data",
-        ),
-    ] = None,
+    split: Annotated[str | None, option("Data", "--split", "SPLIT", _SPLIT)] = None,
     base: StoredBase = None,
     revision: Revision = None,
     allow_new: AllowNew = None,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", metavar="FILE", help="Write to a .tsv or .jsonl file instead.", rich_help_panel="Output"
-        ),
+        Path | None, option("Output", "--output", "FILE", "Write to a .tsv or .jsonl file instead.")
     ] = None,
-    submission: Annotated[
-        Path | None,
-        typer.Option(
-            "--submission",
-            metavar="DIR",
-            help="Write the file that the GLUE benchmark expects of this test split.",
-            rich_help_panel="Output",
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", metavar="", help="Replace a file that is there.", rich_help_panel="Output")
-    ] = False,
+    submission: Annotated[Path | None, option("Output", "--submission", "DIR", _SUBMISSION)] = None,
+    overwrite: Annotated[bool, option("Output", "--overwrite", "", "Replace a file that is there.")] = False,
     cpu: Cpu = False,
     as_json: AsJson = False,
 ) -> None:
@@ -90,15 +60,17 @@ def predict(
 
     The examples are sentences, a file of your own, or a split of a known task.
     Without any of these, standard input is read, one example a line, the texts
-    of a pair separated by a tab. Predictions are printed as TSV.
+    of a pair separated by a tab. Predictions are printed as TSV, in which what
+    is not printable and the backslash are escaped as in a JSON string.
     """
     import supermask
-    from supermask.cli.prediction_inputs import choose_examples
-    from supermask.cli.prediction_outputs import check_outputs, report
-    from supermask.cli.stored import delta_path, stored_base
+    from supermask.cli.examples import chosen_data
+    from supermask.cli.predict_report import check_outputs, report
+    from supermask.cli.stored import delta_path
+    from supermask.prediction import stored_base
 
     stored = supermask.TaskDelta.load(delta_path(delta))
-    chosen = choose_examples(
+    data = chosen_data(
         stored.document,
         sentences=sentence,
         second=second,
@@ -109,7 +81,8 @@ def predict(
         data_dir=data_dir,
         split=split,
     )
-    check_outputs(chosen, output=output, submission=submission, overwrite=overwrite)
+    check_outputs(data, output=output, submission=submission, overwrite=overwrite)
     loaded = stored_base(stored.document, base, revision, allow_new)
-    predictions = supermask.predict(loaded, chosen.examples, task=chosen.task, delta=stored, use_cpu=cpu)
-    report(chosen, predictions, output=output, submission=submission, overwrite=overwrite, as_json=as_json)
+    (examples,) = data.splits.values()
+    predictions = supermask.predict(loaded, examples, task=data.task, delta=stored, use_cpu=cpu)
+    report(data, predictions, output=output, submission=submission, overwrite=overwrite, as_json=as_json)

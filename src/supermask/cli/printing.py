@@ -1,30 +1,65 @@
-"""What goes to standard output and what goes to standard error."""
+"""What goes to standard output and what to standard error.
+
+Names, labels and messages may come from a file of anyone's making. Whatever is printed goes through here, and only here
+is it made safe for a terminal.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, final
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.table import Table
+from rich import box
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.segment import Segment, Segments
+from rich.table import Table
 
-__all__ = ["examples_text", "note", "percent", "plain_table", "print_json", "print_lines", "show", "shown_bytes"]
+__all__ = [
+    "PlainTable",
+    "examples_text",
+    "facts_table",
+    "never_fail_to_encode",
+    "note",
+    "percent",
+    "plain_table",
+    "print_json",
+    "print_lines",
+    "printable",
+    "show",
+    "shown",
+    "shown_bytes",
+]
+
+
+@final
+class PlainTable(Table):
+    """A table with a rule under its header, whose cells cannot steer the terminal."""
+
+    def add_row(self, *cells: RenderableType | None, **settings: Any) -> None:
+        """As in rich, with text made printable."""
+        super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **settings)
+
+
+def never_fail_to_encode() -> None:
+    """Let standard output and error print a question mark for what their encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def examples_text(examples: Sequence[str]) -> str:
     """The end of a help page: commands to type, in rich markup, one a line."""
-    from rich.markup import escape
-
     return "\n".join(["[bold]Examples[/bold]", *(f"  [cyan]{escape(example)}[/cyan]" for example in examples)])
 
 
 def note(text: str) -> None:
     """Tell the person something that is no result: on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -33,41 +68,49 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 
 def show(*renderables: RenderableType, whole: bool = False) -> None:
-    """Print tables and text, styled if standard output is a terminal.
-
-    Args:
-        renderables: what to print.
-        whole: cut and wrap nothing, even where that is wider than the terminal.
-    """
+    """Print tables and text, styled if standard output is a terminal, and `whole` even if that is wider than it."""
     for renderable in renderables:
-        console = _console()
+        # Names of tasks, labels and files may hold what rich would take for markup.
+        console = Console(highlight=False, markup=False, emoji=False)
         if whole:
             console.width = max(
                 console.width, console.measure(renderable, options=console.options.update(width=9999)).maximum
             )
-        console.print(renderable)
+        # Cells that have a style of their own come as rich's text, and are text from a file all the same.
+        console.print(Segments(map(_printable_segment, console.render(renderable))))
 
 
 def print_lines(lines: Sequence[str]) -> None:
     """Print lines as they are, however long: paths and commands are there to be copied."""
     for line in lines:
-        print(line)
+        print(printable(line))
 
 
-def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
-    """An empty table with a rule under its header.
-
-    Args:
-        columns: headers; what stands in the first is never cut.
-        right: headers of the columns that are set flush right, as numbers are.
-    """
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+def plain_table(*columns: str, right: Sequence[str] = ()) -> PlainTable:
+    """An empty table, whose first column is never cut; columns whose header is in `right` are set flush right."""
+    table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for position, column in enumerate(columns):
         table.add_column(column, justify="right" if column in right else "left", no_wrap=position == 0)
     return table
+
+
+def facts_table(facts: Iterable[tuple[str, str]]) -> PlainTable:
+    """Names and what they stand for, a line each."""
+    table = plain_table("", "")
+    table.show_header = False
+    for name, value in facts:
+        table.add_row(name, value)
+    return table
+
+
+def shown(value: float | None, form: str) -> str:
+    """A number in a table, or the dash of one that there is not.
+
+    Example:
+        >>> shown(0.5, ".2f"), shown(None, ".2f")
+        ('0.50', '–')
+    """
+    return "–" if value is None else format(value, form)
 
 
 def percent(fraction: float) -> str:
@@ -81,13 +124,13 @@ def percent(fraction: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Text from a file that may come from anywhere, without what would steer a terminal.
+    """A line of text without what would steer a terminal: control characters, line ends, marks of writing direction.
 
     Example:
-        >>> printable("name\x1b[2J")
+        >>> printable("name\\x1b[2J")
         'name?[2J'
     """
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return "".join(character if character.isprintable() or character == "\t" else "?" for character in text)
 
 
 def shown_bytes(count: int) -> str:
@@ -103,11 +146,10 @@ def shown_bytes(count: int) -> str:
     return f"{count:,} bytes ({size:.3g} {unit})" if size < 1000 else f"{count:,} bytes ({size:,.0f} {unit})"
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    # Names of tasks, labels and files may hold what rich would take for markup.
-    return Console(highlight=False, markup=False, emoji=False)
+def _printable_segment(segment: Segment) -> Segment:
+    if segment.control or segment.text == "\n":
+        return segment
+    return Segment(printable(segment.text), segment.style)
 
 
 def _finite(value: Any) -> Any:

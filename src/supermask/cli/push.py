@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from supermask.cli.options import AsJson, DeltaPath
+from supermask.cli.options import AsJson, DeltaPath, argument, option
 
 __all__ = ["EXAMPLES", "push"]
 
@@ -19,32 +17,22 @@ EXAMPLES = (
 
 def push(
     delta: DeltaPath,
-    repository: Annotated[
-        str,
-        typer.Argument(
-            metavar="REPO", help="OWNER/NAME, or NAME for one of your own; made if it is not there.", show_default=False
-        ),
-    ],
+    repository: Annotated[str, argument("REPO", "OWNER/NAME, or NAME for one of your own; made if it is not there.")],
     subfolder: Annotated[
-        str | None,
-        typer.Option("--subfolder", metavar="FOLDER", help="The delta's folder in a repository of many."),
+        str | None, option(None, "--subfolder", "FOLDER", "The delta's folder in a repository of many.")
     ] = None,
     private: Annotated[
-        bool, typer.Option("--private", metavar="", help="Make a new repository private; refuse a public one.")
+        bool, option(None, "--private", "", "Make a new repository private; refuse a public one.")
     ] = False,
     revision: Annotated[
-        str | None,
-        typer.Option("--revision", metavar="BRANCH", help="Branch to push to; made if it is not there."),
+        str | None, option(None, "--revision", "BRANCH", "Branch to push to; made if it is not there.")
     ] = None,
-    message: Annotated[
-        str | None, typer.Option("--message", metavar="TEXT", help="The commit's message.", show_default=False)
-    ] = None,
+    message: Annotated[str | None, option(None, "--message", "TEXT", "The commit's message.")] = None,
     license: Annotated[
-        str | None,
-        typer.Option("--license", metavar="ID", help="Licence of the delta, for its card, such as apache-2.0."),
+        str | None, option(None, "--license", "ID", "Licence of the delta, for its card, such as apache-2.0.")
     ] = None,
     create_pr: Annotated[
-        bool, typer.Option("--create-pr", metavar="", help="Open a pull request, also where you may not write.")
+        bool, option(None, "--create-pr", "", "Open a pull request, also where you may not write.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from supermask.cli.options import AllowNew, AsJson, DeltaPath, Revision, StoredBase, refuse_together
-from supermask.cli.printing import examples_text
+from supermask.cli.options import (
+    AllowNew,
+    AsJson,
+    DeltaPath,
+    Revision,
+    StoredBase,
+    Verb,
+    add_verbs,
+    argument,
+    option,
+    refuse_together,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,12 +36,7 @@ EXAMPLES = (
 )
 
 _StoreOrHub = Annotated[
-    str,
-    typer.Argument(
-        metavar="STORE",
-        help="Folder of the store; or on the hub, OWNER/NAME or OWNER/NAME@REVISION.",
-        show_default=False,
-    ),
+    str, argument("STORE", "Folder of the store; or on the hub, OWNER/NAME or OWNER/NAME@REVISION.")
 ]
 
 
@@ -44,18 +49,10 @@ def _open(given: str) -> DeltaStore:
 
 
 def add(
-    store: Annotated[
-        Path,
-        typer.Argument(
-            metavar="STORE", help="Folder of the store; a new one is made if there is none.", show_default=False
-        ),
-    ],
+    store: Annotated[Path, argument("STORE", "Folder of the store; a new one is made if there is none.")],
     delta: DeltaPath,
-    name: Annotated[
-        str | None,
-        typer.Option("--name", metavar="NAME", help="What to call it. \\[default: its task's name]"),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace the delta of that name.")] = False,
+    name: Annotated[str | None, option(None, "--name", "NAME", "What to call it. \\[default: its task's name]")] = None,
+    overwrite: Annotated[bool, option(None, "--overwrite", "", "Replace the delta of that name.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Put a copy of a delta into a store.
@@ -84,13 +81,7 @@ def list_deltas(store: _StoreOrHub, as_json: AsJson = False) -> None:
 def verify(
     store: _StoreOrHub,
     base: Annotated[
-        str | None,
-        typer.Option(
-            "--base",
-            metavar="NAME_OR_DIR",
-            help="The base, to decode every mask against it too.",
-            rich_help_panel="Base",
-        ),
+        str | None, option("Base", "--base", "NAME_OR_DIR", "The base, to decode every mask against it too.")
     ] = None,
     revision: Revision = None,
     allow_new: AllowNew = None,
@@ -116,8 +107,8 @@ def verify(
 
 
 def remove(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of the store.", show_default=False)],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the delta.", show_default=False)],
+    store: Annotated[Path, argument("STORE", "Folder of the store.")],
+    name: Annotated[str, argument("NAME", "Of the delta.")],
     as_json: AsJson = False,
 ) -> None:
     """Delete a delta from a store."""
@@ -134,10 +125,10 @@ def remove(
 
 def diff(
     store: _StoreOrHub,
-    first: Annotated[str, typer.Argument(metavar="FIRST", help="Name of a delta.", show_default=False)],
-    second: Annotated[str, typer.Argument(metavar="SECOND", help="Name of another.", show_default=False)],
+    first: Annotated[str, argument("FIRST", "Name of a delta.")],
+    second: Annotated[str, argument("SECOND", "Name of another.")],
     by: Annotated[
-        Literal["role", "block", "tensor"], typer.Option("--by", help="What a row of the table stands for.")
+        Literal["role", "block", "tensor"], option(None, "--by", None, "What a row of the table stands for.")
     ] = "role",
     base: StoredBase = None,
     revision: Revision = None,
@@ -167,8 +158,8 @@ def _base_model(
     documents: Sequence[DeltaDocument], base: str | None, revision: str | None, allow_new: Sequence[str] | None
 ) -> PreTrainedModel:
     """The base of several deltas, with the head of one that says which task it is of: any head will do."""
-    from supermask.cli.stored import stored_base, stored_task
     from supermask.errors import ConfigurationError
+    from supermask.prediction import stored_base, stored_task
 
     chosen = documents[0]  # if none says, loading by it says what is missing
     for document in documents:
@@ -179,23 +170,18 @@ def _base_model(
     return stored_base(chosen, base, revision, allow_new).model
 
 
-VERBS: dict[str, tuple[Callable[..., None], Sequence[str]]] = {
+VERBS: dict[str, Verb] = {
     "add": (add, ("supermask store add deltas runs/mrpc", "supermask store add deltas runs/rte --name rte-seed0")),
     "list": (list_deltas, ("supermask store list deltas", "supermask store list deltas --json")),
     "verify": (verify, ("supermask store verify deltas", "supermask store verify deltas --base minilm-l6")),
     "remove": (remove, ("supermask store remove deltas rte-seed0",)),
     "diff": (diff, ("supermask store diff deltas mrpc rte", "supermask store diff deltas mrpc rte --by block --json")),
 }
-"""What can be done with a store: each verb's function, and the examples that its help ends with."""
 
 
 def make_group() -> typer.Typer:
     """The verbs of `supermask store`."""
-    group = typer.Typer(rich_markup_mode="rich")
-    group.callback(invoke_without_command=True, epilog=examples_text(EXAMPLES))(_store)
-    for name, (function, examples) in VERBS.items():
-        group.command(name, epilog=examples_text(examples))(function)
-    return group
+    return add_verbs(typer.Typer(rich_markup_mode="rich"), _store, EXAMPLES, VERBS)
 
 
 def _store(context: typer.Context) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import typer
 
 from supermask.cli import study_measure, study_run, study_show, study_status
-from supermask.cli.printing import examples_text
+from supermask.cli.options import Verb, add_verbs
 
 __all__ = ["EXAMPLES", "VERBS", "make_group"]
 
@@ -17,7 +15,7 @@ EXAMPLES = (
     "supermask study status",
 )
 
-VERBS: dict[str, tuple[Callable[..., None], Sequence[str]]] = {
+VERBS: dict[str, Verb] = {
     "list": (study_status.list_studies, study_status.LIST_EXAMPLES),
     "run": (study_run.run, study_run.EXAMPLES),
     "status": (study_status.status, study_status.EXAMPLES),
@@ -26,16 +24,11 @@ VERBS: dict[str, tuple[Callable[..., None], Sequence[str]]] = {
     "figure": (study_show.figure, study_show.FIGURE_EXAMPLES),
     "report": (study_show.report, study_show.REPORT_EXAMPLES),
 }
-"""What can be done with studies: each verb's function, and the examples that its help ends with."""
 
 
 def make_group() -> typer.Typer:
     """The verbs of `supermask study`."""
-    group = typer.Typer(rich_markup_mode="rich")
-    group.callback(invoke_without_command=True, epilog=examples_text(EXAMPLES))(_study)
-    for name, (function, examples) in VERBS.items():
-        group.command(name, epilog=examples_text(examples))(function)
-    return group
+    return add_verbs(typer.Typer(rich_markup_mode="rich"), _study, EXAMPLES, VERBS)
 
 
 def _study(context: typer.Context) -> None:

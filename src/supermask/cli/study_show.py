@@ -181,7 +181,7 @@ def _print_table(made: Table, kind: Format) -> None:
     from supermask.report.tables import terminal_table
 
     if kind != "text":
-        print_lines([_as_text(made, kind).rstrip("\n")])
+        print_lines(_as_text(made, kind).splitlines())
         return
     print_lines([made.title])
     show(terminal_table(made), whole=True)

@@ -40,12 +40,11 @@ def tasks(as_json: AsJson = False) -> None:
         return
     glue, probes = (plain_table("task", "learns", "metrics", "train", "dev", right=("train", "dev")) for _ in range(2))
     for task in known:
-        kind = "a number" if task.regression else f"{task.num_labels} classes"
         generated = task not in GLUE_TASKS
         sizes = {"train": TRAIN_SIZE, "dev": DEV_SIZE} if generated else task.expected_sizes
         (probes if generated else glue).add_row(
             task.name,
-            f"{kind} of {'pairs' if task.paired else 'texts'}",
+            f"{task.labels.in_words} of {'pairs' if task.paired else 'texts'}",
             ", ".join(task.metrics),
             f"{sizes[task.train_split]:,}",
             ", ".join(f"{sizes[split]:,}" for split in task.report_splits),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from supermask.cli import train_options as given
 from supermask.cli.failures import Interruption
 from supermask.cli.options import (
     DEFAULT_LABEL,
@@ -18,13 +18,20 @@ from supermask.cli.options import (
     DataDir,
     Revision,
     TaskName,
+    option,
     refuse_together,
 )
+from supermask.cli.train_options import METHODS_IN_WORDS, make_settings, with_settings
+from supermask.models import DEFAULT_BASE
 
 if TYPE_CHECKING:
     from supermask.tasks import TaskData
 
 __all__ = ["EXAMPLES", "train"]
+
+_DEFAULT_NAME: Final = "own-data"
+_own = partial(option, "Data of your own")
+_run = partial(option, "Run")
 
 EXAMPLES = (
     "supermask train --task probe-sentiment --output sentiment",
@@ -36,62 +43,44 @@ EXAMPLES = (
 )
 
 
+@with_settings
 def train(
-    output: given.Output,
+    output: Annotated[Path, _run("--output", "DIR", "Folder for the delta, its record and a picture of its zeros.")],
     task: TaskName = None,
     data_dir: DataDir = None,
-    train_file: given.TrainFile = None,
-    dev_file: given.DevFile = None,
-    text: given.Text = None,
-    text_pair: given.TextPair = None,
-    label: given.Label = None,
-    regression: given.Regression = False,
-    name: given.Name = None,
-    base: given.BaseName = given.BASE,
+    train_file: Annotated[
+        Path | None, _own("--train-file", "FILE", "CSV, TSV, JSONL or Parquet file to learn from.")
+    ] = None,
+    dev_file: Annotated[Path | None, _own("--dev-file", "FILE", "Labelled file to report scores on.")] = None,
+    text: Annotated[str | None, _own("--text", "COLUMN", f"Column of the text. \\[default: {DEFAULT_TEXT}]")] = None,
+    text_pair: Annotated[str | None, _own("--text-pair", "COLUMN", "Column of the second text, for pairs.")] = None,
+    label: Annotated[
+        str | None, _own("--label", "COLUMN", f"Column of the label. \\[default: {DEFAULT_LABEL}]")
+    ] = None,
+    regression: Annotated[bool, _own("--regression", "", "The label is a number, not a class.")] = False,
+    name: Annotated[str | None, _own("--name", "NAME", f"What to call the task. \\[default: {_DEFAULT_NAME}]")] = None,
+    base: Annotated[
+        str,
+        option(
+            "Base", "--base", "NAME_OR_DIR", "A known base (`supermask bases`), a saved model's folder, or a hub id."
+        ),
+    ] = DEFAULT_BASE,
     revision: Revision = None,
     allow_new: AllowNew = None,
-    method: given.MethodName = "supermask",
-    exclude: given.Exclude = None,
-    select: given.Select = None,
-    also_train: given.AlsoTrain = None,
-    initial_sparsity: given.InitialSparsity = None,
-    init_logit: given.InitLogit = None,
-    mask_learning_rate: given.MaskLearningRate = None,
-    mask_eps: given.MaskEps = None,
-    gradient: given.Gradient = None,
-    sparsity: given.Sparsity = None,
-    scope: given.Scope = None,
-    pruning_begin: given.PruningBegin = None,
-    pruning_end: given.PruningEnd = None,
-    pruning_period: given.PruningPeriod = None,
-    epochs: given.Epochs = None,
-    max_steps: given.MaxSteps = None,
-    batch_size: given.BatchSize = None,
-    gradient_accumulation: given.GradientAccumulation = None,
-    learning_rate: given.LearningRate = None,
-    head_learning_rate: given.HeadLearningRate = None,
-    head_bias: given.HeadBias = None,
-    warmup: given.Warmup = None,
-    weight_decay: given.WeightDecay = None,
-    adam_epsilon: given.AdamEpsilon = None,
-    max_grad_norm: given.MaxGradNorm = None,
-    max_length: given.MaxLength = None,
-    precision: given.Precision = None,
-    gradient_checkpointing: given.GradientCheckpointing = False,
-    mask_optimizer_state: given.MaskOptimizerState = None,
-    mask_draws: given.MaskDraws = None,
-    seed: given.Seed = None,
-    eval_batch_size: given.EvalBatchSize = None,
-    logging_steps: given.LoggingSteps = None,
-    checkpoint_steps: given.CheckpointSteps = None,
-    tensorboard: given.Tensorboard = False,
-    resume: given.Resume = False,
-    overwrite: given.Overwrite = False,
-    validation: given.Validation = None,
-    draws: given.Draws = 10,
-    quiet: given.Quiet = False,
+    method: Annotated[
+        str, option("Method", "--method", "METHOD", f"{', '.join(METHODS_IN_WORDS[:-1])} or {METHODS_IN_WORDS[-1]}.")
+    ] = "supermask",
+    resume: Annotated[bool, _run("--resume", "", "Go on with the run in the folder.")] = False,
+    overwrite: Annotated[bool, _run("--overwrite", "", "Replace the run in the folder.")] = False,
+    validation: Annotated[
+        float | None,
+        _run("--validation", None, "Hold out this fraction of train and score on it; the dev set stays untouched."),
+    ] = None,
+    draws: Annotated[int, _run("--draws", None, "Masks to sample for the sampled score.")] = 10,
+    quiet: Annotated[bool, _run("--quiet", "", "Show no progress.")] = False,
     cpu: Cpu = False,
     as_json: AsJson = False,
+    **settings: Any,
 ) -> None:
     """Learn a task on a base and save the task delta.
 
@@ -100,59 +89,18 @@ def train(
     a picture of where the zeros are.
     """
     import supermask
-    from supermask.cli.settings import make_settings
     from supermask.cli.train_report import draw_zeros, report
+    from supermask.prediction import kind_of
     from supermask.training.processes import leave_processes
 
-    chosen, config = make_settings(
-        method,
-        method_options={
-            "--exclude": exclude,
-            "--select": select,
-            "--also-train": also_train,
-            "--initial-sparsity": initial_sparsity,
-            "--init-logit": init_logit,
-            "--mask-learning-rate": mask_learning_rate,
-            "--mask-eps": mask_eps,
-            "--gradient": gradient,
-            "--sparsity": sparsity,
-            "--scope": scope,
-            "--pruning-begin": pruning_begin,
-            "--pruning-end": pruning_end,
-            "--pruning-period": pruning_period,
-        },
-        training_options={
-            "epochs": epochs,
-            "max_steps": max_steps,
-            "batch_size": batch_size,
-            "gradient_accumulation": gradient_accumulation,
-            "learning_rate": learning_rate,
-            "head_learning_rate": head_learning_rate,
-            "head_bias": head_bias,
-            "warmup": warmup,
-            "weight_decay": weight_decay,
-            "adam_epsilon": adam_epsilon,
-            "max_grad_norm": max_grad_norm,
-            "max_length": max_length,
-            "precision": precision,
-            "gradient_checkpointing": gradient_checkpointing,
-            "mask_optimizer_state": mask_optimizer_state,
-            "mask_draws": mask_draws,
-            "seed": seed,
-            "eval_batch_size": eval_batch_size,
-            "logging_steps": logging_steps,
-            "checkpoint_steps": checkpoint_steps,
-            "tensorboard": tensorboard,
-        },
-    )
+    chosen, config = make_settings(method, settings)
     columns = {"--text": text, "--text-pair": text_pair, "--label": label, "--name": name}
     data = _load_data(task, data_dir, train_file, dev_file, columns, regression=regression)
     if validation is not None:
         data = data.holdout(fraction=validation)
     loaded = supermask.load_base(
         base,
-        num_labels=data.task.num_labels,
-        regression=data.task.regression,
+        **kind_of(data.task).head(data.task),
         revision=revision,
         seed=config.seed,
         allow_new=allow_new or (),
@@ -204,7 +152,7 @@ def _load_data(
         text_pair=columns["--text-pair"],
         label=columns["--label"] or DEFAULT_LABEL,
         regression=regression,
-        name=columns["--name"] or "own-data",
+        name=columns["--name"] or _DEFAULT_NAME,
     )
 
 

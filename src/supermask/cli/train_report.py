@@ -7,38 +7,37 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supermask.analysis import zeros_by_place
-from supermask.cli.printing import note, percent, plain_table, print_json, print_lines, show, shown_bytes
+from supermask.cli.inspect_report import draw
+from supermask.cli.printing import (
+    PlainTable,
+    facts_table,
+    note,
+    percent,
+    plain_table,
+    print_json,
+    print_lines,
+    show,
+    shown_bytes,
+)
 from supermask.errors import MissingDependencyError, UnknownNameError
-from supermask.report.figures import save_figure, zeros_figure
 from supermask.tasks import find_task
 from supermask.training import Run, RunRecord
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from supermask.tasks import TaskData
 
 __all__ = ["draw_zeros", "report"]
 
 
 def draw_zeros(run: Run) -> Path | None:
-    """Draw where the zeros of a run are into its folder.
-
-    Returns:
-        The picture; None, with a note, where there is nothing to draw or nothing to draw with.
-    """
-    if run.folder is None:
-        return None
+    """Draw where the zeros of a run are into its folder; None where there is nothing to draw or to draw with."""
+    assert run.folder is not None
     path = run.folder / "zeros.png"
     path.unlink(missing_ok=True)  # a run that was replaced may have left one
     if not run.delta.weights:
         return None
-    inputs = run.record.inputs
-    mask = "thresholded mask" if run.record.sampled_sparsity is not None else str(inputs.method["kind"])
-    title = f"{inputs.task}, {mask}: {percent(run.delta.sparsity)} % zeros"
     try:
-        save_figure(zeros_figure(zeros_by_place(run.delta.document.changes), title=title), path)
+        draw(run.delta.document, path)
     except MissingDependencyError as error:
         note(f"note: no picture of the zeros: {error}")
         return None
@@ -46,16 +45,7 @@ def draw_zeros(run: Run) -> Path | None:
 
 
 def report(run: Run, data: TaskData, *, method: str, figure: Path | None, data_dir: Path | None, as_json: bool) -> None:
-    """Print what came of a run.
-
-    Args:
-        run: the run, which has a folder.
-        data: what it learnt from.
-        method: what it was called on the command line.
-        figure: the picture of the zeros, if there is one.
-        data_dir: where the data came from, for the commands to type next.
-        as_json: print JSON instead of tables.
-    """
+    """Print what came of a run with a folder; `data_dir` is for the commands to type next."""
     assert run.folder is not None
     record, delta = run.record, run.folder / "delta"
     notes = [*data.notes, *_cautions(run, data)]
@@ -79,11 +69,7 @@ def report(run: Run, data: TaskData, *, method: str, figure: Path | None, data_d
         print_lines(["scores in percent"])
         show(_score_table(record))
     print_lines([f"note: {line}" for line in notes])
-    facts = plain_table("", "")
-    facts.show_header = False
-    for name, value in _facts(record):
-        facts.add_row(name, value)
-    show(facts)
+    show(facts_table(_facts(record)))
     files = [f"  {delta}/", f"  {run.folder / 'record.json'}", *([f"  {figure}"] if figure is not None else [])]
     print_lines(["files:", *files, "next:", *(f"  {command}" for command in _next_commands(run, data_dir))])
 
@@ -95,7 +81,7 @@ def _cautions(run: Run, data: TaskData) -> Iterator[str]:
         yield "no weight was switched off, so only the head has learnt; train longer or raise --mask-learning-rate"
 
 
-def _score_table(record: RunRecord) -> Table:
+def _score_table(record: RunRecord) -> PlainTable:
     """Scores in percent: a row a metric, and beside it the mean over sampled masks where the method samples."""
     draws = max((len(spread.values) for row in record.sampled_scores.values() for spread in row.values()), default=0)
     single = "thresholded mask" if record.sampled_sparsity is not None else "score"
@@ -113,18 +99,15 @@ def _score_table(record: RunRecord) -> Table:
 
 def _facts(record: RunRecord) -> Iterator[tuple[str, str]]:
     delta = record.delta
-    if delta is not None and delta.constrained_weights:
-        count = f"({delta.zeros:,} of {delta.constrained_weights:,} weights)"
-        if record.sampled_sparsity is None:
-            yield "zeros", f"{percent(delta.sparsity)} % {count}"
-        else:
-            yield (
-                "zeros",
-                f"thresholded {percent(delta.sparsity)} % {count}, sampled {percent(record.sampled_sparsity)} %",
-            )
-    elif delta is not None:
-        yield "zeros", "none, as values alone were trained"
     if delta is not None:
+        zeros = "none, as values alone were trained"
+        if delta.constrained_weights:
+            thresholded, sampled = "", ""
+            if record.sampled_sparsity is not None:
+                thresholded, sampled = "thresholded ", f", sampled {percent(record.sampled_sparsity)} %"
+            count = f"({delta.zeros:,} of {delta.constrained_weights:,} weights)"
+            zeros = f"{thresholded}{percent(delta.sparsity)} % {count}{sampled}"
+        yield "zeros", zeros
         yield "delta", shown_bytes(delta.bytes)
     yield "time", f"training {record.train_seconds:,.0f} s, evaluation {record.evaluation_seconds:,.0f} s"
 

@@ -63,6 +63,7 @@ def sample_keep_mask(mask_logits: Tensor, key: DrawKey, tensor_name: str) -> Ten
         Boolean tensor of the same shape, True where the weight survives; False where ν is not a number.
 
     Example:
+        >>> import torch
         >>> logits = torch.full((4, 4), 5.0)
         >>> first, again = (sample_keep_mask(logits, DrawKey(seed=1), "layer.weight") for _ in range(2))
         >>> torch.equal(first, again)
@@ -77,6 +78,7 @@ def threshold_keep_mask(mask_logits: Tensor) -> Tensor:
     """Keep the weights that more draws would keep than drop, ν > 0; what is not a number is dropped.
 
     Example:
+        >>> import torch
         >>> threshold_keep_mask(torch.tensor([-1.0, 0.0, 0.5]))
         tensor([False, False,  True])
     """

@@ -22,9 +22,6 @@ class Freezing(Method):
     Full fine-tuning is the end that freezes nothing, `Freezing()`; head-only training is the end that freezes the whole
     encoder, `Freezing.head_only()`. The delta stores the groups that moved.
 
-    Args:
-        exclude: selectors of the groups that stay at pretrained values.
-
     Example:
         >>> Freezing(exclude=["key", "top-2-blocks", "word_embedding"]).exclude
         ('key', 'top-2-blocks', 'word_embedding')

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator
 
-from supermask.configuration import Configuration
+from supermask.settings import MethodSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,20 +17,15 @@ if TYPE_CHECKING:
 __all__ = ["Method"]
 
 
-class Method(Configuration, ABC):
+class Method(MethodSettings, ABC):
     """A way to learn a task while constraining what may change.
 
     A method is settings alone; `attach_` puts them to work on a live model. Methods compose through `exclude`: whatever
     the method does elsewhere, excluded weights stay at their pretrained values and are neither trained, masked nor
     pruned. The task head is always trained and never constrained.
-
-    Args:
-        exclude: selectors of weights to leave as they are, for example `["key", "top-2-blocks", "word_embedding"]`, the
-            rows (1) to (3) of the paper's Table 3.
     """
 
     kind: ClassVar[str]
-    exclude: tuple[str, ...] = ()
 
     @field_validator("exclude", "select", "train", mode="before", check_fields=False)
     @classmethod

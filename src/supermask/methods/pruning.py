@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, final
+from typing import ClassVar, final
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from supermask.core import cubic_sparsity, global_magnitude_keep_masks, magnitude_keep_mask
@@ -16,29 +16,19 @@ from supermask.methods.attachment import Attachment
 from supermask.methods.method import Method
 from supermask.methods.selecting import constrained_matrices, left_as_they_are
 from supermask.methods.sharding import local_part, part_of_whole, whole_tensor
-from supermask.models import MATRICES, ParameterInfo, ParameterMap, map_parameters
+from supermask.models import ParameterInfo, ParameterMap, map_parameters
+from supermask.settings import PruningSettings
 
 __all__ = ["Pruning"]
 
-_Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
 
 @final
-class Pruning(Method):
+class Pruning(PruningSettings, Method):
     """Zero the smallest weights step by step while training the rest.
 
     Sparsity follows the cubic schedule from 0 at `begin` to `sparsity` at `end`, re-ranked every `period` steps, and
     the mask is put back after every optimizer step, because Adam's momentum and weight decay would revive pruned
     weights. The final count of zeros is exact to one weight. The delta stores the keep mask and the surviving values.
-
-    Args:
-        sparsity: final fraction of zeros among the selected weights.
-        scope: rank magnitudes within each tensor, as the paper does, or among all selected tensors together.
-        select: selectors of the matrices that are pruned.
-        exclude: selectors of weights that stay at pretrained values and are not pruned.
-        begin: when pruning begins, as a fraction of all steps.
-        end: when the final sparsity is reached, as a fraction of all steps; the rest of the training recovers.
-        period: optimizer steps between rankings.
 
     Example:
         >>> Pruning(sparsity=0.3, exclude="word_embedding").sparsity
@@ -49,12 +39,6 @@ class Pruning(Method):
     """
 
     kind: ClassVar[str] = "pruning"
-    sparsity: _Fraction = 0.5
-    scope: Literal["tensor", "global"] = "tensor"
-    select: tuple[str, ...] = MATRICES
-    begin: _Fraction = 0.0
-    end: _Fraction = 0.75
-    period: Annotated[int, Field(ge=1)] = 10
 
     @model_validator(mode="after")
     def _ordered(self) -> Pruning:

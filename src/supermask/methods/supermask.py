@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar, cast, final
+from typing import Any, ClassVar, cast, final
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from supermask.core import DrawKey, magnitude_keep_mask, sample_keep_mask, threshold_keep_mask
 from supermask.core.magnitude import zeros_at
 from supermask.core.sparsity import zeros_of_logits
-from supermask.core.straight_through import GradientConvention
 from supermask.deltas import Change, KeepMask
 from supermask.errors import SelectionError
 from supermask.methods.attachment import Attachment
@@ -22,7 +20,8 @@ from supermask.methods.mask_parametrization import MaskedWeight, applied_once, m
 from supermask.methods.method import Method
 from supermask.methods.selecting import chosen, constrained_matrices, left_as_they_are
 from supermask.methods.sharding import whole_tensor
-from supermask.models import MATRICES, ParameterInfo, ParameterMap, map_parameters
+from supermask.models import ParameterInfo, ParameterMap, map_parameters
+from supermask.settings import SupermaskSettings
 
 __all__ = ["Supermask", "SupermaskAttachment", "initial_mask_logits"]
 
@@ -48,25 +47,12 @@ def initial_mask_logits(weight: Tensor, *, initial_sparsity: float, init_logit: 
 
 
 @final
-class Supermask(Method):
+class Supermask(SupermaskSettings, Method):
     """Learn only which pretrained weights to switch off.
 
     Each selected weight gets a mask logit ν; a forward pass in training draws μ ~ Bern(σ(ν)) and uses θ̃ ⊙ μ, and the
     gradient reaches ν straight through the draw. All weights stay frozen. The delta stores the thresholded mask, ν > 0,
     and the head.
-
-    Args:
-        select: selectors of the matrices that are masked.
-        exclude: selectors of weights that are not masked.
-        train: selectors of further weights whose values train beside the mask, for example `["norm", "bias"]`.
-        initial_sparsity: fraction of each matrix, smallest magnitudes first, that starts at ν = -init_logit; the rest
-            starts at +init_logit. It steers the final sparsity, softly.
-        init_logit: |ν| at the start. At 5 a draw drops 0.67 % of the weights before anything is learnt.
-        learning_rate: of ν under Adam.
-        eps: Adam's epsilon for ν. It decides which weights may flip: far above the typical gradient only weights with
-            consistently large gradients move, far below every ν walks a learning rate a step and zeros spread at
-            random.
-        gradient: the straight-through convention, see `supermask.core.masked_weight`.
 
     Example:
         >>> Supermask(initial_sparsity=0.3, exclude=["key", "top-2-blocks"]).initial_sparsity
@@ -77,13 +63,6 @@ class Supermask(Method):
     """
 
     kind: ClassVar[str] = "supermask"
-    select: tuple[str, ...] = MATRICES
-    train: tuple[str, ...] = ()
-    initial_sparsity: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    init_logit: Annotated[float, Field(gt=0.0)] = 5.0
-    learning_rate: Annotated[float, Field(ge=0.0)] = 0.2
-    eps: Annotated[float, Field(gt=0.0)] = 1e-8
-    gradient: GradientConvention = "through"
 
     def attach_(self, model: nn.Module, *, seed: int = 0) -> SupermaskAttachment:
         """Put mask logits over a model's weights, in place; see `Method.attach_`."""

@@ -25,6 +25,7 @@ from types import MappingProxyType
 
 from supermask.errors import SelectionError
 from supermask.models.roles import ParameterInfo, ParameterMap, Role
+from supermask.settings import MATRICES
 
 __all__ = ["GROUPS", "MATRICES", "MATRICES_IF_PRESENT", "select_parameters"]
 
@@ -42,9 +43,6 @@ GROUPS: Mapping[str, tuple[Role, ...]] = MappingProxyType(
     }
 )
 """The roles of each group."""
-
-MATRICES: tuple[str, ...] = ("matrices", "pooler")
-"""What a mask covers by default: the six matrices of every block (with their fused and gated forms) and the pooler."""
 
 MATRICES_IF_PRESENT: tuple[str, ...] = ("pooler",)
 """What of `MATRICES` not every architecture has: pass it as `optional`."""

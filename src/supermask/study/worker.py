@@ -66,8 +66,7 @@ def note_failure(order: RunOrder, error: str, *, started: str | None = None) -> 
         error: what stopped it.
         started: when it began, in UTC.
     """
-    from supermask.training.config import resolve_precision
-    from supermask.training.given import take_device
+    from supermask.prediction.given import resolve_precision, take_device
     from supermask.training.provenance import current_environment
 
     device = take_device(use_cpu=order.use_cpu)
@@ -102,6 +101,7 @@ def _train(order: RunOrder, *, first: bool, quiet: bool) -> None:
     from supermask.deltas import base_fingerprint
     from supermask.methods import method_from_description
     from supermask.models import load_base, map_parameters
+    from supermask.prediction import kind_of
     from supermask.study.measuring import copy_file
     from supermask.study.run_data import load_run_data
     from supermask.training import train
@@ -112,8 +112,7 @@ def _train(order: RunOrder, *, first: bool, quiet: bool) -> None:
         raise DataError(f"the data of {order.task} are not those that were checked; has a file changed, or a machine?")
     base = load_base(
         order.base.name or "",
-        num_labels=data.task.num_labels,
-        regression=data.task.regression,
+        **kind_of(data.task).head(data.task),
         revision=order.base.revision,
         seed=order.config.seed,
     )

@@ -7,6 +7,7 @@ from supermask.tasks.metrics import score
 from supermask.tasks.registry import find_task, known_tasks, load_task
 from supermask.tasks.submission import write_submission
 from supermask.tasks.task import Task, TaskData
+from supermask.tasks.tsv import tsv_line
 
 __all__ = [
     "Examples",
@@ -19,5 +20,6 @@ __all__ = [
     "load_task",
     "load_texts",
     "score",
+    "tsv_line",
     "write_submission",
 ]

@@ -10,6 +10,7 @@ from typing import Final
 from supermask.errors import ConfigurationError, DataError
 from supermask.tasks.examples import Examples
 from supermask.tasks.formats import read_table
+from supermask.tasks.kinds import LABEL_KINDS
 from supermask.tasks.table import Table, faults_of, refuse
 from supermask.tasks.task import Task, TaskData
 
@@ -91,11 +92,12 @@ def load_files(
         labels = {split: _indices(tables[split], label, values, names, origin, faults) for split, values in raw.items()}
     refuse(faults)
 
+    law = LABEL_KINDS["regression" if regression else "classification"](names=names)
     task = Task(
         name=name,
-        kind="regression" if regression else "classification",
+        kind=law.kind,
         label_names=names,
-        metrics=_default_metrics(regression, len(names)) if metrics is None else tuple(metrics),
+        metrics=law.default_metrics if metrics is None else tuple(metrics),
         paired=text_pair is not None,
         test_splits=("test",),
     )
@@ -197,12 +199,6 @@ def _check_settings(
 
 def _filled(text: str, text_pair: str | None) -> list[str]:
     return [text] if text_pair is None else [text, text_pair]
-
-
-def _default_metrics(regression: bool, classes: int) -> tuple[str, ...]:
-    if regression:
-        return ("spearman", "pearson")
-    return ("accuracy", "f1") if classes == 2 else ("accuracy", "macro_f1")
 
 
 def _texts(table: Table, column: str, faults: list[str]) -> tuple[str, ...]:

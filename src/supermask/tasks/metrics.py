@@ -17,7 +17,7 @@ from supermask.errors import DataError, MissingDependencyError
 from supermask.tasks.task import Task
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 __all__ = ["METRICS", "accuracy", "f1", "macro_f1", "matthews", "pearson", "score", "spearman"]
 
@@ -121,23 +121,10 @@ def score(task: Task, predictions: ArrayLike, labels: ArrayLike | None) -> dict[
             f"the task {task.name!r}: predictions of shape {predicted.shape} and labels of shape {true.shape}; "
             "both must be (n,) with the same n of at least 1 (class indices, not logits)"
         )
-    for name, values in (("predictions", predicted), ("labels", true)):
-        _check_values(task, name, values)
+    for what, values in (("predictions", predicted), ("labels", true)):
+        if fault := task.labels.scoring_fault(what, values):
+            raise DataError(f"the task {task.name!r}: {fault}")
     return {metric: METRICS[metric](predicted, true) for metric in task.metrics}
-
-
-def _check_values(task: Task, name: str, values: NDArray[Any]) -> None:
-    if task.regression:
-        bad = int(np.count_nonzero(~np.isfinite(values.astype(np.float64))))
-        if bad:
-            raise DataError(
-                f"the task {task.name!r}: {bad} of {values.size} {name} are not finite; did training diverge?"
-            )
-    elif not np.issubdtype(values.dtype, np.integer) or values.min() < 0 or values.max() >= task.num_labels:
-        raise DataError(
-            f"the task {task.name!r}: {name} must be class indices from 0 to {task.num_labels - 1}, received "
-            f"{values.dtype} from {values.min()} to {values.max()}"
-        )
 
 
 def _sklearn(function: str, labels: ArrayLike, predictions: ArrayLike, **options: Any) -> float:

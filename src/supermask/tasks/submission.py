@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from supermask.atomic import write_atomically
 from supermask.errors import ConfigurationError, DataError, OutputError
 from supermask.tasks.task import Task
+from supermask.tasks.tsv import tsv_line
 
 __all__ = ["submission_lines", "write_submission"]
 
@@ -31,7 +31,7 @@ def submission_lines(task: Task, predictions: Sequence[int] | Sequence[float], i
     if len(set(ids)) != len(ids):
         raise DataError(f"an id of the task {task.name!r} stands twice; give every test example once")
     texts = [_prediction_text(task, position, value) for position, value in enumerate(predictions)]
-    return ["index\tprediction", *(f"{identifier}\t{text}" for identifier, text in zip(ids, texts, strict=True))]
+    return ["index\tprediction", *map(tsv_line, zip(ids, texts, strict=True))]
 
 
 def write_submission(
@@ -77,14 +77,10 @@ def write_submission(
 
 
 def _prediction_text(task: Task, position: int, value: int | float) -> str:
-    if task.regression:
-        if not math.isfinite(value):
-            raise DataError(f"prediction {position} of the task {task.name!r} is {value}; did training diverge?")
-        low, high = task.score_range or (-math.inf, math.inf)
-        return f"{min(max(float(value), low), high):.3f}"
-    if int(value) != value or not 0 <= value < task.num_labels:
+    text = task.labels.submission_text(value)
+    if text is None:
+        law = task.labels.law
         raise DataError(
-            f"prediction {position} of the task {task.name!r} is {value!r}, "
-            f"not a class index from 0 to {task.num_labels - 1}"
+            f"prediction {position} of the task {task.name!r} is {value!r}, not {law}; did training diverge?"
         )
-    return (task.submission_labels or task.label_names)[int(value)]
+    return text

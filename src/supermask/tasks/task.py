@@ -5,22 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, final
+from typing import Final, final
 
 from supermask.errors import ConfigurationError, UnknownNameError
 from supermask.tasks.examples import Examples
+from supermask.tasks.kinds import LABEL_KINDS, Labels
 
-__all__ = [
-    "CLASSIFICATION_METRICS",
-    "REGRESSION_METRICS",
-    "VALIDATION_SPLIT",
-    "Examples",
-    "Task",
-    "TaskData",
-]
+__all__ = ["VALIDATION_SPLIT", "Examples", "Task", "TaskData"]
 
-CLASSIFICATION_METRICS: Final = ("accuracy", "f1", "macro_f1", "matthews")
-REGRESSION_METRICS: Final = ("spearman", "pearson")
 VALIDATION_SPLIT: Final = "validation"
 
 
@@ -31,7 +23,7 @@ class Task:
 
     Args:
         name: the task's name, for example `mrpc`.
-        kind: whether an example has one of several classes or a number.
+        kind: what an example's label is: one of several classes (`classification`), or a number (`regression`).
         label_names: the classes in the order of the model's outputs; empty for regression.
         metrics: names of the metrics that `score` computes, the primary one first.
         paired: whether an example is two sentences rather than one.
@@ -55,7 +47,7 @@ class Task:
     """
 
     name: str
-    kind: Literal["classification", "regression"]
+    kind: str
     label_names: tuple[str, ...]
     metrics: tuple[str, ...]
     paired: bool = False
@@ -80,7 +72,14 @@ class Task:
     @property
     def num_labels(self) -> int:
         """Number of outputs of the head: one a class, or one for regression."""
-        return len(self.label_names) if self.kind == "classification" else 1
+        return len(self.label_names) or 1
+
+    @property
+    def labels(self) -> Labels:
+        """What the labels are, by the task's kind."""
+        return LABEL_KINDS[self.kind](
+            names=self.label_names, score_range=self.score_range, texts=self.submission_labels
+        )
 
     @property
     def regression(self) -> bool:
@@ -102,27 +101,12 @@ def _task_faults(task: Task) -> list[str]:
     faults = []
     if not task.name:
         faults.append("the name is empty")
-    if task.kind == "classification":
-        known: tuple[str, ...] = CLASSIFICATION_METRICS
-        if len(task.label_names) < 2:
-            faults.append(f"a classification task needs at least 2 labels, received {list(task.label_names)}")
-        if len(set(task.label_names)) != len(task.label_names):
-            faults.append(f"a label is named twice: {list(task.label_names)}")
-        if "f1" in task.metrics and len(task.label_names) > 2:
-            faults.append(f"f1 is of 2 labels and the task has {len(task.label_names)}; use macro_f1")
-        if task.score_range is not None:
-            faults.append("only a regression task has a score_range")
-    elif task.kind == "regression":
-        known = REGRESSION_METRICS
-        if task.label_names:
-            faults.append(f"a regression task has no label names, received {list(task.label_names)}")
-        if task.score_range is not None and not task.score_range[0] < task.score_range[1]:
-            faults.append(f"score_range {task.score_range} is empty")
-    else:
-        return [*faults, f"kind {task.kind!r} is neither 'classification' nor 'regression'"]
-    unknown = [name for name in task.metrics if name not in known]
+    if task.kind not in LABEL_KINDS:
+        return [*faults, f"kind {task.kind!r} is neither {' nor '.join(map(repr, LABEL_KINDS))}"]
+    faults += task.labels.faults(task.metrics)
+    unknown = [name for name in task.metrics if name not in task.labels.metrics]
     if unknown:
-        faults.append(f"metrics {unknown} are not of a {task.kind} task; there are: {', '.join(known)}")
+        faults.append(f"metrics {unknown} are not of a {task.kind} task; there are: {', '.join(task.labels.metrics)}")
     if not task.metrics or len(set(task.metrics)) != len(task.metrics):
         faults.append(f"metrics must be at least one and distinct, received {list(task.metrics)}")
     if len(set(task.splits)) != len(task.splits):
@@ -253,13 +237,8 @@ def _misfit(task: Task, split: str, examples: Examples) -> str | None:
         return f"the task is of {'pairs' if task.paired else 'single sentences'} and the examples are not"
     if examples.labels is None:
         return None if split in task.test_splits else "it has no labels"
-    if task.kind == "classification":
-        for position, label in enumerate(examples.labels):
-            if type(label) is not int or not 0 <= label < task.num_labels:
-                return f"label {label!r} of example {position} is not a class index from 0 to {task.num_labels - 1}"
-        return None
-    low, high = task.score_range or (float("-inf"), float("inf"))
+    labels = task.labels
     for position, label in enumerate(examples.labels):
-        if type(label) is not float or not (low <= label <= high and abs(label) != float("inf")):
-            return f"label {label!r} of example {position} is not a number from {low:g} to {high:g}"
+        if not labels.allows(label):
+            return f"label {label!r} of example {position} is not {labels.law}"
     return None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from supermask.errors import DataError
 from supermask.tasks.table import Table, numbered_lines, read_rows
 
-__all__ = ["read_tsv"]
+__all__ = ["read_tsv", "tsv_line"]
 
 
 def read_tsv(
@@ -55,3 +56,24 @@ def read_tsv(
         columns = ", ".join(header)
         raise DataError(f"{path}: the file has no rows; it should have one example a line, with the columns {columns}")
     return table
+
+
+def tsv_line(cells: Iterable[str]) -> str:
+    r"""A line of a TSV file, without its end; whatever a cell holds, it stays one cell of one line.
+
+    What is not printable (tabs and line breaks above all) and the backslash are written as in a JSON string.
+
+    Args:
+        cells: the texts; labels and identifiers may come from anywhere.
+
+    Example:
+        >>> print(tsv_line(["7", "good\n8", "a \\ b"]).replace("\t", "<TAB>"))
+        7<TAB>good\n8<TAB>a \\ b
+    """
+    return "\t".join(
+        "".join(
+            character if character.isprintable() and character != "\\" else json.dumps(character)[1:-1]
+            for character in cell
+        )
+        for cell in cells
+    )

@@ -15,7 +15,7 @@ import torch
 from supermask.core.kernels import backend_for, backends
 from supermask.core.kernels.agreement import disagreement
 from supermask.errors import SupermaskError
-from supermask.training.config import resolve_precision
+from supermask.prediction.given import resolve_precision
 from supermask.training.provenance import current_environment
 
 __all__ = ["Diagnosis", "Finding", "diagnose"]

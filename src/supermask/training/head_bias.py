@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from supermask.tasks import Task
+from supermask.prediction.kinds import kind_of
+from supermask.tasks import Task
 
-__all__ = ["base_rate_bias", "start_head_at_base_rate_"]
-
-
-def base_rate_bias(task: Task, labels: Sequence[float]) -> list[float]:
-    """The head's bias that predicts the labels' base rate whatever the input.
-
-    The mean for squared error; log frequencies for cross-entropy, a class that never occurs counted half a time.
-
-    Args:
-        task: says what labels are.
-        labels: of the training examples.
-
-    Returns:
-        One number an output of the head.
-    """
-    if task.regression:
-        return [sum(labels) / len(labels)]
-    counts = Counter(labels)
-    return [math.log(max(counts[index], 0.5) / len(labels)) for index in range(task.num_labels)]
+__all__ = ["start_head_at_base_rate_"]
 
 
 def start_head_at_base_rate_(model: nn.Module, head: Sequence[str], task: Task, labels: Sequence[float]) -> bool:
@@ -50,10 +29,10 @@ def start_head_at_base_rate_(model: nn.Module, head: Sequence[str], task: Task, 
     Returns:
         Whether the head has such a bias; a head without one starts as it is.
     """
-    named = {name: model.get_parameter(name) for name in head}
-    biases = [parameter for parameter in named.values() if tuple(parameter.shape) == (task.num_labels,)]
+    named = [model.get_parameter(name) for name in head]
+    biases = [parameter for parameter in named if tuple(parameter.shape) == (task.num_labels,)]
     if not biases:
         return False
     with torch.no_grad():
-        biases[-1].copy_(torch.tensor(base_rate_bias(task, labels)))
+        biases[-1].copy_(torch.tensor(kind_of(task).constant_answer(task, labels)))
     return True

@@ -32,7 +32,7 @@ class RunFolder:
         self.delta = path / "delta"
         self.figure = path / "zeros.png"
 
-    def open(self, inputs: RunInputs, *, resume: bool, overwrite: bool, bytes_needed: int) -> None:
+    def open(self, inputs: RunInputs, *, resume: bool, overwrite: bool, bytes_needed: int) -> RunRecord | None:
         """Make the folder ready before any compute is spent.
 
         Args:
@@ -40,6 +40,9 @@ class RunFolder:
             resume: go on with the run that is there.
             overwrite: throw away the run that is there.
             bytes_needed: estimate of what the run will write.
+
+        Returns:
+            The record of the run to resume, if it is complete already.
 
         Raises:
             OutputError: if the folder holds a run and neither is asked for, cannot be written to, or has too little
@@ -71,10 +74,7 @@ class RunFolder:
                 "free some space, or choose another disk"
             )
         write_atomically(self.inputs_path, (inputs.model_dump_json(indent=1) + "\n").encode())
-
-    def completed(self) -> RunRecord | None:
-        """The record of the run, if it is complete."""
-        if not self.record_path.exists():
+        if not resume or not self.record_path.exists():
             return None
         record = RunRecord.load(self.record_path)
         return record if record.status == "completed" else None

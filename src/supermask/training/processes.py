@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast, final
 import torch
 
 from supermask.errors import ConfigurationError, SupermaskError
-from supermask.training.given import take_device
+from supermask.prediction.given import take_device
 
 __all__ = ["Processes", "current_processes", "leave_processes"]
 

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from supermask.atomic import write_atomically
 from supermask.configuration import Configuration, describe_faults
 from supermask.errors import DataError
-from supermask.training.config import TrainingConfig
+from supermask.settings import TrainingConfig
 from supermask.training.provenance import Environment
 
 __all__ = ["BaseInfo", "DataInfo", "DeltaInfo", "RunInputs", "RunRecord", "Spread", "differing_inputs", "spread"]

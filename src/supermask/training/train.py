@@ -11,28 +11,25 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import torch
 from torch import nn
 
-from supermask.deltas import TaskDelta
+from supermask.deltas import TaskDelta, TaskRecord
 from supermask.errors import ConfigurationError, MissingDependencyError, OutputError
 from supermask.methods import Attachment, Method
 from supermask.models import Base
-from supermask.training.config import Precision, TrainingConfig, resolve_precision
-from supermask.training.encoding import EncodedExamples, encode
-from supermask.training.evaluation import check_head
-from supermask.training.given import GivenModel, given_model, take_device
+from supermask.prediction.encoding import encode
+from supermask.prediction.given import GivenModel, given_model, resolve_precision, take_device
+from supermask.prediction.predictor import Predictor
+from supermask.settings import TrainingConfig
+from supermask.tasks import TaskData, load_task
 from supermask.training.head_bias import start_head_at_base_rate_
 from supermask.training.output import RunFolder
-from supermask.training.predicting import PaddedBatches, padded_batches, predict_logits, predictions_from_logits
 from supermask.training.processes import Processes, current_processes
 from supermask.training.provenance import current_environment
 from supermask.training.record import BaseInfo, DataInfo, DeltaInfo, RunInputs, RunRecord, Spread, spread
-
-if TYPE_CHECKING:
-    from supermask.tasks import Examples, TaskData
 
 __all__ = ["Run", "train"]
 
@@ -101,8 +98,6 @@ def train(
 
     Source: section 3 of the paper.
     """
-    from supermask.tasks import load_task
-
     config = config or TrainingConfig()
     folder = RunFolder(Path(output_dir)) if output_dir is not None else None
     if (resume or overwrite) and folder is None:
@@ -112,10 +107,17 @@ def train(
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise MissingDependencyError("logs for TensorBoard need it installed: pip install 'supermask[tensorboard]'")
     data = load_task(task, data_dir=data_dir) if isinstance(task, str) else task
-    given = given_model(model, tokenizer)
-    check_head(given.model, data.task)
+    given = given_model(model, data.task, tokenizer)
     processes = current_processes(use_cpu=use_cpu)
-    precision = resolve_precision(config.precision, take_device(use_cpu=use_cpu).type)
+    device = take_device(use_cpu=use_cpu)
+    predictor = Predictor(
+        model=given.model,
+        tokenizer=given.tokenizer,
+        task=data.task,
+        max_length=config.max_length,
+        batch_size=config.eval_batch_size,
+        precision=resolve_precision(config.precision, device.type),
+    )
     modes = [(module, module.training) for module in given.model.modules()]
     attachment = method.attach_(given.model, seed=config.seed)
     try:
@@ -124,13 +126,13 @@ def train(
         if folder is not None:
             bytes_needed = _bytes_needed(given.model, checkpointed=config.checkpoint_steps > 0 or config.tensorboard)
             finished = processes.on_first(
-                lambda: _open(folder, inputs, resume=resume, overwrite=overwrite, bytes_needed=bytes_needed)
+                lambda: folder.open(inputs, resume=resume, overwrite=overwrite, bytes_needed=bytes_needed)
             )
             if finished is not None:
                 return Run(TaskDelta.load(folder.delta), finished, folder.path, processes.first)
-        return _Training(
-            attachment, data, inputs, config, given.tokenizer, precision, folder, draws, quiet, use_cpu, processes
-        ).run(resume=resume)
+        return _Training(attachment, predictor, data, inputs, folder, draws, quiet, device, processes).run(
+            resume=resume
+        )
     finally:
         attachment.detach_()
         for module, training in modes:
@@ -143,167 +145,135 @@ class _Training:
     """The steps of one training whose inputs are checked."""
 
     attachment: Attachment
+    predictor: Predictor
     data: TaskData
     inputs: RunInputs
-    config: TrainingConfig
-    tokenizer: Any
-    precision: Precision
     folder: RunFolder | None
     draws: int
     quiet: bool
-    use_cpu: bool
+    device: torch.device
     processes: Processes
 
     def run(self, *, resume: bool) -> Run:
-        started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        progress: dict[str, Any] = {"steps": 0, "train_seconds": 0.0}
+        facts: dict[str, Any] = {
+            "inputs": self.inputs,
+            "environment": current_environment(self.device),
+            "precision": self.predictor.precision,
+            "processes": self.processes.count,
+            "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "steps": 0,
+            "train_seconds": 0.0,
+        }
         try:
-            progress |= self._learn(resume=resume)
+            facts |= self._learn(resume=resume)
             self.processes.must_agree(_digest(self.attachment), what="the trained parameters")
             clock = time.perf_counter()
             scores, sampled = self.processes.on_first(self._evaluate)
-            progress["evaluation_seconds"] = time.perf_counter() - clock
-            delta = self._extract(progress, scores)
-            record = self.processes.on_first(lambda: self._write(delta, started, progress, scores, sampled))
+            facts["evaluation_seconds"] = time.perf_counter() - clock
+            delta = self._extract(facts, scores)
+            results = {"scores": scores, "sampled_scores": sampled}
+            record = self.processes.on_first(lambda: self._finish(delta, facts | results))
         except Exception as error:
             if self.folder is not None and self.processes.first:
-                self._note_failure(error, started, progress)
+                failed = RunRecord(status="failed", error=f"{type(error).__name__}: {error}", **facts)
+                with contextlib.suppress(
+                    OutputError
+                ):  # the disk may be what failed; the first error is the one to show
+                    failed.save(self.folder.record_path)
             raise
         return Run(delta, record, self.folder.path if self.folder is not None else None, self.processes.first)
-
-    def _write(
-        self,
-        delta: TaskDelta,
-        started: str,
-        progress: dict[str, Any],
-        scores: dict[str, dict[str, float]],
-        sampled: dict[str, dict[str, Spread]],
-    ) -> RunRecord:
-        if self.folder is not None:
-            delta.save(self.folder.delta, overwrite=True)
-        record = self._record(
-            "completed",
-            started,
-            progress,
-            scores=scores,
-            sampled_scores=sampled,
-            sampled_sparsity=self.attachment.statistics().get("sampled_sparsity"),
-            delta=_delta_info(delta),
-        )
-        if self.folder is not None:
-            record.save(self.folder.record_path)
-            if not self.config.tensorboard:
-                self.folder.drop_checkpoints()
-        return record
 
     def _learn(self, *, resume: bool) -> dict[str, Any]:
         from transformers import set_seed
 
         from supermask.training.trainer import make_trainer
 
-        model, task = self.attachment.model, self.data.task
-        examples = self._encode(self.data.train)
-        at_base_rate = self.config.head_bias == "base_rate" and start_head_at_base_rate_(
-            model, self.attachment.parameters.head, task, self.data.train.labels or ()
+        model, config, folder = self.attachment.model, self.inputs.config, self.folder
+        tokenizer = self.predictor.tokenizer
+        examples = encode(self.data.train, self.data.task, tokenizer, max_length=config.max_length)
+        at_base_rate = config.head_bias == "base_rate" and start_head_at_base_rate_(
+            model, self.attachment.parameters.head, self.data.task, self.data.train.labels or ()
         )
-        set_seed(self.config.seed)
+        set_seed(config.seed)
         clock = time.perf_counter()
         with tempfile.TemporaryDirectory() as scratch:
-            checkpoints = self.folder.checkpoints if self.folder is not None else Path(scratch)
             trainer = make_trainer(
-                model,
                 self.attachment,
                 examples,
-                self.tokenizer,
-                self.config,
-                precision=self.precision,
-                folder=checkpoints,
-                use_cpu=take_device(use_cpu=self.use_cpu).type == "cpu",
+                tokenizer,
+                config,
+                precision=self.predictor.precision,
+                folder=folder.checkpoints if folder is not None else Path(scratch),
+                use_cpu=self.device.type == "cpu",
                 quiet=self.quiet,
                 processes=self.processes,
             )
-            folder = self.folder
             last = self.processes.on_first(folder.last_checkpoint) if folder is not None and resume else None
-            with _gradient_checkpointing(model) if self.config.gradient_checkpointing else contextlib.nullcontext():
+            with _gradient_checkpointing(model) if config.gradient_checkpointing else contextlib.nullcontext():
                 trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
-        log = [
-            {name: float(value) for name, value in row.items()} for row in trainer.state.log_history if "loss" in row
-        ]
         return {
             "steps": trainer.state.global_step,
             "train_seconds": time.perf_counter() - clock,
             "head_at_base_rate": at_base_rate,
-            "log": tuple(log),
+            "log": tuple(
+                {name: float(value) for name, value in row.items()}
+                for row in trainer.state.log_history
+                if "loss" in row
+            ),
         }
 
     def _evaluate(self) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Spread]]]:
         scores: dict[str, dict[str, float]] = {}
         sampled: dict[str, dict[str, Spread]] = {}
         for split, examples in self.data.report.items():
-            batches = padded_batches(self._encode(examples), self.tokenizer, batch_size=self.config.eval_batch_size)
-            scores[split] = self._score(batches, examples, draw=None)
+            batches = self.predictor.encode(examples)
+
+            def score(draw: int | None) -> dict[str, float]:
+                with self.attachment.evaluating(draw):
+                    return self.predictor.score(batches, examples)  # noqa: B023  # called in this round alone
+
+            scores[split] = score(None)
             if self.attachment.samples and self.draws:
-                sampled[split] = spread([self._score(batches, examples, draw=draw) for draw in range(self.draws)])
+                sampled[split] = spread([score(draw) for draw in range(self.draws)])
         return scores, sampled
 
-    def _score(self, batches: PaddedBatches, examples: Examples, *, draw: int | None) -> dict[str, float]:
-        from supermask.tasks import score
-
-        with self.attachment.evaluating(draw):
-            logits = predict_logits(self.attachment.model, batches, precision=self.precision)
-        predictions = predictions_from_logits(logits, self.data.task)
-        return dict(score(self.data.task, predictions, examples.labels or ()))
-
-    def _encode(self, examples: Any) -> EncodedExamples:
-        return encode(examples, self.data.task, self.tokenizer, max_length=self.config.max_length)
-
-    def _extract(self, progress: dict[str, Any], scores: dict[str, dict[str, float]]) -> TaskDelta:
-        task = self.data.task
+    def _extract(self, facts: dict[str, Any], scores: dict[str, dict[str, float]]) -> TaskDelta:
+        environment = facts["environment"]
         return self.attachment.extract(
             base_name=self.inputs.base.name,
             base_revision=self.inputs.base.revision,
-            task={
-                "name": task.name,
-                "version": task.version,
-                "kind": task.kind,
-                "label_names": list(task.label_names),
-                "metrics": list(task.metrics),
-                "paired": task.paired,
-            },
+            task={name: getattr(self.data.task, name) for name in TaskRecord.model_fields},
             training={
-                "config": self.config.model_dump(mode="json"),
-                "precision": self.precision,
-                "steps": progress["steps"],
+                "config": self.inputs.config.model_dump(mode="json"),
+                "precision": self.predictor.precision,
+                "steps": facts["steps"],
                 "data": {split: info.model_dump(mode="json") for split, info in self.inputs.data.items()},
                 "scores": scores,
-                "supermask": self._environment().supermask,
-                "source": self._environment().source,
+                "supermask": environment.supermask,
+                "source": environment.source,
             },
         )
 
-    def _record(self, status: Any, started: str, progress: dict[str, Any], **results: Any) -> RunRecord:
-        return RunRecord(
-            status=status,
-            inputs=self.inputs,
-            environment=self._environment(),
-            precision=self.precision,
-            processes=self.processes.count,
-            started=started,
-            **progress,
-            **results,
+    def _finish(self, delta: TaskDelta, facts: dict[str, Any]) -> RunRecord:
+        """Save the delta, then the record: what is recorded is done."""
+        if self.folder is not None:
+            delta.save(self.folder.delta, overwrite=True)
+        record = RunRecord(
+            status="completed",
+            sampled_sparsity=self.attachment.statistics().get("sampled_sparsity"),
+            delta=DeltaInfo(
+                zeros=delta.zeros,
+                constrained_weights=delta.weights,
+                sparsity=delta.sparsity,
+                bytes=delta.nbytes_on_disk(),
+            ),
+            **facts,
         )
-
-    def _note_failure(self, error: BaseException, started: str, progress: dict[str, Any]) -> None:
-        assert self.folder is not None
-        try:
-            self._record("failed", started, progress, error=f"{type(error).__name__}: {error}").save(
-                self.folder.record_path
-            )
-        except OutputError:
-            return  # the disk may be what failed; the first error is the one to show
-
-    def _environment(self) -> Any:
-        return current_environment(next(self.attachment.model.parameters()).device)
+        if self.folder is not None:
+            record.save(self.folder.record_path)
+            if not self.inputs.config.tensorboard:
+                self.folder.drop_checkpoints()
+        return record
 
 
 @contextlib.contextmanager
@@ -318,14 +288,6 @@ def _gradient_checkpointing(model: Any) -> Iterator[None]:
         yield
     finally:
         getattr(model, f"{kind}_checkpointing_disable")()
-
-
-def _open(
-    folder: RunFolder, inputs: RunInputs, *, resume: bool, overwrite: bool, bytes_needed: int
-) -> RunRecord | None:
-    """Make the folder ready; the record of the run to resume, if it is complete already."""
-    folder.open(inputs, resume=resume, overwrite=overwrite, bytes_needed=bytes_needed)
-    return folder.completed() if resume else None
 
 
 def _let_draw(attachment: Attachment, config: TrainingConfig, processes: Processes) -> None:
@@ -380,9 +342,3 @@ def _bytes_needed(model: nn.Module, *, checkpointed: bool) -> int:
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     delta = 4 * trained
     return delta + (2 * (values + 8 * trained) if checkpointed else 0)
-
-
-def _delta_info(delta: TaskDelta) -> DeltaInfo:
-    return DeltaInfo(
-        zeros=delta.zeros, constrained_weights=delta.weights, sparsity=delta.sparsity, bytes=delta.nbytes_on_disk()
-    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 from typing import Any, final
 
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from supermask.core.counter_random import key_words
@@ -16,13 +17,50 @@ from supermask.errors import ConfigurationError
 from supermask.methods import Attachment, make_optimizer
 from supermask.methods.optimizer import MethodOptimizer
 from supermask.models.loading import quiet_transformers
-from supermask.training.callback import MethodCallback
-from supermask.training.config import Precision, TrainingConfig
-from supermask.training.encoding import EncodedExamples, LengthGroupedSampler
-from supermask.training.micro_batches import SHARE, DealtExamples, MicroBatchSampler, collate_dealt
+from supermask.prediction.encoding import EncodedExamples
+from supermask.prediction.given import Precision
+from supermask.settings import TrainingConfig
+from supermask.training.batches import SHARE, DealtExamples, LengthGroupedSampler, MicroBatchSampler, collate_dealt
 from supermask.training.processes import Processes
 
-__all__ = ["MethodTrainer", "make_trainer"]
+__all__ = ["MethodCallback", "MethodTrainer", "make_trainer"]
+
+
+@final
+class MethodCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """Tells an attachment which step comes next.
+
+    For a Trainer of your own: pass this callback and `optimizers=(make_optimizer(attachment), None)`. Nothing else is
+    needed; the constraint itself is kept by the optimizer. `attachment.statistics()` has what is worth logging.
+
+    Args:
+        attachment: the method at work on the Trainer's model.
+        sampler: the sampler of the training loader, if it is to follow the epochs.
+    """
+
+    def __init__(self, attachment: Attachment, sampler: LengthGroupedSampler | None = None) -> None:
+        self.attachment = attachment
+        self.sampler = sampler
+        self._micro_batch = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Say how long the training is."""
+        self.attachment.begin_training(total_steps=state.max_steps)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Give the sampler its epoch; a run that resumes within an epoch is in it already."""
+        if self.sampler is not None:
+            self.sampler.epoch = math.floor(state.epoch or 0.0)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Key the draws of the step's first micro-batch."""
+        self._micro_batch = 0
+        self.attachment.begin_step(state.global_step)
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Key the draws of the next micro-batch."""
+        self._micro_batch += 1
+        self.attachment.begin_step(state.global_step, self._micro_batch)
 
 
 @final
@@ -91,7 +129,6 @@ class MethodTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
 
 def make_trainer(
-    model: nn.Module,
     attachment: Attachment,
     examples: EncodedExamples,
     tokenizer: Any,
@@ -106,8 +143,7 @@ def make_trainer(
     """A Trainer that learns a task by an attached method.
 
     Args:
-        model: the model that the method is attached to.
-        attachment: the method at work.
+        attachment: the method at work on a model.
         examples: encoded training examples.
         tokenizer: pads the batches.
         config: hyper-parameters.
@@ -170,20 +206,15 @@ def make_trainer(
         batches=MicroBatchSampler(
             order, accumulation=config.gradient_accumulation, processes=processes.count, rank=processes.rank
         ),
-        model=model,
+        model=attachment.model,
         args=arguments,
         data_collator=functools.partial(collate_dealt, tokenizer),
         train_dataset=DealtExamples(examples),
         callbacks=[MethodCallback(attachment, order)],
     )
     if not processes.first:
-        # Dropout and the like: each process draws its own. The Trainer has just seeded all alike.
-        set_seed(_seed_of(config.seed, processes.rank))
+        # Dropout and the like: each process draws its own, far from other runs. The Trainer has just seeded all alike.
+        set_seed(key_words("process", config.seed, processes.rank)[0])
     if quiet:
         trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _seed_of(seed: int, rank: int) -> int:
-    """A seed of a process's own, far from the neighbours' of other runs."""
-    return key_words("process", seed, rank)[0]

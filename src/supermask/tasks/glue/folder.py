@@ -112,7 +112,7 @@ def _empty_sentences(table: Table, columns: Sequence[str]) -> list[str]:
 
 def _labels(row: GlueRow, table: Table) -> tuple[int, ...] | tuple[float, ...]:
     texts = _texts(table, row.label)
-    if row.task.regression:
+    if not row.label_texts:
         return _numbers(row, table, texts)
     index = {text: position for position, text in enumerate(row.label_texts)}
     refuse(

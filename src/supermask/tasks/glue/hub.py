@@ -53,12 +53,12 @@ def examples_from_hub(row: GlueRow, fetched: Mapping[str, Any], split: str) -> E
     absent = [name for name in wanted if name not in table.features]
     if absent:
         raise DataError(f"{source}: no column {', '.join(absent)}; the columns are: {', '.join(table.features)}")
-    if not task.regression and tuple(table.features["label"].names) != task.label_names:
+    if task.label_names and tuple(table.features["label"].names) != task.label_names:
         raise DataError(f"{source}: the classes are {table.features['label'].names}, expected {list(task.label_names)}")
     labels: tuple[int, ...] | tuple[float, ...] | None = None
     if split not in task.test_splits:
         # The hub keeps scores as float32; the files have at most three decimals, so rounding gives their values back.
-        labels = tuple(round(v, 3) for v in table["label"]) if task.regression else tuple(table["label"])
+        labels = tuple(round(label, 3) for label in table["label"])
     return Examples(
         first=tuple(table[row.hub_first]),
         second=tuple(table[row.hub_second]) if row.hub_second else None,

@@ -182,6 +182,6 @@ def draw_examples(probe: Probe, split: Split, *, size: int, seed: int) -> Exampl
 
 
 def _labels(task: Task, rows: Sequence[Row]) -> tuple[int, ...] | tuple[float, ...]:
-    if task.regression:
-        return tuple(float(label) for _, _, label in rows)
-    return tuple(int(label) for _, _, label in rows)
+    if task.label_names:
+        return tuple(int(label) for _, _, label in rows)
+    return tuple(float(label) for _, _, label in rows)

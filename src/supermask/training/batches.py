@@ -1,4 +1,4 @@
-"""How a batch is dealt out: to micro-batches, one after another, and within each to processes, side by side.
+"""The order of the examples, and how a batch is dealt out: to micro-batches in turn, to processes side by side.
 
 The loss of a step is the mean over its whole batch, whatever it is cut into. Cuts of unequal size, as in an epoch's
 last batch, therefore weigh what they hold: otherwise an example there would count more than its neighbours, and a run
@@ -7,18 +7,97 @@ on two processes would go another way than on one.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from typing import Any, final
 
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from supermask.training.encoding import EncodedExamples, LengthGroupedSampler, pad
+from supermask.prediction.encoding import EncodedExamples, pad
+from supermask.settings import TrainingConfig
 
-__all__ = ["SHARE", "DealtExamples", "MicroBatchSampler", "collate_dealt", "deal"]
+__all__ = [
+    "SHARE",
+    "DealtExamples",
+    "LengthGroupedSampler",
+    "MicroBatchSampler",
+    "collate_dealt",
+    "deal",
+    "length_grouped_order",
+    "optimizer_steps",
+]
 
 SHARE = "share"
 """The key of a batch under which its weight stands, where that is not 1."""
+
+_BATCHES_PER_GROUP = 50
+
+
+def optimizer_steps(examples: int, config: TrainingConfig) -> int:
+    """How many optimizer steps a training takes; the last batch of an epoch may be smaller.
+
+    Args:
+        examples: training examples.
+        config: the settings.
+
+    Example:
+        >>> optimizer_steps(3668, TrainingConfig())  # MRPC
+        345
+
+    Source: Table 1 of the paper, whose iteration counts are 3 · ceil(n / 32).
+    """
+    per_epoch = -(-examples // config.batch_size)
+    return config.max_steps if config.max_steps is not None else config.epochs * per_epoch
+
+
+def length_grouped_order(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[int]:
+    """A random order of the examples in which a batch holds inputs of about one length, so that little is padded.
+
+    Examples are shuffled, cut into groups of 50 batches, sorted within each group, and the batches shuffled; a last
+    smaller batch stays last. The order is a pure function of seed and epoch: a resumed epoch goes on in the same order.
+
+    Args:
+        lengths: input lengths in tokens.
+        batch_size: examples a batch.
+        seed: of the run.
+        epoch: counted from 0.
+
+    Returns:
+        A permutation of the indices.
+
+    Example:
+        >>> sorted(length_grouped_order([5, 3, 9, 4, 8], 2, seed=0, epoch=0))
+        [0, 1, 2, 3, 4]
+    """
+    generator = random.Random(f"order:{seed}:{epoch}")
+    order = list(range(len(lengths)))
+    generator.shuffle(order)
+    group = batch_size * _BATCHES_PER_GROUP
+    order = [
+        index
+        for start in range(0, len(order), group)
+        for index in sorted(order[start : start + group], key=lambda index: -lengths[index])
+    ]
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    last = [batches.pop()] if batches and len(batches[-1]) < batch_size else []
+    generator.shuffle(batches)
+    return [index for batch in batches + last for index in batch]
+
+
+@final
+class LengthGroupedSampler(Sampler[int]):
+    """`length_grouped_order` for a torch loader; set `epoch` before each pass."""
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, *, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(length_grouped_order(self.lengths, self.batch_size, seed=self.seed, epoch=self.epoch))
 
 
 def deal(
@@ -106,12 +185,7 @@ class DealtExamples(Dataset[tuple[dict[str, Any], float]]):
 
 
 def collate_dealt(tokenizer: Any, items: Sequence[tuple[dict[str, Any], float]]) -> dict[str, Tensor | float]:
-    """Pad a micro-batch, and note its weight under `SHARE` if it is not 1.
-
-    Args:
-        tokenizer: the base's tokenizer.
-        items: as `DealtExamples` gives them.
-    """
+    """Pad a micro-batch as `DealtExamples` gives it, and note its weight under `SHARE` if it is not 1."""
     batch: dict[str, Tensor | float] = dict(pad(tokenizer, [item for item, _ in items]))
     weight = items[0][1]
     return batch if weight == 1.0 else batch | {SHARE: weight}

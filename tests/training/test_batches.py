@@ -8,9 +8,54 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supermask.training.encoding import EncodedExamples, LengthGroupedSampler
-from supermask.training.micro_batches import SHARE, DealtExamples, MicroBatchSampler, collate_dealt, deal
+from supermask.prediction.encoding import EncodedExamples
+from supermask.tasks import find_task
+from supermask.training import TrainingConfig, optimizer_steps
+from supermask.training.batches import (
+    SHARE,
+    DealtExamples,
+    LengthGroupedSampler,
+    MicroBatchSampler,
+    collate_dealt,
+    deal,
+    length_grouped_order,
+)
 from tiny_tasks import tiny_tokenizer
+
+TABLE_1 = {  # the paper's "fine-tuning iteration count"
+    "mnli": 36816,
+    "qqp": 34113,
+    "qnli": 9822,
+    "sst2": 6315,
+    "cola": 804,
+    "stsb": 540,
+    "mrpc": 345,
+    "rte": 234,
+}
+
+
+def test_the_step_counts_are_those_of_table_1() -> None:
+    steps = {task: optimizer_steps(find_task(task).expected_sizes["train"], TrainingConfig()) for task in TABLE_1}
+    assert steps == TABLE_1
+    assert optimizer_steps(1000, TrainingConfig(max_steps=7)) == 7
+
+
+def test_the_order_is_a_permutation_and_a_pure_function_of_seed_and_epoch() -> None:
+    lengths = [index % 17 for index in range(3301)]
+    order = length_grouped_order(lengths, 32, seed=3, epoch=1)
+    assert sorted(order) == list(range(3301))
+    assert order == length_grouped_order(lengths, 32, seed=3, epoch=1)
+    assert order != length_grouped_order(lengths, 32, seed=3, epoch=2)
+    assert order != length_grouped_order(lengths, 32, seed=4, epoch=1)
+
+
+def test_batches_hold_inputs_of_about_one_length() -> None:
+    lengths = [(index * 7919) % 100 for index in range(3200)]
+    order = length_grouped_order(lengths, 32, seed=0, epoch=0)
+    batches = [[lengths[index] for index in order[start : start + 32]] for start in range(0, 3200, 32)]
+    assert sum(max(batch) - min(batch) for batch in batches) / len(batches) < 5  # a random batch of 32 spans about 94
+    longest = [max(batch) for batch in batches]
+    assert longest != sorted(longest, reverse=True)  # batches themselves are shuffled
 
 
 @given(part=st.integers(1, 4), accumulation=st.integers(1, 4), processes=st.integers(1, 4), missing=st.integers(0, 100))

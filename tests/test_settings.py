@@ -1,32 +1,11 @@
-"""The settings of a training, and the step counts of the paper's Table 1."""
+"""The settings of a training."""
 
 from __future__ import annotations
 
 import pytest
 
 from supermask.errors import ConfigurationError
-from supermask.tasks import find_task
-from supermask.training import TrainingConfig, optimizer_steps
-
-TABLE_1 = {  # the paper's "fine-tuning iteration count"
-    "mnli": 36816,
-    "qqp": 34113,
-    "qnli": 9822,
-    "sst2": 6315,
-    "cola": 804,
-    "stsb": 540,
-    "mrpc": 345,
-    "rte": 234,
-}
-
-
-@pytest.mark.parametrize(("task", "steps"), TABLE_1.items())
-def test_the_step_counts_are_those_of_table_1(task: str, steps: int) -> None:
-    assert optimizer_steps(find_task(task).expected_sizes["train"], TrainingConfig()) == steps
-
-
-def test_max_steps_overrides_epochs() -> None:
-    assert optimizer_steps(1000, TrainingConfig(max_steps=7)) == 7
+from supermask.settings import TrainingConfig
 
 
 def test_the_defaults_are_the_papers() -> None:
