@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from supermask.core.counter_random import key_words
-from supermask.core.kernels.adam8 import BLOCK, adam_step_8bit_for
+from supermask.core.kernels.adam8 import EightBitMoments, adam_step_8bit_for
 from supermask.core.kernels.arguments import AdamStep
 from supermask.errors import ConfigurationError
 from supermask.methods.attachment import Attachment
@@ -179,20 +179,13 @@ class MethodOptimizer(torch.optim.Optimizer):
                 continue
             logits, state = local_part(parameter), self.state[parameter]
             if not state:
-                count = logits.numel()
-                state["step"] = torch.zeros(())
-                for name in _CODES:
-                    state[name] = torch.zeros(count, dtype=torch.uint8, device=logits.device)
-                    state[f"{name}_scale"] = torch.zeros(-(-count // BLOCK), device=logits.device)
+                state |= EightBitMoments.zeros(logits.numel(), logits.device)._asdict() | {"step": torch.zeros(())}
             state["step"] += 1
             step = int(state["step"])
             adam_step_8bit_for(logits.device)(
                 logits,
                 local_part(parameter.grad),
-                state["first"],
-                state["first_scale"],
-                state["second"],
-                state["second_scale"],
+                EightBitMoments(**{name: state[name] for name in EightBitMoments._fields}),
                 AdamStep(float(group["lr"]), beta1, beta2, group["eps"], step),
                 key=key_words("8-bit moments", index, step),
             )

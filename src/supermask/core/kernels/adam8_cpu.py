@@ -24,6 +24,7 @@ from supermask.core.kernels.adam8 import (
     SHIFT,
     TINY,
     TOP,
+    EightBitMoments,
     check_8bit_state,
 )
 from supermask.core.kernels.arguments import AdamStep
@@ -145,21 +146,18 @@ _task = CompiledTask(_adam_step_8bit, uses=("supermask.core.kernels.adam8", "sup
 def adam_step_8bit_(
     mask_logits: Tensor,
     gradient: Tensor,
-    first: Tensor,
-    first_scale: Tensor,
-    second: Tensor,
-    second_scale: Tensor,
+    moments: EightBitMoments,
     adam: AdamStep,
     *,
     key: KeyWords,
 ) -> None:
     """`adam8.adam_step_8bit_`, the same bits, in one pass over memory."""
-    check_8bit_state(mask_logits, gradient, first, first_scale, second, second_scale)
+    check_8bit_state(mask_logits, gradient, moments)
     gradient = gradient.float().contiguous()
     do_job(
         _task,
         mask_logits.numel(),
-        *(tensor.data_ptr() for tensor in (mask_logits, gradient, first, first_scale, second, second_scale)),
+        *(tensor.data_ptr() for tensor in (mask_logits, gradient, *moments)),
         *key,
         numbers=(
             adam.beta1,

@@ -108,7 +108,7 @@ def mask_logit_gradient(
     weight_gradient, weight, mask_logits = weight_gradient.contiguous(), weight.contiguous(), mask_logits.contiguous()
     gradient = result_like(mask_logits, dtype=torch.float32, out=out)
     count = gradient.numel()
-    launch(_gradient, gradient, gradient, weight_gradient, weight, mask_logits, count, through, BLOCK)
+    launch(_gradient, BLOCK, gradient, weight_gradient, weight, mask_logits, count, through, BLOCK)
     return gradient
 
 
@@ -128,7 +128,7 @@ def adam_step_(
     check_in_place(mask_logits=mask_logits, first=first, second=second)
     launch(
         _step,
-        mask_logits,
+        BLOCK,
         mask_logits,
         gradient.contiguous(),
         mask_logits if weight is None else weight.contiguous(),

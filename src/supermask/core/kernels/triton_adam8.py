@@ -124,25 +124,19 @@ def _step(
 def adam_step_8bit_(
     mask_logits: Tensor,
     gradient: Tensor,
-    first: Tensor,
-    first_scale: Tensor,
-    second: Tensor,
-    second_scale: Tensor,
+    moments: adam8.EightBitMoments,
     adam: AdamStep,
     *,
     key: KeyWords | Tensor,
 ) -> None:
     """`adam8.adam_step_8bit_`, the same bits, in one pass; key and scale may be read on the device."""
-    adam8.check_8bit_state(mask_logits, gradient, first, first_scale, second, second_scale)
+    adam8.check_8bit_state(mask_logits, gradient, moments)
     launch(
         _step,
-        mask_logits,
+        BLOCK,
         mask_logits,
         gradient.contiguous(),
-        first,
-        first_scale,
-        second,
-        second_scale,
+        *moments,
         mask_logits.numel(),
         float(adam.beta1),
         1.0 - adam.beta1,

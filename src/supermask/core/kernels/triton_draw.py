@@ -144,7 +144,7 @@ def draw_masked_weight(
     weight, mask_logits = weight.contiguous(), mask_logits.contiguous()
     masked, levels = result_like(weight, dtype=dtype, out=out), logit_levels(weight.device)
     key_words = key_arguments(key, levels)
-    launch(_draw_weight, masked, masked, weight, mask_logits, masked.numel(), levels, *key_words, BLOCK)
+    launch(_draw_weight, BLOCK, masked, weight, mask_logits, masked.numel(), levels, *key_words, BLOCK)
     return masked
 
 
@@ -153,7 +153,7 @@ def draw_keep_mask(mask_logits: Tensor, key: KeyWords | Tensor) -> Tensor:
     mask_logits = mask_logits.contiguous()
     keep_mask = torch.empty(mask_logits.shape, dtype=torch.bool, device=mask_logits.device)
     levels = logit_levels(mask_logits.device)
-    launch(_draw_mask, keep_mask, keep_mask, mask_logits, keep_mask.numel(), levels, *key_arguments(key, levels), BLOCK)
+    launch(_draw_mask, BLOCK, keep_mask, mask_logits, keep_mask.numel(), levels, *key_arguments(key, levels), BLOCK)
     return keep_mask
 
 
@@ -165,5 +165,5 @@ def threshold_masked_weight(
     check_compute_dtype(dtype)
     weight, mask_logits = weight.contiguous(), mask_logits.contiguous()
     masked = result_like(weight, dtype=dtype, out=out)
-    launch(_threshold_weight, masked, masked, weight, mask_logits, masked.numel(), BLOCK)
+    launch(_threshold_weight, BLOCK, masked, weight, mask_logits, masked.numel(), BLOCK)
     return masked

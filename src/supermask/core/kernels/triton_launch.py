@@ -53,13 +53,13 @@ def jit(function: Callable[..., Any]) -> Any:
     )
 
 
-def launch(kernel: Any, tensor: Tensor, *arguments: Any, options: dict[str, Any] = LAUNCH) -> None:
-    """Run a kernel over a tensor's weights, `BLOCK` each, on the current stream of its device; none is no work."""
+def launch(kernel: Any, block: int, result: Tensor, *arguments: Any, options: dict[str, Any] = LAUNCH) -> None:
+    """Run a kernel over a tensor's weights, so many a program, on the current stream of its device; none is no work."""
     # Triton launches on the current device. Switching costs as much as a launch, and is hardly ever needed.
-    elsewhere = tensor.is_cuda and tensor.get_device() != torch.cuda.current_device()
-    if tensor.numel():
-        with torch.cuda.device(tensor.device) if elsewhere else contextlib.nullcontext():
-            kernel[(-(-tensor.numel() // BLOCK),)](*arguments, **options)
+    elsewhere = result.is_cuda and result.get_device() != torch.cuda.current_device()
+    if result.numel():
+        with torch.cuda.device(result.device) if elsewhere else contextlib.nullcontext():
+            kernel[(-(-result.numel() // block),)](result, *arguments, **options)
 
 
 def key_arguments(key: KeyWords | Tensor, unused: Tensor) -> tuple[Tensor, int, int, bool]:
