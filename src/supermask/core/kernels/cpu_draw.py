@@ -52,7 +52,8 @@ _P3, _P4 = np.float32(0.05591786), np.float32(0.0095701)
 _NEAR = np.float32(1e-5)
 
 
-def _random_bits(index: Any, first: Any, second: Any) -> Any:
+@compiled
+def random_bits(index: Any, first: Any, second: Any) -> Any:
     word = np.uint32(index + first)
     word = np.uint32(np.uint32(word ^ (word >> _SHIFT)) * _ROUND_1)
     word = np.uint32(np.uint32(word ^ (word >> _SHIFT)) * _ROUND_2)
@@ -61,10 +62,8 @@ def _random_bits(index: Any, first: Any, second: Any) -> Any:
     return np.uint32(word >> _SHIFT)
 
 
-random_bits = compiled(_random_bits)
-
-
-def _draw(logits: Any, first: Any, second: Any, levels: Any, keep: Any) -> None:
+@compiled
+def draw(logits: Any, first: Any, second: Any, levels: Any, keep: Any) -> None:
     near = _NONE
     for j in range(logits.size):
         a = np.float32(np.int32(random_bits(np.uint32(j), first, second))) + _HALF
@@ -85,18 +84,14 @@ def _draw(logits: Any, first: Any, second: Any, levels: Any, keep: Any) -> None:
             keep[j] = choose(logits[j] > levels[random_bits(np.uint32(j), first, second)], _ALL, _NONE)
 
 
-draw = compiled(_draw)
-
-
-def _threshold(logits: Any, keep: Any) -> None:
+@compiled
+def threshold(logits: Any, keep: Any) -> None:
     for j in range(logits.size):
         keep[j] = choose(logits[j] > _ZERO, _ALL, _NONE)
 
 
-threshold = compiled(_threshold)
-
-
-def _keep_block(
+@compiled
+def keep_block(
     mode: Any, logits_at: Any, begin: Any, size: Any, first: Any, second: Any, levels_at: Any, keep: Any
 ) -> None:
     logits = carray(pointer_at(logits_at + 4 * begin), size, np.float32)
@@ -106,9 +101,6 @@ def _keep_block(
         # Tensors of 2**32 weights and more take the high half of the index into the key.
         levels = carray(pointer_at(levels_at), 65536, np.float32)
         draw(logits, np.uint32(first + begin), np.uint32(second + (begin >> 32)), levels, keep)
-
-
-keep_block = compiled(_keep_block)
 
 
 def _draw_task(address: int) -> None:
