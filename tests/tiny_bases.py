@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -16,9 +17,11 @@ SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[UNK]")
 WORDS = tuple(f"w{number}" for number in range(VOCABULARY - len(SPECIAL)))
 
 
-def tiny_tokenizer(*, padding: bool = True) -> PreTrainedTokenizerFast:
-    """Every word `w0`, `w1` ... is one token; `padding=False` leaves out the padding token, as GPT-2 does."""
-    vocabulary = {token: index for index, token in enumerate((*SPECIAL, *WORDS))}
+def tiny_tokenizer(
+    words: Sequence[str] = WORDS, *, padding: bool = True, max_length: int = 64
+) -> PreTrainedTokenizerFast:
+    """Every word is one token; `padding=False` leaves out the padding token, as GPT-2 does."""
+    vocabulary = {token: index for index, token in enumerate((*SPECIAL, *words))}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.post_processor = TemplateProcessing(
@@ -31,7 +34,7 @@ def tiny_tokenizer(*, padding: bool = True) -> PreTrainedTokenizerFast:
         sep_token="[SEP]",
         eos_token="[SEP]",
         pad_token="[PAD]" if padding else None,
-        model_max_length=64,
+        model_max_length=max_length,
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from supermask.errors import ConfigurationError
 
-__all__ = ["Configuration", "describe_faults"]
+__all__ = ["Configuration", "describe_fault", "describe_faults"]
 
 
 class Configuration(BaseModel):
@@ -51,19 +51,26 @@ def describe_faults(kind: type[BaseModel], error: ValidationError) -> str:
         kind: the settings class.
         error: pydantic's report.
     """
-    faults = []
-    for fault in error.errors():
-        name = ".".join(str(part) for part in fault["loc"])
-        cause = fault.get("ctx", {}).get("error")
-        if fault["type"] == "extra_forbidden":
-            faults.append(f"{name!r} is no setting; settings: {', '.join(kind.model_fields)}")
-        elif fault["type"] == "missing":
-            faults.append(f"{name} is required")
-        elif isinstance(cause, ConfigurationError):  # settings within settings, or read from JSON: described already
-            described = str(cause).removeprefix(f"{kind.__name__}: ")
-            faults.append(f"{name}: {described}" if name else described)
-        else:
-            message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            where = f"{name} " if name else ""
-            faults.append(f"{where}{message}, received {fault['input']!r}" if name else message)
-    return f"{kind.__name__}: " + "; ".join(faults)
+    return f"{kind.__name__}: " + "; ".join(describe_fault(kind, fault) for fault in error.errors())
+
+
+def describe_fault(kind: type[BaseModel], fault: Any) -> str:
+    """One fault of a settings object: which setting, what is wrong, what was received.
+
+    Args:
+        kind: the settings class.
+        fault: of pydantic's report, one of its `errors()`.
+    """
+    name = ".".join(str(part) for part in fault["loc"])
+    cause = fault.get("ctx", {}).get("error")
+    if fault["type"] == "extra_forbidden":
+        return f"{name!r} is no setting; settings: {', '.join(kind.model_fields)}"
+    if fault["type"] == "missing":
+        return f"{name} is required"
+    if isinstance(cause, ConfigurationError):  # settings within settings, or read from JSON: described already
+        described = str(cause).removeprefix(f"{kind.__name__}: ")
+        return f"{name}: {described}" if name else described
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    received = repr(fault["input"])
+    shown = received if len(received) <= 80 else f"{received[:77]}..."
+    return f"{name} {message}, received {shown}" if name else message

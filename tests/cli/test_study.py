@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from supermask.study import load_study, study_names
-from supermask.study.smoke import make_tiny_base
+from supermask.study import load_study, runs_of, study_names
 from tiny_command import Command, refused
 from tiny_records import fill, tiny_record
-from tiny_studies import FULL, MASK, TASK, tiny_study, yaml_of
+from tiny_studies import FULL, MASK, TASK, make_tiny_base, tiny_study, yaml_of
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +46,11 @@ def test_status_tells_what_is_there_and_what_is_not(supermask: Command, tmp_path
     study = load_study("table6")
     fill(tmp_path, [study], leave_out=lambda run: run.arm != "supermask")
     (tmp_path / "junk.json").write_text('{"\x1b[2J": 1}')
-    from supermask.study import runs_of
-
     tiny_record(runs_of(study)[1], status="failed").save(tmp_path / "mrpc" / "failed.json")
     outcome = supermask("study", "status", "table6", "--results", tmp_path)
     assert outcome.exit_code == 0
     assert outcome.stdout.startswith(f"{tmp_path}: 2 records\n")
-    assert "1 of 5" in outcome.stdout and "7 min" in outcome.stdout
+    assert "1 of 5" in outcome.stdout and "0:07:20" in outcome.stdout
     assert "failed: mrpc/supermask-lr2e-02-seed0: RuntimeError: the loss is not finite" in outcome.stdout
     assert "missing: mrpc/supermask-lr2e-03-seed0, mrpc/supermask-lr2e-04-seed0" in outcome.stdout
     assert f"warning: {tmp_path}/junk.json is no record and plays no part" in outcome.stderr
@@ -77,10 +74,10 @@ def test_a_dry_run_checks_and_tells_but_runs_nothing(supermask: Command, spec: P
     assert all(f"{TASK}/{label} " in outcome.stdout for label in ("full-seed0", "mask-seed3"))
     document = json.loads(supermask(*command, "--json").stdout)
     assert [(run["run"], run["state"], run["steps"]) for run in document["runs"]] == [
-        (f"{TASK}/full-seed0", "new", 2),
-        (f"{TASK}/mask-seed0", "new", 2),
-        (f"{TASK}/full-seed3", "new", 2),
-        (f"{TASK}/mask-seed3", "new", 2),
+        (f"{TASK}/full-seed0", "missing", 2),
+        (f"{TASK}/mask-seed0", "missing", 2),
+        (f"{TASK}/full-seed3", "missing", 2),
+        (f"{TASK}/mask-seed3", "missing", 2),
     ]
     assert not list(tmp_path.rglob("*.json"))
 
@@ -104,7 +101,7 @@ def test_ctrl_c_says_how_to_go_on(
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("supermask.study.runner.run_prepared", interrupted)
+    monkeypatch.setattr("supermask.study.execution.run_plan", interrupted)
     outcome = supermask("study", "run", spec, "--results", tmp_path, "--cpu", "--limit", 16)
     assert (outcome.exit_code, outcome.stderr) == (130, "stopped: nothing is lost; go on with the same command\n")
 

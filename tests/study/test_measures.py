@@ -1,162 +1,71 @@
-"""Measures of runs and of pairs: against numpy, and to the disk and back."""
+"""Measures to the disk and back."""
 
 from __future__ import annotations
 
-import math
+import json
+from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
-from study.tiny_measured import HEAD, delta_of, keeps, masked_names
-from supermask.analysis import MAGNITUDE_BINS, count_overlap, distances
-from supermask.deltas import (
-    Change,
-    DenseValues,
-    KeepMask,
-    SparseValues,
-    named_tensors,
-)
-from supermask.errors import BaseMismatchError, ConfigurationError
-from supermask.models import map_parameters
-from supermask.study.measures import measure_pair, measure_run
-from supermask.training.provenance import current_environment
+from study.tiny_measured import delta_of, keeps
+from supermask.deltas import KeepMask
+from supermask.errors import DataError
+from supermask.study.measures import PairMeasures, RunMeasures
+from supermask.study.measuring import measure_pair, measure_run
 from tiny_models import tiny_model
 
+COMMITTED = Path(__file__).parents[2] / "results" / "minilm-l6"
 
-def test_measures_of_masks() -> None:
+
+def test_files_come_back_as_they_were(tmp_path: Path) -> None:
     model = tiny_model("bert")
-    masks = keeps(model, 0.1, 0)
-    method = {"kind": "supermask", "initial_sparsity": 0.0, "nothing": None}
-    delta = delta_of(model, {name: KeepMask(keep) for name, keep in masks.items()}, method=method)
-    found = measure_run(model, delta)
-    assert (found.task, found.method, found.seed, found.base_name) == ("toy", method, 3, "tiny")
-    assert (found.delta, found.base) == (delta.digest, delta.base.digest)
-    assert found.source == current_environment().source
-    tensors = named_tensors(model)
-    assert [one.name for one in found.tensors] == masked_names(model)  # and not the head
-    infos = {info.name: info for info in map_parameters(model).infos}
-    size = np.abs(np.concatenate([tensors[name].detach().numpy().ravel() for name in masks])).astype(np.float64)
-    dropped = ~np.concatenate([keep.numpy().ravel() for keep in masks.values()])
-    for one in found.tensors:
-        weight, keep = tensors[one.name].detach().double().numpy(), masks[one.name].numpy()
-        assert (one.role, one.block) == (str(infos[one.name].role), infos[one.name].block)
-        assert one.zeros == one.changed == (~keep).sum()
-        assert one.sparsity == one.zeros / weight.size and one.weights == weight.size
-        off = np.abs(weight * ~keep)
-        assert one.l1 == pytest.approx(off.sum() / math.sqrt(off.size), rel=1e-8)
-        assert one.largest_column_sum == pytest.approx(np.linalg.norm(off, 1), rel=1e-8)
-        assert one.largest_row_sum == pytest.approx(np.linalg.norm(off, np.inf), rel=1e-8)
-        angle = math.acos((weight * weight * keep).sum() / np.linalg.norm(weight) / np.linalg.norm(weight * keep))
-        assert one.angular == pytest.approx(angle / math.pi, rel=1e-7)
-        assert one.zeroed_max == pytest.approx(off.max(), rel=1e-8)
-        assert one.zeroed_mean == pytest.approx(off[~keep].mean(), rel=1e-8)
-    assert found.zeroed is not None and found.masked is not None
-    assert (found.zeros, found.masked_weights, found.sparsity) == (delta.zeros, delta.weights, delta.sparsity)
-    assert found.masked.mean == pytest.approx(size.mean(), rel=1e-8)
-    edges = np.array([0.0, *MAGNITUDE_BINS, np.inf])
-    assert list(found.zeroed.histogram) == np.histogram(size[dropped], bins=edges)[0].tolist()
-    smallest = np.argsort(size, kind="stable")[: dropped.sum()]
-    pruning = found.against_magnitude()
-    assert pruning is not None and pruning.scope == "global"
-    assert pruning.shared == dropped[smallest].sum()
-    assert pruning.pruned.max == pytest.approx(size[smallest].max(), rel=1e-8)
-    within = found.against_magnitude("tensor")
-    assert within is not None and within.pruned.weights == delta.zeros and within.shared != pruning.shared
-    table = found.zeros_by_place()
-    assert table.total.zeros == delta.zeros and len(table.blocks) == 3
+    method = {"kind": "supermask", "nothing": None}
+    deltas = [
+        delta_of(model, {n: KeepMask(k) for n, k in keeps(model, density, 0).items()}, method=method)
+        for density in (0.1, 0.3)
+    ]
+    run = measure_run(model, deltas[0])
+    run.save(tmp_path / "new" / "one.measures.json")
+    assert RunMeasures.load(tmp_path / "new" / "one.measures.json") == run
+    lines = (tmp_path / "new" / "one.measures.json").read_text().splitlines()
+    assert sum('"name"' in line for line in lines) == len(run.tensors)  # one tensor a line
+    assert json.loads("\n".join(lines))["method"] == method
+    pair = measure_pair(model, *deltas, first_label="a", second_label="b")
+    pair.save(tmp_path / "pair.json")
+    assert PairMeasures.load(tmp_path / "pair.json") == pair
+    empty = measure_run(model, delta_of(model, {}))
+    empty.save(tmp_path / "empty.json")
+    assert RunMeasures.load(tmp_path / "empty.json") == empty
 
 
-def test_measures_of_pruning_and_of_values() -> None:
+def test_files_that_are_no_measures_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "wrong.json").write_text('{"schema_version": 2}')
+    for kind in (RunMeasures, PairMeasures):
+        with pytest.raises(DataError, match="cannot be read"):
+            kind.load(tmp_path / "nothing.json")
+        with pytest.raises(DataError, match=r"is no measures file: .*schema_version"):
+            kind.load(tmp_path / "wrong.json")
+
+
+@pytest.mark.parametrize(("kind", "pattern"), [(RunMeasures, "*/*.measures.json"), (PairMeasures, "pairs/*.json")])
+def test_committed_measures_are_read_and_written_as_they_are(
+    tmp_path: Path, kind: type[RunMeasures] | type[PairMeasures], pattern: str
+) -> None:
+    paths = sorted(COMMITTED.glob(pattern))
+    assert len(paths) > 5
+    for path in paths:
+        kind.load(path).save(tmp_path / "again.json")
+        assert (tmp_path / "again.json").read_bytes() == path.read_bytes(), path.name
+
+
+def test_files_of_a_large_model_are_small(tmp_path: Path) -> None:
+    """As pruning leaves BERT-base: 73 matrices masked, and 126 other tensors moved."""
     model = tiny_model("bert")
-    masks = keeps(model, 0.5, 1)
-    tensors = named_tensors(model)
-    values = {name: tensors[name].detach() + 0.01 for name in masks}
-    bias = "bert.encoder.layer.0.output.dense.bias"
-    changes: dict[str, Change] = {name: SparseValues(keep, values[name][keep]) for name, keep in masks.items()}
-    changes[bias] = DenseValues(tensors[bias].detach() + 0.25)
-    delta = delta_of(model, changes, method={"kind": "pruning"})
-    found = measure_run(model, delta)
-    other = tiny_model("bert")
-    delta.apply_(other)
-    wanted = {one.name: one for one in distances(tiny_model("bert"), other)}
-    for one in found.tensors:
-        assert one.changed == wanted[one.name].changed
-        for name in ("l1", "largest_column_sum", "largest_row_sum", "angular"):
-            exact = getattr(wanted[one.name], name)
-            assert getattr(one, name) == (None if exact is None else pytest.approx(exact, rel=1e-8))
-    moved = next(one for one in found.tensors if one.name == bias)
-    assert (moved.zeros, moved.sparsity, moved.zeroed_max, moved.largest_column_sum) == (None, None, None, None)
-    assert found.zeros == delta.zeros and found.masked_weights == delta.weights
-
-
-def test_a_head_alone_and_values_alone_have_no_zeros() -> None:
-    model = tiny_model("bert")
-    alone = measure_run(model, delta_of(model, {}, training={}))
-    assert (alone.tensors, alone.zeros, alone.sparsity, alone.masked_weights, alone.seed) == ((), None, None, 0, None)
-    assert alone.against_magnitude() is None
-    with pytest.raises(ConfigurationError, match="masks no tensor"):
-        alone.zeros_by_place()
-    name = masked_names(model)[0]
-    values = measure_run(model, delta_of(model, {name: DenseValues(model.get_parameter(name).detach() * 2)}))
-    assert (values.zeroed, values.masked, values.magnitude_pruning) == (None, None, ())
-    assert values.tensors[0].angular == pytest.approx(0.0, abs=1e-7)
-
-
-def test_a_mask_without_zeros() -> None:
-    model = tiny_model("bert")
-    masks = {name: KeepMask(torch.ones_like(keep)) for name, keep in keeps(model, 0.0, 0).items()}
-    found = measure_run(model, delta_of(model, masks))
-    assert (found.zeros, found.sparsity) == (0, 0.0)
-    assert found.against_magnitude() is not None and found.against_magnitude().overlap is None  # type: ignore[union-attr]
-    assert {one.zeroed_mean for one in found.tensors} == {None}
-
-
-def test_the_base_is_checked_and_its_head_is_not() -> None:
-    model = tiny_model("bert", num_labels=2)
-    name = masked_names(model)[0]
-    delta = delta_of(model, {name: KeepMask(keeps(model, 0.2, 0)[name])})
-    other_head = tiny_model("bert", num_labels=3)
-    other_head.load_state_dict({n: t for n, t in model.state_dict().items() if n not in HEAD}, strict=False)
-    assert measure_run(other_head, delta) == measure_run(model, delta)
-    assert measure_run({n: t for n, t in named_tensors(model).items() if n not in HEAD}, delta).delta == delta.digest
-    with torch.no_grad():
-        model.get_parameter("bert.pooler.dense.weight")[0, 0] += 1.0
-    with pytest.raises(BaseMismatchError, match="not the base"):
-        measure_run(model, delta)
-    assert measure_run(model, delta, verify=False).delta == delta.digest
-    with pytest.raises(BaseMismatchError, match=f"no tensor {name}"):
-        measure_run({}, delta)
-    with pytest.raises(BaseMismatchError, match="shape"):
-        measure_run({name: torch.zeros(2, 2)}, delta)
-
-
-def test_pairs() -> None:
-    model = tiny_model("bert")
-    masks = [keeps(model, 0.2, seed) for seed in (0, 1)]
-    first, second = (delta_of(model, {name: KeepMask(keep) for name, keep in mask.items()}) for mask in masks)
-    found = measure_pair(model, first, second, first_label="toy/one", second_label="toy/two")
-    assert (found.first, found.second) == ("toy/one", "toy/two")
-    assert (found.first_delta, found.second_delta, found.base) == (first.digest, second.digest, first.base.digest)
-    counts = {name: count_overlap(masks[0][name], masks[1][name]) for name in masks[0]}
-    for tensor in found.tensors:
-        wanted = counts[tensor.name]
-        assert tensor.count.shared == wanted.shared and tensor.count.expected == pytest.approx(wanted.expected)
-        assert tensor.expected_given_rows_and_columns == pytest.approx(wanted.expected_given_rows_and_columns, rel=1e-8)
-    assert found.total.shared == sum(count.shared for count in counts.values())
-    assert found.total.chance == pytest.approx(second.sparsity, rel=0.01)
-    value = "bert.encoder.layer.0.attention.self.value.weight"
-    assert found.within(role="value", block=0).shared == counts[value].shared
-    assert found.within(block=0).weights == sum(c.weights for name, c in counts.items() if ".layer.0." in name)
-    assert found.significance(role="value", block=0).exact
-    assert found.significance().z == found.total.z
-    assert 1e-3 < found.significance().p_more < 1 - 1e-3  # masks at random share what chance gives
-    with pytest.raises(ConfigurationError, match=r"both mask no tensor of key block 7; they both mask: query, key"):
-        found.within(role="key", block=7)
-
-
-def test_pairs_that_share_no_mask_are_refused() -> None:
-    model = tiny_model("bert")
-    mask = delta_of(model, {name: KeepMask(keep) for name, keep in keeps(model, 0.2, 0).items()})
-    with pytest.raises(ConfigurationError, match="no tensor that both a/b and c/d mask"):
-        measure_pair(model, mask, delta_of(model, {}), first_label="a/b", second_label="c/d")
+    mask = {name: KeepMask(keep) for name, keep in keeps(model, 0.1, 0).items()}
+    run = measure_run(model, delta_of(model, mask))
+    longest = max(run.tensors, key=lambda one: len(one.model_dump_json()))
+    matrix = longest.model_copy(update={"shape": (3072, 768), "changed": 2_359_296, "zeros": 1_234_567})
+    vector = {"shape": (3072,), "zeros": None, "zeroed_max": None, "zeroed_mean": None, "largest_column_sum": None}
+    others = longest.model_copy(update={**vector, "largest_row_sum": None})
+    run.model_copy(update={"tensors": (matrix,) * 73 + (others,) * 126}).save(tmp_path / "large.json")
+    assert (tmp_path / "large.json").stat().st_size < 60_000

@@ -10,6 +10,7 @@ from supermask.report.results import collect
 from supermask.study import RecordStore, load_study, overridden, runs_of
 from supermask.study.records import measures_path, pair_path
 from tiny_records import FINGERPRINT, fill, tiny_measures, tiny_pair, tiny_record
+from tiny_studies import changed
 
 COMMITTED = Path(__file__).parents[2] / "results" / "minilm-l6"
 SMALL = ("mrpc", "rte", "stsb", "cola")
@@ -35,19 +36,19 @@ def test_committed_records_answer_the_specs_whatever_they_are_called(committed: 
     table5 = collect(load_study("table5"), store)
     for task in SMALL:
         for arm in ("full", "full-lr1e-4", "supermask"):
-            cell = next(cell for cell in table5.of(task=task, arm=arm) if cell.spec.seed == 0)
+            cell = next(cell for cell in table5.observe(arm, task).cells if cell.spec.seed == 0)
             assert cell.record is not None and cell.path is not None and "record" in cell.path, (task, arm)
             assert cell.record.inputs.task == task and cell.record.inputs.config.seed == 0
-    assert any(cell.record for cell in collect(load_study("figure8"), store).of(task="rte", arm="pruning-50"))
-    assert any(cell.record for cell in collect(load_study("appendix-a"), store).of(arm="head-only"))
-    assert any(cell.record for cell in collect(load_study("table3"), store).of(arm="freezing-1-2-3"))
+    assert any(cell.record for cell in collect(load_study("figure8"), store).observe("pruning-50", "rte").cells)
+    assert any(cell.record for cell in collect(load_study("appendix-a"), store).observe("head-only", "mrpc").cells)
+    assert any(cell.record for cell in collect(load_study("table3"), store).observe("freezing-1-2-3", "mrpc").cells)
     # eps 1e-8 through the sigmoid is the default supermask under another label.
     conventions = collect(load_study("conventions"), store)
-    assert next(cell.path is not None for cell in conventions.of(arm="supermask"))
+    assert next(cell.path is not None for cell in conventions.observe("supermask", "mrpc").cells)
 
 
 def test_the_default_supermask_is_found_with_the_score_that_was_recorded(committed: Path) -> None:
-    cell = next(c for c in collect(load_study("table5"), RecordStore(committed)).of(task="mrpc", arm="supermask"))
+    cell = next(c for c in collect(load_study("table5"), RecordStore(committed)).observe("supermask", "mrpc").cells)
     assert cell.path == "mrpc/supermask-seed0.json"
     content = json.loads((COMMITTED / "mrpc" / "supermask-seed0.json").read_text())
     assert cell.record is not None and cell.record.scores["dev"]["f1"] == content["scores"]["dev"]["f1"]
@@ -71,8 +72,8 @@ def test_only_the_same_run_answers(tmp_path: Path) -> None:
     assert not found(data={"train": hashes["train"]})
     assert not found(version="0.2.0")
     assert RecordStore(tmp_path).find(other) is None
-    assert RecordStore(tmp_path).find(runs_of(overridden(study, draws=11))[0]) is None  # 10 draws are too few
-    assert RecordStore(tmp_path).find(runs_of(overridden(study, draws=3))[0]) is not None
+    assert RecordStore(tmp_path).find(runs_of(changed(study, draws=11))[0]) is None  # 10 draws are too few
+    assert RecordStore(tmp_path).find(runs_of(changed(study, draws=3))[0]) is not None
 
 
 def test_precision_must_be_what_is_asked_for(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_precision_must_be_what_is_asked_for(tmp_path: Path) -> None:
     run = runs_of(study)[0]
     tiny_record(run).save(tmp_path / "a.json")  # auto, which was bf16
     store = RecordStore(tmp_path)
-    asked = {name: runs_of(overridden(study, config={"precision": name}))[0] for name in ("auto", "bf16", "fp32")}
+    asked = {name: runs_of(changed(study, config={"precision": name}))[0] for name in ("auto", "bf16", "fp32")}
     assert [store.find(asked[name]) is not None for name in asked] == [True, True, False]
 
 
@@ -147,23 +148,6 @@ def test_a_folder_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert store.records == store.skipped == store.pairs(["a.json"]) == ()
 
 
-def test_rescan_sees_what_has_changed(tmp_path: Path) -> None:
-    first, second = runs_of(load_study("table6"))[:2]
-    store = RecordStore(tmp_path)
-    tiny_record(first).save(tmp_path / "first.json")
-    tiny_record(second, status="failed").save(tmp_path / "second.json")
-    store.rescan()
-    kept = store.at("first.json")
-    assert store.find(first) is not None and store.find(second) is None
-    tiny_record(second).save(tmp_path / "second.json")
-    store.rescan()
-    assert store.find(second) is not None
-    assert store.at("first.json") is kept  # what did not change is not read again
-    (tmp_path / "first.json").unlink()
-    store.rescan()
-    assert store.find(first) is None and store.at("first.json") is None
-
-
 def test_measures_and_pairs_are_found_beside_their_records(tmp_path: Path) -> None:
     study = load_study("figure7")
     fill(tmp_path, [study], leave_out=lambda run: run.task not in ("mrpc", "rte", "cola"))
@@ -186,13 +170,13 @@ def test_further_seeds_that_are_recorded_are_taken_along(tmp_path: Path) -> None
     fill(tmp_path, [study], leave_out=lambda run: run.arm != "supermask" and run.seed == 5, measured=False)
     only_zero = overridden(load_study("table5"), tasks=["mrpc", "rte"])
     results = collect(only_zero, RecordStore(tmp_path))
-    assert [cell.spec.label for cell in results.of(task="mrpc", arm="supermask")] == [
+    assert [cell.spec.label for cell in results.observe("supermask", "mrpc").cells] == [
         "supermask-seed0",
         "supermask-seed1",
         "supermask-seed5",
     ]
-    assert [cell.spec.seed for cell in results.of(task="mrpc", arm="full")] == [0, 1]
-    assert [cell.record for cell in results.of(task="rte", arm="full")] == [None]
+    assert [cell.spec.seed for cell in results.observe("full", "mrpc").cells] == [0, 1]
+    assert [cell.record for cell in results.observe("full", "rte").cells] == [None]
     assert len(results.missing) == 3
     assert len(collect(only_zero, RecordStore(tmp_path), more_seeds=False).cells) == 6
     other_base = overridden(only_zero, base="other")

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from supermask.cli.options import AsJson
+from supermask.cli.options import AsJson, option
+from supermask.cli.printing import note, print_json, print_lines
 from supermask.cli.study_options import Results
 
 __all__ = ["EXAMPLES", "measure"]
@@ -22,21 +23,18 @@ def measure(
     deltas: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[DELTA]...",
-            help="Folders or files of deltas that were kept elsewhere.",
-            show_default=False,
+            metavar="[DELTA]...", help="Folders or files of deltas that were kept elsewhere.", show_default=False
         ),
     ] = None,
     results: Results = None,
     base: Annotated[
-        str | None,
-        typer.Option("--base", metavar="NAME_OR_DIR", help="Where the base is now. \\[default: what the record names]"),
+        str | None, option(None, "--base", "NAME_OR_DIR", "Where the base is now. \\[default: what the record names]")
     ] = None,
     keep_deltas: Annotated[
         Literal["masks", "all", "none"],
-        typer.Option("--keep-deltas", help="Which of the given deltas are copied beside their records."),
+        option(None, "--keep-deltas", None, "Which of the given deltas are copied beside their records."),
     ] = "masks",
-    again: Annotated[bool, typer.Option("--again", metavar="", help="Measure also what is measured already.")] = False,
+    again: Annotated[bool, option(None, "--again", "", "Measure also what is measured already.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure recorded runs: distances, zeros and magnitudes of their deltas.
@@ -45,34 +43,32 @@ def measure(
     the run. Then come the deltas that lie beside their records, and the pairs
     of masks that figure7 compares. The exit code is 1 if one cannot be measured.
     """
-    import functools
-
-    from supermask.cli.printing import note, print_json, print_lines
     from supermask.models import DEFAULT_BASE
-    from supermask.study.measuring import Measured, measure_deltas, measure_store, pairs_to_measure
-    from supermask.study.planning import masks_alone
-    from supermask.study.records import RecordStore
-    from supermask.study.runner import default_results, load_base_model
+    from supermask.study.measuring import load_base_model, measure_store
+    from supermask.study.records import RecordStore, default_results, keeps_delta
 
     store = RecordStore(results if results is not None else default_results(base or DEFAULT_BASE))
-    model = functools.cache(lambda name: load_base_model(base or name))
-    given = Measured()
-    if deltas:
-        given = measure_deltas(store, deltas, model, keep_deltas=keep_deltas, again=again)
     masks = [
         stored
         for stored in store.records
-        if stored.record.status == "completed" and masks_alone(stored.method) and not stored.method["initial_sparsity"]
+        if stored.record.status == "completed"
+        and keeps_delta("masks", stored.method)
+        and not stored.method["initial_sparsity"]
     ]
-    beside = measure_store(store, model, pairs_of=pairs_to_measure(masks))
-    faults = [*given.faults, *beside.faults]
-    runs = [*given.runs, *beside.runs]
+    found = measure_store(
+        store,
+        lambda name: load_base_model(base or name),
+        deltas=deltas or (),
+        keep_deltas=keep_deltas,
+        again=again,
+        compare=masks,
+    )
     if as_json:
-        print_json({"results": str(store.folder), "runs": runs, "pairs": beside.pairs, "faults": faults})
+        print_json({"results": str(store.folder), "runs": found.runs, "pairs": found.pairs, "faults": found.faults})
     else:
-        print_lines([f"measured: {path}" for path in (*runs, *beside.pairs)])
-        print_lines([] if runs or beside.pairs else [f"{store.folder}: there is nothing new to measure"])
-        for fault in faults:
+        print_lines([f"measured: {path}" for path in (*found.runs, *found.pairs)])
+        print_lines([] if found.runs or found.pairs else [f"{store.folder}: there is nothing new to measure"])
+        for fault in found.faults:
             note(f"not measured: {fault}")
-    if faults:
+    if found.faults:
         raise typer.Exit(1)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from supermask.cli.options import option
+
 if TYPE_CHECKING:
     from supermask.study import Study
 
-__all__ = ["ALL", "Base", "Results", "Seeds", "StudyName", "Tasks", "chosen_studies", "results_folder"]
+__all__ = ["ALL", "Base", "Results", "Seeds", "StudyName", "Tasks", "chosen_studies"]
 
 ALL = "all"
 
@@ -23,36 +24,30 @@ StudyName = Annotated[
         show_default=False,
     ),
 ]
-Base = Annotated[
-    str | None,
-    typer.Option("--base", metavar="NAME_OR_DIR", help="Another base than the study's.", show_default=False),
-]
-Tasks = Annotated[
-    str | None,
-    typer.Option("--tasks", metavar="NAMES", help="Only these tasks, such as mrpc,rte.", show_default=False),
-]
-Seeds = Annotated[
-    str | None,
-    typer.Option("--seeds", metavar="NUMBERS", help="These seeds, such as 0,1,2 or 0-4.", show_default=False),
-]
-Results = Annotated[
-    Path | None,
-    typer.Option(
-        "--results", metavar="DIR", help="Folder of the records. \\[default: results/BASE]", show_default=False
-    ),
-]
+Base = Annotated[str | None, option(None, "--base", "NAME_OR_DIR", "Another base than the study's.")]
+Tasks = Annotated[str | None, option(None, "--tasks", "NAMES", "Only these tasks, such as mrpc,rte.")]
+Seeds = Annotated[str | None, option(None, "--seeds", "NUMBERS", "These seeds, such as 0,1,2 or 0-4.")]
+Results = Annotated[Path | None, option(None, "--results", "DIR", "Folder of the records. \\[default: results/BASE]")]
 
 
 def chosen_studies(
-    name: str, *, base: str | None = None, tasks: str | None = None, seeds: str | None = None
-) -> list[Study]:
-    """The studies that are meant, narrowed as asked.
+    name: str,
+    *,
+    base: str | None,
+    tasks: str | None,
+    seeds: str | None,
+    results: Path | None,
+    limit: int | None = None,
+) -> tuple[list[Study], Path]:
+    """The studies that are meant, narrowed as asked, and the folder of their records.
 
     Args:
         name: of one study, a file, or `all`.
         base: another base.
         tasks: names with commas between. One study is run on just these; of all studies, each on those that it has.
         seeds: numbers and ranges with commas between.
+        results: the folder, if it is not the base's own.
+        limit: how many examples are trained on, if not all: such records lie apart.
 
     Raises:
         SupermaskError: naming what is not there.
@@ -60,28 +55,20 @@ def chosen_studies(
     from supermask.errors import ConfigurationError
     from supermask.study import load_study, overridden, study_names
     from supermask.study.expansion import narrowed
+    from supermask.study.records import default_results
 
     numbers = None if seeds is None else _numbers(seeds)
-    names = None if tasks is None else [part for part in tasks.replace(",", " ").split() if part]
+    names = None if tasks is None else tasks.replace(",", " ").split()
     if names == []:
         raise ConfigurationError("--tasks names no task; write them as mrpc,rte")
-    if name == ALL:
-        studies = [load_study(each) for each in study_names()]
-        if names is not None:
-            studies = [study for study in (narrowed(study, names) for study in studies) if study is not None]
+    studies = [load_study(each) for each in (study_names() if name == ALL else (name,))]
+    if name == ALL and names is not None:
+        studies = [study for study in (narrowed(study, names) for study in studies) if study is not None]
         names = None
         if not studies:
             raise ConfigurationError(f"no study is on any of these tasks: {tasks}")
-    else:
-        studies = [load_study(name)]
-    return [overridden(study, base=base, tasks=names, seeds=numbers) for study in studies]
-
-
-def results_folder(given: Path | None, studies: Sequence[Study], limit: int | None = None) -> Path:
-    """The folder of the records: what was given, else the one of the base."""
-    from supermask.study.runner import default_results
-
-    return given if given is not None else default_results(studies[0].base, limit)
+    studies = [overridden(study, base=base, tasks=names, seeds=numbers) for study in studies]
+    return studies, results if results is not None else default_results(studies[0].base, limit)
 
 
 def _numbers(text: str) -> list[int]:

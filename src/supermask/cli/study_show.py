@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from supermask.cli.options import AsJson
-from supermask.cli.study_options import ALL, Base, Results, Seeds, Tasks, chosen_studies, results_folder
+from supermask.cli.options import AsJson, option
+from supermask.cli.printing import note, print_json, print_lines, show, shown_bytes
+from supermask.cli.study_options import ALL, Base, Results, Seeds, Tasks, chosen_studies
+from supermask.cli.study_status import warn_of_skipped
 
 if TYPE_CHECKING:
     from supermask.report.tables import Table
@@ -50,20 +52,13 @@ def table(
     results: Results = None,
     kind: Annotated[Format, typer.Option("--format", help="How to write it.")] = "text",
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            metavar="PATH",
-            help="File to write; with all, a folder. \\[default: standard output]",
-            show_default=False,
-        ),
+        Path | None, option(None, "--output", "PATH", "File to write; with all, a folder. \\[default: standard output]")
     ] = None,
 ) -> None:
     """Show a study as a table: our numbers, and the paper's in parentheses.
 
     What is missing says so. A figure's study can be shown, too: a row an arm.
     """
-    from supermask.cli.printing import note, print_lines
     from supermask.report.results import collect
     from supermask.report.tables import study_table
 
@@ -85,9 +80,7 @@ def table(
 
 def figure(
     study: _StudyOrAll,
-    output: Annotated[
-        Path, typer.Option("--output", metavar="DIR", help="Folder to write to.", show_default=False)
-    ] = Path("figures"),
+    output: Annotated[Path, option(None, "--output", "DIR", "Folder to write to.")] = Path("figures"),
     base: Base = None,
     tasks: Tasks = None,
     seeds: Seeds = None,
@@ -98,7 +91,6 @@ def figure(
 
     One column wide (3.3 inches). The same records give the same files.
     """
-    from supermask.cli.printing import note, print_json, print_lines
     from supermask.report.figures import study_figure, write_study_figure
     from supermask.report.results import collect
 
@@ -117,10 +109,8 @@ def figure(
 
 
 def report(
-    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Page to write.", show_default=False)] = Path(
-        "report.html"
-    ),
-    study: Annotated[str, typer.Option("--study", metavar="STUDY", help="Only this study.", show_default=False)] = ALL,
+    output: Annotated[Path, option(None, "--output", "FILE", "Page to write.")] = Path("report.html"),
+    study: Annotated[str, option(None, "--study", "STUDY", "Only this study.")] = ALL,
     base: Base = None,
     tasks: Tasks = None,
     seeds: Seeds = None,
@@ -132,12 +122,10 @@ def report(
     What was run on what, all tables and figures, where they agree with the
     paper and where not, and what is missing. The page loads nothing else.
     """
-    from supermask.cli.printing import note, print_json, print_lines, printable, shown_bytes
     from supermask.report import write_report
 
     studies, store = _studies_and_records(study, None, base, tasks, seeds, results)
-    for skipped in store.skipped:
-        note(f"warning: {store.folder / skipped.path} is no record and plays no part: {printable(skipped.reason)}")
+    warn_of_skipped(store)
     size = write_report(studies, store, output, more_seeds=seeds is None)
     if as_json:
         print_json({"report": str(output), "bytes": size, "records": len(store.records)})
@@ -156,15 +144,13 @@ def _studies_and_records(
     from supermask.errors import ConfigurationError
     from supermask.study import RecordStore, overridden
 
-    studies = chosen_studies(name, base=base, tasks=tasks, seeds=seeds)
+    studies, folder = chosen_studies(name, base=base, tasks=tasks, seeds=seeds, results=results)
     if name == ALL and shows is not None:
         studies = [study for study in studies if study.shows == shows]
-    store = RecordStore(results_folder(results, studies))
+    store = RecordStore(folder)
     if not store.records:
         raise ConfigurationError(
-            f"{store.folder} holds no records; --results names the folder of another base, and `supermask study "
-            f"run` makes "
-            "records"
+            f"{store.folder} holds no records; `supermask study run` makes them; --results names another folder"
         )
     bases = sorted({stored.record.inputs.base.name or "" for stored in store.records})
     if base is None and studies[0].base not in bases:
@@ -177,7 +163,6 @@ def _studies_and_records(
 
 
 def _print_table(made: Table, kind: Format) -> None:
-    from supermask.cli.printing import print_lines, show
     from supermask.report.tables import terminal_table
 
     if kind != "text":

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from supermask.cli.options import AsJson
-from supermask.cli.study_options import ALL, Base, Results, Seeds, Tasks, chosen_studies, results_folder
+from supermask.cli.printing import note, plain_table, print_json, print_lines, show
+from supermask.cli.study_options import ALL, Base, Results, Seeds, Tasks, chosen_studies
 
 if TYPE_CHECKING:
-    from supermask.study.records import RecordStore
-    from supermask.study.status import StudyStatus
+    from supermask.study import RecordStore, Study
+    from supermask.study.plan import RunStatus
 
-__all__ = ["EXAMPLES", "LIST_EXAMPLES", "list_studies", "status"]
+__all__ = ["EXAMPLES", "LIST_EXAMPLES", "list_studies", "status", "warn_of_skipped"]
 
 LIST_EXAMPLES = ("supermask study list", "supermask study list --json")
 EXAMPLES = ("supermask study status", "supermask study status table5", "supermask study status table3 --seeds 0-2")
@@ -25,7 +25,6 @@ def list_studies(as_json: AsJson = False) -> None:
 
     Runs that several studies need are made once.
     """
-    from supermask.cli.printing import plain_table, print_json, print_lines, show
     from supermask.study import load_study, runs_of, study_names
     from supermask.study.expansion import shared_runs
 
@@ -35,9 +34,8 @@ def list_studies(as_json: AsJson = False) -> None:
         return
     table = plain_table("study", "shows", "what", "tasks", "runs", right=("tasks", "runs"))
     for study in studies:
-        table.add_row(
-            study.name, study.shows, f"{study.title} ({study.paper})", str(len(study.tasks)), str(len(runs_of(study)))
-        )
+        counts = (str(len(study.tasks)), str(len(runs_of(study))))
+        table.add_row(study.name, study.shows, f"{study.title} ({study.paper})", *counts)
     show(table)
     print_lines([f"{len(shared_runs(studies))} different runs in all; Figure 1 of the paper is an illustration"])
 
@@ -57,79 +55,77 @@ def status(
     Nothing is loaded or run. The time is for one run after the other, from
     recorded runs of the same base.
     """
-    from supermask.cli.printing import print_json
-    from supermask.study.records import RecordStore
-    from supermask.study.status import study_status
+    from supermask.study import RecordStore
+    from supermask.study.plan import study_status
 
-    studies = chosen_studies(study, base=base, tasks=tasks, seeds=seeds)
-    folder = results_folder(results, studies)
+    studies, folder = chosen_studies(study, base=base, tasks=tasks, seeds=seeds, results=results)
     store = RecordStore(folder)
-    found = study_status(studies, store)
+    found = [(one, study_status(one, store)) for one in studies]
     if as_json:
-        print_json(_document(found, store, folder))
+        print_json(_document(found, store))
     else:
-        _print(found, store, folder)
+        _print(found, store)
 
 
-def _print(found: list[StudyStatus], store: RecordStore, folder: Path) -> None:
-    from supermask.cli.printing import note, plain_table, print_lines, printable, show
-    from supermask.study.estimates import shown_duration
-
+def warn_of_skipped(store: RecordStore) -> None:
+    """Name the files of a store that are no record."""
     for skipped in store.skipped:
-        note(f"warning: {folder / skipped.path} is no record and plays no part: {printable(skipped.reason)}")
-    table = plain_table(
-        "study", "recorded", "measured", "running", "failed", "missing", "time for the rest",
-        right=("recorded", "measured", "running", "failed", "missing", "time for the rest"),
-    )  # fmt: skip
-    for one in found:
-        recorded = one.of("recorded")
-        counts = [len(one.of(state)) for state in ("running", "failed", "missing")]
+        note(f"warning: {store.folder / skipped.path} is no record and plays no part: {skipped.reason}")
+
+
+def _print(found: list[tuple[Study, list[RunStatus]]], store: RecordStore) -> None:
+    from supermask.study.pace import seconds_left, shown_duration
+
+    warn_of_skipped(store)
+    columns = ("recorded", "measured", "running", "failed", "missing", "time for the rest")
+    table = plain_table("study", *columns, right=columns)
+    for study, runs in found:
+        left = [run for run in runs if run.state != "recorded"]
         table.add_row(
-            one.study.name,
-            f"{len(recorded)} of {len(one.runs)}",
-            str(sum(run.measured for run in recorded)),
-            *(str(count) if count else "" for count in counts),
-            "" if len(recorded) == len(one.runs) else shown_duration(one.seconds_left),
+            study.name,
+            f"{len(runs) - len(left)} of {len(runs)}",
+            str(sum(run.measured for run in runs)),
+            *(str(sum(run.state == state for run in left) or "") for state in ("running", "failed", "missing")),
+            shown_duration(seconds_left([run.seconds for run in left])) if left else "",
         )
-    print_lines([f"{folder}: {len(store.records)} records"])
+    print_lines([f"{store.folder}: {len(store.records)} records"])
     show(table)
-    seen: set[str] = set()
-    for run in (run for one in found for run in one.runs):
-        if run.run.key in seen or run.state in ("recorded", "missing"):
-            continue
-        seen.add(run.run.key)
-        what = printable(run.error or run.position or "")
-        print_lines([f"{run.state}: {run.run.task}/{run.run.label}: {what}"])
-    if len(found) == 1:
-        missing = [f"{run.run.task}/{run.run.label}" for run in found[0].of("missing")]
-        print_lines([f"missing: {', '.join(missing)}"] if missing else [])
+    told = {run.run.key: run for _, runs in reversed(found) for run in reversed(runs)}
+    for run in told.values():
+        if run.state in ("running", "failed"):
+            what = run.position or (run.stored.record.error if run.stored else None) or ""
+            print_lines([f"{run.state}: {run.run.task}/{run.run.label}: {what}"])
+    if len(found) == 1 and (missing := [run.run for run in found[0][1] if run.state == "missing"]):
+        print_lines([f"missing: {', '.join(f'{run.task}/{run.label}' for run in missing)}"])
 
 
-def _document(found: list[StudyStatus], store: RecordStore, folder: Path) -> dict[str, object]:
+def _document(found: list[tuple[Study, list[RunStatus]]], store: RecordStore) -> dict[str, object]:
+    from supermask.study.pace import seconds_left
+
     return {
-        "results": str(folder),
+        "results": str(store.folder),
         "records": len(store.records),
         "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in store.skipped],
         "studies": [
             {
-                "name": one.study.name,
-                "base": one.study.base,
-                "seconds_left": one.seconds_left,
+                "name": study.name,
+                "base": study.base,
+                "seconds_left": seconds_left([run.seconds for run in runs if run.state != "recorded"]),
                 "runs": [
                     {
                         "task": run.run.task,
                         "arm": run.run.arm,
                         "seed": run.run.seed,
                         "state": run.state,
-                        "path": run.path,
+                        "path": run.stored.path if run.stored else None,
                         "measured": run.measured,
-                        "error": run.error,
+                        "error": run.stored.record.error if run.stored else None,
                         "position": run.position,
                         "seconds": run.seconds,
                     }
-                    for run in one.runs
+                    for run in runs
                 ],
             }
-            for one in found
+            for study, runs in found
         ],
     }

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from supermask.errors import ConfigurationError, DataError, UnknownNameError
+from supermask.configuration import describe_fault
+from supermask.errors import ConfigurationError, DataError, MissingDependencyError, UnknownNameError
 from supermask.study.spec import Study
-from supermask.study.yaml_reading import read_yaml
 
 __all__ = ["load_study", "parse_study", "study_names"]
 
 # Figure 1 of the paper is an illustration of what L0-close and sparse mean: there is nothing to run.
-_ORDER: Final = ("table", "figure", "appendix")
+_ORDER: Final = ("t", "f", "a", "c")  # tables, figures, appendix, conventions
 _LARGEST: Final = 2**20
+_NUMBER: Final = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 
 
 def study_names() -> tuple[str, ...]:
@@ -30,7 +31,7 @@ def study_names() -> tuple[str, ...]:
     """
     folder = files("supermask.study") / "specs"
     names = (entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-    return tuple(sorted(names, key=_place))
+    return tuple(sorted(names, key=lambda name: (_ORDER.index(name[0]), len(name), name)))
 
 
 def load_study(name_or_path: str | Path) -> Study:
@@ -41,9 +42,8 @@ def load_study(name_or_path: str | Path) -> Study:
 
     Raises:
         UnknownNameError: if there is no such study.
-        ConfigurationError: naming every fault of the spec with its line.
         DataError: if the file cannot be read.
-        MissingDependencyError: if pyyaml is not installed.
+        ConfigurationError: naming every fault of the spec with its line.
 
     Example:
         >>> load_study("table6").title
@@ -71,50 +71,65 @@ def load_study(name_or_path: str | Path) -> Study:
 
 
 def parse_study(text: str, *, source: str) -> Study:
-    """A study from YAML.
-
-    Args:
-        text: the YAML.
-        source: what to call it in messages.
+    """A study from YAML, in which a key may stand once and nothing is an alias: what is read is what is written.
 
     Raises:
-        ConfigurationError: naming every fault with its line.
+        ConfigurationError: naming every fault with its line in the source.
     """
-    content, lines = read_yaml(text, source=source)
+    content, root = _read_yaml(text, source)
     study = Study.__new__(Study)
     try:
         # As `Study(**content)`, but with the places of the faults, and for keys that are no words.
         Study.__pydantic_validator__.validate_python(content, self_instance=study)
     except ValidationError as error:
-        faults = sorted(_fault(fault, lines) for fault in error.errors())
+        faults = sorted((_line(root, fault["loc"]), describe_fault(Study, fault)) for fault in error.errors())
         raise ConfigurationError("; ".join(f"{source}:{line}: {message}" for line, message in faults)) from None
     return study
 
 
-def _place(name: str) -> tuple[int, int, str]:
-    kind = name.rstrip("0123456789")
-    ranks = [rank for rank, start in enumerate(_ORDER) if kind.startswith(start)]
-    return (ranks[0] if ranks else len(_ORDER), int(name.removeprefix(kind) or 0), name)
+def _read_yaml(text: str, source: str) -> tuple[Any, Any]:
+    """The content of a mapping, and its node, which knows the lines."""
+    try:
+        import yaml
+    except ImportError:
+        raise MissingDependencyError("studies need pyyaml; run: pip install 'supermask[study]'") from None
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                mark = self.peek_event().start_mark
+                raise yaml.MarkedYAMLError(problem="an alias; write the value out", problem_mark=mark)
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for position, key in enumerate(keys):
+                if key.value in [before.value for before in keys[:position]]:
+                    problem = f"the key {key.value!r} a second time"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            return super().construct_mapping(node, deep)
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+0123456789"))  # 1e-8, as YAML 1.2 has it
+    try:
+        loader = Loader(text)
+        root = loader.get_single_node()
+        content = loader.construct_document(root) if root else None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigurationError(f"{source}:{mark.line + 1 if mark else 1}: cannot be read: {problem}") from None
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{source}:1: is no mapping of settings such as 'name: table5'")
+    return content, root
 
 
-def _fault(fault: Any, lines: Mapping[tuple[Any, ...], int]) -> tuple[int, str]:
-    where = tuple(fault["loc"])
-    line = next((lines[where[:end]] for end in range(len(where), -1, -1) if where[:end] in lines), 1)
-    name = ".".join(map(str, where))
-    cause = fault.get("ctx", {}).get("error")
-    if fault["type"] == "extra_forbidden":
-        message = f"{name!r} is no setting; settings: {', '.join(Study.model_fields)}"
-    elif fault["type"] == "missing":
-        message = f"{name} is required"
-    elif isinstance(cause, ConfigurationError):
-        message = f"{name}: {str(cause).removeprefix('Arm: ').removeprefix('Expected: ')}"
-    else:
-        said = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        received = "" if fault["type"] == "value_error" else f", received {_short(fault['input'])}"
-        message = f"{name}: {said}{received}"
-    return line, message
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _line(node: Any, where: tuple[int | str, ...]) -> int:
+    """Where in the text the value at that place stands, or what is nearest around it."""
+    line: int = node.start_mark.line + 1
+    for step in where:
+        inner = {key.value: value for key, value in node.value} if node.id == "mapping" else dict(enumerate(node.value))
+        if node.id == "scalar" or step not in inner:
+            break
+        node = inner[step]
+        line = node.start_mark.line + 1
+    return line

@@ -1,19 +1,24 @@
-"""From a study to its runs."""
+"""From a study to its runs, and what makes a run this one: its key, and its content address."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
 from supermask.errors import ConfigurationError
-from supermask.study.keys import run_key
-from supermask.study.spec import Arm, Study
+from supermask.study.spec import Study
 from supermask.tasks import find_task
 from supermask.training import TrainingConfig, optimizer_steps
 
-__all__ = ["RunSpec", "narrowed", "overridden", "planned_steps", "runs_of", "shared_runs"]
+__all__ = ["RunSpec", "address", "narrowed", "overridden", "planned_steps", "run_key", "runs_of", "shared_runs"]
+
+WITHOUT_EFFECT: Final = frozenset({"checkpoint_steps", "logging_steps", "eval_batch_size", "tensorboard"})
+"""Settings of a training that do not decide what is learnt."""
 
 
 @final
@@ -22,11 +27,9 @@ class RunSpec:
     """One training of a study.
 
     Args:
-        task: name of the task.
-        arm: name of the arm in its study.
+        task, arm: their names.
         method: the method's description, every setting filled in.
         config: settings of the training, seed included.
-        label: how its record is called, such as `supermask-init40-seed0`.
         draws: masks to sample for the sampled score.
     """
 
@@ -34,7 +37,6 @@ class RunSpec:
     arm: str
     method: dict[str, Any]
     config: TrainingConfig
-    label: str
     draws: int = 10
 
     @property
@@ -42,10 +44,19 @@ class RunSpec:
         """The run's seed."""
         return self.config.seed
 
+    @property
+    def label(self) -> str:
+        """How its record is called, such as `supermask-init40-seed0`."""
+        return f"{self.arm}-seed{self.seed}"
+
     @functools.cached_property
     def key(self) -> str:
-        """What makes it this run and no other, whatever it is called: see `supermask.study.keys.run_key`."""
+        """What makes it this run and no other, whatever it is called."""
         return run_key(self.task, find_task(self.task).version, self.method, self.config)
+
+    def with_seed(self, seed: int) -> RunSpec:
+        """The same run with another seed."""
+        return dataclasses.replace(self, config=self.config.model_copy(update={"seed": seed}))
 
 
 def runs_of(study: Study) -> list[RunSpec]:
@@ -56,13 +67,17 @@ def runs_of(study: Study) -> list[RunSpec]:
         >>> [run.label for run in runs_of(load_study("table6"))][:2]
         ['supermask-seed0', 'supermask-lr2e-02-seed0']
     """
-    tasks = dict.fromkeys([*study.tasks, *(task for arm in study.arms for task in arm.tasks or ())])
     return [
-        _run(study, arm, task, seed)
-        for task in tasks
+        RunSpec(
+            task=task,
+            arm=arm.name,
+            method=arm.parsed_method.describe(),
+            config=TrainingConfig(**{**study.config, **arm.config, "seed": seed}),
+            draws=study.draws,
+        )
+        for task in study.tasks
         for arm in study.arms
-        if task in (arm.tasks or study.tasks)
-        for seed in arm.seeds or study.seeds
+        for seed in study.seeds
     ]
 
 
@@ -81,74 +96,31 @@ def overridden(
     base: str | None = None,
     tasks: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-    draws: int | None = None,
-    config: dict[str, Any] | None = None,
 ) -> Study:
-    """A study with some of its settings replaced.
-
-    Args:
-        study: the study.
-        base: another base.
-        tasks: other tasks; arms with tasks of their own keep those of them that are named, if any is.
-        seeds: other seeds, of every arm.
-        draws: another number of draws.
-        config: further settings of all trainings.
+    """A study with another base, other tasks or seeds.
 
     Raises:
         ConfigurationError: if a value does not fit.
         UnknownNameError: if there is no such task.
     """
-    settings: dict[str, Any] = {name: getattr(study, name) for name in Study.model_fields}
+    changes: dict[str, Any] = {} if base is None else {"base": base}
     if tasks is not None:
-        wanted = tuple(dict.fromkeys(find_task(task).name for task in tasks))
-        settings["tasks"] = wanted
-        settings["expected"] = tuple(e for e in study.expected if e.task is None or e.task in wanted)
-        settings["arms"] = tuple(
-            Arm(**{**dict(arm), "tasks": tuple(task for task in wanted if task in arm.tasks) or None})
-            if arm.tasks
-            else arm
-            for arm in study.arms
-        )
+        changes["tasks"] = wanted = tuple(dict.fromkeys(find_task(task).name for task in tasks))
+        changes["expected"] = tuple(number for number in study.expected if number.task in (None, *wanted))
     if seeds is not None:
-        settings["seeds"] = tuple(dict.fromkeys(seeds))
-        settings["arms"] = tuple(Arm(**{**dict(arm), "seeds": None}) for arm in settings["arms"])
-    settings |= {name: value for name, value in (("base", base), ("draws", draws)) if value is not None}
-    if config is not None:
-        settings["config"] = {**study.config, **config}
-    return Study(**settings)
+        changes["seeds"] = tuple(dict.fromkeys(seeds))
+    return Study(**{**dict(study), **changes})  # as `model_copy`, but checked anew
 
 
 def narrowed(study: Study, tasks: Sequence[str]) -> Study | None:
-    """A study on those of its tasks that are named; None if it has none of them.
-
-    Args:
-        study: the study.
-        tasks: names of tasks.
-
-    Raises:
-        UnknownNameError: if there is no such task.
-    """
+    """A study on those of its tasks that are named; None if it has none of them."""
     wanted = {find_task(task).name for task in tasks}
-    left = {arm.name: tuple(task for task in arm.tasks or study.tasks if task in wanted) for arm in study.arms}
-    arms = tuple(Arm(**{**dict(arm), "tasks": left[arm.name]}) for arm in study.arms if left[arm.name])
-    if not arms:
-        return None
-    own = tuple(task for task in study.tasks if task in wanted) or arms[0].tasks
-    expected = tuple(
-        number
-        for number in study.expected
-        if (number.task is None or number.task in wanted) and (number.arm is None or left[number.arm])
-    )
-    settings = {name: getattr(study, name) for name in Study.model_fields}
-    return Study(**{**settings, "tasks": own, "arms": arms, "expected": expected})
+    own = [task for task in study.tasks if task in wanted]
+    return overridden(study, tasks=own) if own else None
 
 
 def planned_steps(run: RunSpec, examples: int | None = None) -> int:
-    """How many optimizer steps a run takes.
-
-    Args:
-        run: the run.
-        examples: training examples; the official number of the task by default.
+    """How many optimizer steps a run takes on so many training examples, by default the task's official number.
 
     Raises:
         ConfigurationError: if the number is neither given nor known.
@@ -162,12 +134,30 @@ def planned_steps(run: RunSpec, examples: int | None = None) -> int:
     return optimizer_steps(known or 0, run.config)
 
 
-def _run(study: Study, arm: Arm, task: str, seed: int) -> RunSpec:
-    return RunSpec(
-        task=task,
-        arm=arm.name,
-        method=arm.parsed_method.describe(),
-        config=TrainingConfig(**{**study.config, **arm.config, "seed": seed}),
-        label=f"{arm.name}-seed{seed}",
-        draws=study.draws,
-    )
+def run_key(task: str, task_version: int, method: Mapping[str, Any], config: TrainingConfig) -> str:
+    """What a run is, apart from base, data and code: the same key, the same cell of a table. 16 hexadecimal digits.
+
+    Precision plays no part, as `auto` stands for another on each machine.
+    """
+    settings = config.model_dump(mode="json", exclude={*WITHOUT_EFFECT, "precision"})
+    return _digest({"task": task, "task_version": task_version, "method": method, "config": settings})
+
+
+def address(
+    key: str, *, base_fingerprint: str, data: Mapping[str, str], precision: str, draws: int | None, version: str
+) -> str:
+    """The content address of a run: everything that its result is a function of, in 16 hexadecimal digits.
+
+    Args:
+        key: of the run, see `run_key`.
+        data: split to the hash of its content.
+        precision, draws: as they were asked for.
+        version: of supermask.
+    """
+    content = {"key": key, "base": base_fingerprint, "data": dict(data)}
+    return _digest({**content, "precision": precision, "draws": draws, "version": version})
+
+
+def _digest(content: Any) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -1,200 +1,235 @@
-"""What a run's delta does to its base, measured once and kept beside the record: distances, zeros, magnitudes, overlap.
+"""What is kept of a delta once it is measured: typed numbers of a run and of a pair of runs, and their files.
 
 A delta of full fine-tuning is as large as its base and is not kept; these files are a few kilobytes and are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+import json
+import math
+from abc import ABC
+from pathlib import Path
+from typing import Any, Literal, TypeVar, final
 
-from torch import Tensor, nn
+from pydantic import Field, ValidationError
 
 from supermask.analysis import (
     MagnitudePruning,
     Magnitudes,
-    change_distance,
-    compare_with_magnitude_pruning,
-    delta_overlap,
-    magnitudes,
+    OverlapCount,
+    Significance,
+    ZerosTable,
+    overlap_significance,
+    zeros_by_place,
 )
-from supermask.deltas import ChangeRecord, DenseValues, TaskDelta, named_tensors
-from supermask.deltas.listing import misfits, require_base_tensors
-from supermask.errors import BaseMismatchError, ConfigurationError
-from supermask.study.measure_records import PairMeasures, PairTensor, RunMeasures, TensorMeasures
-from supermask.training.provenance import current_environment
+from supermask.atomic import write_atomically
+from supermask.configuration import Configuration, describe_faults
+from supermask.errors import ConfigurationError, DataError
 
-__all__ = [
-    "MagnitudePruning",
-    "Magnitudes",
-    "PairMeasures",
-    "PairTensor",
-    "RunMeasures",
-    "TensorMeasures",
-    "measure_pair",
-    "measure_run",
-]
+__all__ = ["PairMeasures", "PairTensor", "RunMeasures", "TensorMeasures"]
 
-_SIGNIFICANT_DIGITS = 9
+_MeasuresT = TypeVar("_MeasuresT", bound="_Measures")
 
 
-def measure_run(base: nn.Module | Mapping[str, Tensor], delta: TaskDelta, *, verify: bool = True) -> RunMeasures:
-    """Measure what a delta does to its base.
-
-    Each change is decoded once; the masks of all tensors are held together, one byte a masked weight, to rank
-    magnitudes over all of them.
+@final
+class TensorMeasures(Configuration):
+    """One tensor that the delta changes; the head's are not among them.
 
     Args:
-        base: the delta's base with nothing on it, or its tensors by name. Its head may be of any shape.
-        delta: of any method.
-        verify: check the base's fingerprint first. Pass False only for a base that was checked for another delta of it.
-
-    Returns:
-        The measures; floats to 9 significant digits.
-
-    Raises:
-        BaseMismatchError: if the base is another one.
-        DeltaFormatError: if a payload does not code what the document says.
-
-    Example:
-        >>> import torch
-        >>> from supermask.deltas import KeepMask, base_fingerprint
-        >>> base = nn.Linear(2, 2, bias=False)
-        >>> with torch.no_grad():
-        ...     _ = base.weight.copy_(torch.tensor([[0.1, 0.2], [0.3, 0.4]]))
-        >>> mask = KeepMask(torch.tensor([[True, False], [False, True]]))
-        >>> measures = measure_run(base, TaskDelta.create({"weight": mask}, base=base_fingerprint(base)))
-        >>> measures.sparsity, measures.zeroed.max, measures.against_magnitude("global").overlap
-        (0.5, 0.300000012, 0.5)
+        name, role, block: of the tensor; None for a role that is not known, or outside the blocks.
+        shape: as stored: (out, in) for a linear layer.
+        changed: components that differ from the base (L0).
+        zeros: of the thresholded or pruned mask; None if the method masks nothing here.
+        l1: ‖θ - θ̃‖₁ / √n.
+        largest_column_sum: max over columns of Σ|θ - θ̃|, the matrix norm ‖θ - θ̃‖₁; None for a vector. As far as its
+            values for random initialisations tell, this is the L1 distance of the paper's Table 2 and Figure 2.
+        largest_row_sum: the same over rows, which is that norm of the transposed matrix.
+        angular: the angle between θ and θ̃, in units of π; None if one is all zeros.
+        zeroed_max: largest magnitude, in the base, of the weights that are zero now; None without a mask or zeros.
+        zeroed_mean: mean of these magnitudes.
     """
-    tensors = _base_tensors(base, delta, verify=verify)
-    changes = delta.changes_for(tensors)
-    measured: list[TensorMeasures] = []
-    keep_masks: dict[str, Tensor] = {}
-    dropped: dict[str, Tensor] = {}
-    for record in _without_head(delta):
-        weight, change = tensors[record.name].detach().cpu(), changes[record.name]
-        zeroed = None
-        if not isinstance(change, DenseValues):
-            keep_masks[record.name] = change.keep
-            dropped[record.name] = weight[change.keep.logical_not()]
-            zeroed = magnitudes([dropped[record.name]])
-        distance = change_distance(weight, change, name=record.name)
-        measured.append(
-            TensorMeasures(
-                name=record.name,
-                role=record.role,
-                block=record.block,
-                shape=record.shape,
-                changed=distance.changed,
-                zeros=None if zeroed is None else zeroed.weights,
-                l1=_rounded(distance.l1),
-                largest_column_sum=_rounded(distance.largest_column_sum),
-                largest_row_sum=_rounded(distance.largest_row_sum),
-                angular=_rounded(distance.angular),
-                zeroed_max=_rounded(zeroed.max) if zeroed is not None and zeroed.weights else None,
-                zeroed_mean=_rounded(zeroed.mean) if zeroed is not None and zeroed.weights else None,
-            )
-        )
-    masked = {name: tensors[name].detach().cpu() for name in keep_masks}
-    scopes: tuple[Literal["global", "tensor"], ...] = ("global", "tensor") if masked else ()
-    return RunMeasures(
-        task=delta.task.name,
-        method=delta.method.describe(),
-        seed=delta.training.seed,
-        delta=delta.digest,
-        base_name=delta.document.base.name,
-        **_provenance(delta),
-        tensors=tuple(measured),
-        zeroed=_shortened(magnitudes(dropped.values())) if masked else None,
-        masked=_shortened(magnitudes(masked.values())) if masked else None,
-        magnitude_pruning=tuple(
-            MagnitudePruning(scope=scope, pruned=_shortened(found.pruned), shared=found.shared)
-            for scope in scopes
-            for found in [compare_with_magnitude_pruning(masked, keep_masks, scope=scope)]
-        ),
-    )
+
+    name: str
+    role: str | None = None
+    block: int | None = None
+    shape: tuple[int, ...]
+    changed: int
+    zeros: int | None = None
+    l1: float
+    largest_column_sum: float | None = None
+    largest_row_sum: float | None = None
+    angular: float | None = None
+    zeroed_max: float | None = None
+    zeroed_mean: float | None = None
+
+    @property
+    def weights(self) -> int:
+        """Components of the tensor."""
+        return math.prod(self.shape)
+
+    @property
+    def sparsity(self) -> float | None:
+        """Zeros among its weights, in [0, 1]; None if the method masks nothing here."""
+        return None if self.zeros is None else self.zeros / self.weights
 
 
-def measure_pair(
-    base: nn.Module | Mapping[str, Tensor],
-    first: TaskDelta,
-    second: TaskDelta,
-    *,
-    first_label: str,
-    second_label: str,
-) -> PairMeasures:
-    """Count the zeros that two deltas' masks share.
+class _Measures(Configuration, ABC):
+    """Measures as a file."""
+
+    def save(self, path: Path) -> None:
+        """Write the measures as JSON, one tensor a line, whole or not at all."""
+        content = self.model_dump(mode="json", exclude_none=True)
+        rows = ",\n  ".join(json.dumps(tensor) for tensor in content.pop("tensors"))
+        if "method" in content:
+            content["method"] = dict(self)["method"]  # whose settings may be null and mean something by it
+        head = json.dumps(content, indent=1).removesuffix("\n}")
+        write_atomically(path, f'{head},\n "tensors": [\n  {rows}\n ]\n}}\n'.encode())
+
+    @classmethod
+    def load(cls: type[_MeasuresT], path: Path) -> _MeasuresT:
+        """Read measures.
+
+        Raises:
+            DataError: if the file is missing, no JSON, or no such measures.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        except ValidationError as error:
+            raise DataError(f"{path}: is no measures file: {describe_faults(cls, error)}") from None
+
+
+@final
+class RunMeasures(_Measures):
+    """A run's delta against its base.
+
+    Zeros are of the deterministic mask: thresholded for a supermask, pruned for pruning. What a draw adds cannot be
+    measured here, as a delta does not hold the mask logits; the record's `sampled_sparsity` has its total.
 
     Args:
-        base: of both, with nothing on it, or its tensors by name.
-        first: a delta.
-        second: another one.
-        first_label, second_label: what to call them, `task/label`.
-
-    Returns:
-        The counts of the tensors that both mask; `PairMeasures` says what chance would give and how surprising they
-        are.
-
-    Raises:
-        BaseMismatchError: if the deltas have different bases, or the base given is not theirs.
-        ConfigurationError: if there is no tensor that both mask.
+        task, method, seed: as the delta names them; the method with its settings.
+        delta, base: the delta's digest and the base's fingerprint.
+        supermask, source: version and source digest of the code that measured.
+        tensors: those the delta changes but for the head, in model order; all others are as in the base.
+        zeroed: magnitudes, in the base, of the weights that are zero now; None if the method masks nothing.
+        masked: magnitudes of all weights that the method could zero: what zeros that lie at random would have.
+        magnitude_pruning: `global` and `tensor`; empty if the method masks nothing.
     """
-    overlap = delta_overlap(first, second, base=base)
-    if not overlap.tensors:
-        raise ConfigurationError(
-            f"there is no tensor that both {first_label} and {second_label} mask, so they can share no zeros; compare "
-            "deltas of supermasks or of pruning"
-        )
-    return PairMeasures(
-        first=first_label,
-        second=second_label,
-        first_delta=first.digest,
-        second_delta=second.digest,
-        **_provenance(first),
-        tensors=tuple(
-            PairTensor(
-                name=tensor.name,
-                role=tensor.role,
-                block=tensor.block,
-                weights=tensor.count.weights,
-                first_zeros=tensor.count.first_zeros,
-                second_zeros=tensor.count.second_zeros,
-                shared=tensor.count.shared,
-                expected_given_rows_and_columns=_rounded(tensor.count.expected_given_rows_and_columns),
+
+    schema_version: Literal[1] = 1
+    task: str | None = None
+    method: dict[str, Any] = Field(default_factory=dict)
+    seed: int | None = None
+    delta: str
+    base: str
+    base_name: str | None = None
+    supermask: str
+    source: str
+    tensors: tuple[TensorMeasures, ...]
+    zeroed: Magnitudes | None = None
+    masked: Magnitudes | None = None
+    magnitude_pruning: tuple[MagnitudePruning, ...] = ()
+
+    @property
+    def zeros(self) -> int | None:
+        """Zeros of all masked tensors; None if the method masks nothing."""
+        return None if self.zeroed is None else self.zeroed.weights
+
+    @property
+    def masked_weights(self) -> int:
+        """Weights of all masked tensors."""
+        return 0 if self.masked is None else self.masked.weights
+
+    @property
+    def sparsity(self) -> float | None:
+        """Thresholded (or pruned) zeros among the masked weights, in [0, 1]; None if the method masks nothing."""
+        return self.zeros / self.masked_weights if self.zeros is not None and self.masked_weights else None
+
+    def zeros_by_place(self) -> ZerosTable:
+        """Zeros by role and block; a ConfigurationError if the method masks nothing."""
+        return zeros_by_place(self.tensors)
+
+    def against_magnitude(self, scope: Literal["global", "tensor"] = "global") -> MagnitudePruning | None:
+        """The comparison with magnitude pruning of that scope; None if the method masks nothing."""
+        return next((found for found in self.magnitude_pruning if found.scope == scope), None)
+
+
+@final
+class PairTensor(Configuration):
+    """The zeros that two masks share in one tensor.
+
+    Args:
+        weights: that both masks could drop.
+        first_zeros, second_zeros, shared: dropped by one of them, and by both.
+        expected_given_rows_and_columns: shared, in expectation, if zeros lay at random but for how many each row and
+            column has; see `OverlapCount`.
+    """
+
+    name: str
+    role: str | None = None
+    block: int | None = None
+    weights: int
+    first_zeros: int
+    second_zeros: int
+    shared: int
+    expected_given_rows_and_columns: float
+
+    @property
+    def count(self) -> OverlapCount:
+        """With what chance would give."""
+        return OverlapCount.of_tensor(**self.model_dump(exclude={"name", "role", "block"}))
+
+
+@final
+class PairMeasures(_Measures):
+    """The zeros that two runs' deltas share, of the deterministic masks.
+
+    Args:
+        first, second: labels of the runs, `task/label`.
+        first_delta, second_delta, base: digests of their deltas and of the base.
+        supermask, source: version and source digest of the code that measured.
+        tensors: those that both mask, in model order.
+    """
+
+    schema_version: Literal[1] = 1
+    first: str
+    second: str
+    first_delta: str
+    second_delta: str
+    base: str
+    supermask: str
+    source: str
+    tensors: tuple[PairTensor, ...]
+
+    @property
+    def total(self) -> OverlapCount:
+        """All tensors pooled."""
+        return self.within()
+
+    def within(self, *, role: str | None = None, block: int | None = None) -> OverlapCount:
+        """Pooled over the tensors of a role, a block, or a role in a block, as `value` in block 0 for Figure 7.
+
+        Raises:
+            ConfigurationError: if no tensor that both mask is there.
+        """
+        return sum(self._counts(role, block), OverlapCount())
+
+    def significance(self, *, role: str | None = None, block: int | None = None) -> Significance:
+        """How surprising the shared zeros of these tensors are by chance; arguments and errors as of `within`."""
+        return overlap_significance(self._counts(role, block))
+
+    def _counts(self, role: str | None, block: int | None) -> list[OverlapCount]:
+        found = [
+            tensor.count
+            for tensor in self.tensors
+            if (role is None or tensor.role == role) and (block is None or tensor.block == block)
+        ]
+        if not found:
+            where = " ".join(str(place) for place in (role, None if block is None else f"block {block}") if place)
+            roles = ", ".join(dict.fromkeys(tensor.role or "unnamed" for tensor in self.tensors))
+            raise ConfigurationError(
+                f"{self.first} and {self.second} both mask no tensor{f' of {where}' if where else ''}; they both mask: "
+                f"{roles or 'nothing'}"
             )
-            for tensor in overlap.tensors
-        ),
-    )
-
-
-def _base_tensors(base: nn.Module | Mapping[str, Tensor], delta: TaskDelta, *, verify: bool) -> Mapping[str, Tensor]:
-    tensors = named_tensors(base) if isinstance(base, nn.Module) else base
-    if missing := [record.name for record in _without_head(delta) if record.name not in tensors]:
-        raise BaseMismatchError(f"the base has no tensor {missing[0]}, which the delta changes; pass the delta's base")
-    for name, what in misfits(delta.document, tensors).items():
-        raise BaseMismatchError(f"{name}: the delta {what}")
-    if verify:
-        require_base_tensors(tensors, delta.document)
-    return tensors
-
-
-def _without_head(delta: TaskDelta) -> list[ChangeRecord]:
-    return [record for record in delta.document.changes if record.name not in delta.head]
-
-
-def _provenance(delta: TaskDelta) -> dict[str, str]:
-    environment = current_environment()
-    return {"base": delta.base.digest, "supermask": environment.supermask, "source": environment.source}
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _rounded(value: Any) -> Any:
-    return None if value is None else float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
-
-
-def _shortened(found: Magnitudes) -> Magnitudes:
-    return found.model_copy(update={"max": _rounded(found.max), "mean": _rounded(found.mean)})
+        return found

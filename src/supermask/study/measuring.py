@@ -1,177 +1,272 @@
-"""Measures of what is recorded already: of deltas that lie beside their records, or that are given."""
+"""What a delta does to its base: distances, zeros, magnitudes, overlap, measured once and kept beside the record."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, Literal, final
 
-from supermask.deltas import TaskDelta
-from supermask.errors import DataError, SupermaskError
+from torch import Tensor, nn
+
+from supermask.analysis import (
+    MagnitudePruning,
+    Magnitudes,
+    change_distance,
+    compare_with_magnitude_pruning,
+    delta_overlap,
+    magnitudes,
+)
+from supermask.atomic import write_atomically
+from supermask.deltas import ChangeRecord, DenseValues, TaskDelta, named_tensors
+from supermask.deltas.listing import misfits, require_base_tensors
+from supermask.errors import BaseMismatchError, ConfigurationError, DataError, SupermaskError
 from supermask.methods import method_from_description
-from supermask.study.measures import measure_pair, measure_run
-from supermask.study.planning import KeepDeltas, masks_alone
-from supermask.study.records import RecordStore, StoredRecord, delta_path, measures_path, pair_path
+from supermask.study.measures import PairMeasures, PairTensor, RunMeasures, TensorMeasures
+from supermask.study.records import (
+    KeepDeltas,
+    RecordStore,
+    StoredRecord,
+    delta_path,
+    keeps_delta,
+    measures_path,
+    pair_path,
+)
+from supermask.training import TrainingConfig
+from supermask.training.provenance import current_environment
 
-if TYPE_CHECKING:
-    from torch import nn
-
-__all__ = ["Measured", "copy_file", "measure_deltas", "measure_store", "pairs_to_measure"]
+__all__ = ["Measured", "load_base_model", "measure_pair", "measure_run", "measure_store", "pairs_to_measure"]
 
 
 @final
 @dataclass(frozen=True)
 class Measured:
-    """What was measured.
-
-    Args:
-        runs: paths of the records, relative to the store.
-        pairs: paths of the pairs' measures, relative to the store.
-        faults: what could not be measured, and why.
-    """
+    """What was measured: paths of records and of pairs' measures, relative to the store; and what could not be."""
 
     runs: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 
 
+def measure_run(base: nn.Module | Mapping[str, Tensor], delta: TaskDelta, *, verify: bool = True) -> RunMeasures:
+    """Measure what a delta does to its base; floats to 9 significant digits.
+
+    The masks of all tensors are held together, one byte a masked weight, to rank magnitudes over all of them.
+
+    Args:
+        base: the delta's base with nothing on it, or its tensors by name. Its head may be of any shape.
+        delta: of any method.
+        verify: check the base's fingerprint first. Pass False only for a base that was checked for another delta of it.
+
+    Raises:
+        BaseMismatchError: if the base is another one.
+
+    Example:
+        >>> import torch
+        >>> from supermask.deltas import KeepMask, base_fingerprint
+        >>> base = nn.Linear(2, 2, bias=False)
+        >>> with torch.no_grad():
+        ...     _ = base.weight.copy_(torch.tensor([[0.1, 0.2], [0.3, 0.4]]))
+        >>> mask = KeepMask(torch.tensor([[True, False], [False, True]]))
+        >>> measures = measure_run(base, TaskDelta.create({"weight": mask}, base=base_fingerprint(base)))
+        >>> measures.sparsity, measures.zeroed.max, measures.against_magnitude("global").overlap
+        (0.5, 0.300000012, 0.5)
+    """
+    tensors = _base_tensors(base, delta, verify=verify)
+    changes = delta.changes_for(tensors)
+    measured: list[TensorMeasures] = []
+    keep_masks: dict[str, Tensor] = {}
+    dropped: dict[str, Tensor] = {}
+    for record in _without_head(delta):
+        weight, change = tensors[record.name].detach().cpu(), changes[record.name]
+        zeroed = magnitudes([])
+        if not isinstance(change, DenseValues):
+            keep_masks[record.name] = change.keep
+            dropped[record.name] = weight[change.keep.logical_not()]
+            zeroed = magnitudes([dropped[record.name]])
+        distance = change_distance(weight, change, name=record.name)
+        measured.append(
+            TensorMeasures(
+                name=record.name,
+                role=record.role,
+                block=record.block,
+                shape=record.shape,
+                changed=distance.changed,
+                zeros=zeroed.weights if record.name in keep_masks else None,
+                l1=_rounded(distance.l1),
+                largest_column_sum=_rounded(distance.largest_column_sum),
+                largest_row_sum=_rounded(distance.largest_row_sum),
+                angular=_rounded(distance.angular),
+                zeroed_max=_rounded(zeroed.max) if zeroed.weights else None,
+                zeroed_mean=_rounded(zeroed.mean) if zeroed.weights else None,
+            )
+        )
+    masked = {name: tensors[name].detach().cpu() for name in keep_masks}
+    scopes: tuple[Literal["global", "tensor"], ...] = ("global", "tensor") if masked else ()
+    return RunMeasures(
+        task=delta.task.name,
+        method=delta.method.describe(),
+        seed=delta.training.seed,
+        delta=delta.digest,
+        base_name=delta.document.base.name,
+        **_provenance(delta),
+        tensors=tuple(measured),
+        zeroed=_shortened(magnitudes(dropped.values())) if masked else None,
+        masked=_shortened(magnitudes(masked.values())) if masked else None,
+        magnitude_pruning=tuple(
+            MagnitudePruning(scope=scope, pruned=_shortened(found.pruned), shared=found.shared)
+            for scope in scopes
+            for found in [compare_with_magnitude_pruning(masked, keep_masks, scope=scope)]
+        ),
+    )
+
+
+def measure_pair(
+    base: nn.Module | Mapping[str, Tensor],
+    first: TaskDelta,
+    second: TaskDelta,
+    *,
+    first_label: str,
+    second_label: str,
+) -> PairMeasures:
+    """Count the zeros that the masks of two deltas of one base share; `PairMeasures` says what chance would give.
+
+    Raises:
+        BaseMismatchError: if the deltas have different bases, or the base given is not theirs.
+        ConfigurationError: if there is no tensor that both mask.
+    """
+    overlap = delta_overlap(first, second, base=base)
+    if not overlap.tensors:
+        raise ConfigurationError(
+            f"there is no tensor that both {first_label} and {second_label} mask, so they can share no zeros; compare "
+            "deltas of supermasks or of pruning"
+        )
+    return PairMeasures(
+        first=first_label,
+        second=second_label,
+        first_delta=first.digest,
+        second_delta=second.digest,
+        **_provenance(first),
+        tensors=tuple(
+            PairTensor(
+                name=tensor.name,
+                role=tensor.role,
+                block=tensor.block,
+                expected_given_rows_and_columns=_rounded(tensor.count.expected_given_rows_and_columns),
+                **{name: getattr(tensor.count, name) for name in ("weights", "first_zeros", "second_zeros", "shared")},
+            )
+            for tensor in overlap.tensors
+        ),
+    )
+
+
+def load_base_model(name: str) -> nn.Module:
+    """The model of a base; the size of its head plays no part."""
+    from supermask.models import load_base
+
+    model: nn.Module = load_base(name, num_labels=2).model
+    return model
+
+
 def measure_store(
-    store: RecordStore, base: Callable[[str], nn.Module], *, pairs_of: Iterable[Sequence[StoredRecord]] = ()
+    store: RecordStore,
+    base: Callable[[str], nn.Module] = load_base_model,
+    *,
+    deltas: Iterable[Path] = (),
+    keep_deltas: KeepDeltas = "masks",
+    again: bool = False,
+    compare: Iterable[StoredRecord] = (),
 ) -> Measured:
-    """Measure what has a delta beside it and no measures yet, and pairs that have not been compared.
+    """Measure deltas that are given, those that lie beside their records, and pairs of these.
 
     Args:
         store: the records.
-        base: from the name of a base to its model; called once a base, and only if there is something to measure.
-        pairs_of: groups of records whose masks are to be compared, each with each; see `pairs_to_measure`.
+        base: from the name of a base to its model; called once a name, and only if there is something to measure.
+        deltas: folders or files of deltas; each is matched with its record by what both say of the run.
+        keep_deltas, again: which of these are copied beside their records, and whether they are measured a second time.
+        compare: records whose masks are to be compared, if that was not done before; see `pairs_to_measure`.
     """
-    due = [stored for stored in store.records if store.delta_path(stored.path) and not _is_measured(store, stored)]
-    pairs = [
-        (first, second)
-        for group in pairs_of
-        for first, second in itertools.combinations(sorted(group, key=lambda stored: stored.path), 2)
-        if store.delta_path(first.path) and store.delta_path(second.path)
-        if not (store.folder / pair_path(first.path, second.path)).exists()
-    ]
-    models: dict[str, nn.Module] = {}
+    model = functools.cache(base)
+    runs, compared, faults = list[str](), list[str](), list[str]()
 
-    def model_of(stored: StoredRecord) -> nn.Module:
-        info = stored.record.inputs.base
-        if info.fingerprint not in models:
-            models[info.fingerprint] = base(info.name or "")
-        return models[info.fingerprint]
+    @contextmanager
+    def attempt(what: object) -> Iterator[None]:
+        try:
+            yield
+        except SupermaskError as error:
+            faults.append(f"{what}: {error}")
 
-    runs, compared, faults = [], [], []
-    for stored in due:
-        try:
-            measure_run(model_of(stored), _delta_beside(store, stored)).save(measures_path(store.folder / stored.path))
-            runs.append(stored.path)
-        except SupermaskError as error:
-            faults.append(f"{stored.path}: {error}")
-    for first, second in pairs:
-        try:
-            measures = measure_pair(
-                model_of(first),
-                _delta_beside(store, first),
-                _delta_beside(store, second),
-                first_label=first.path.removesuffix(".json"),
-                second_label=second.path.removesuffix(".json"),
-            )
-            name = pair_path(first.path, second.path)
-            measures.save(store.folder / name)
-            compared.append(name)
-        except SupermaskError as error:
-            faults.append(f"{first.path} with {second.path}: {error}")
+    def measure(stored: StoredRecord, delta: TaskDelta) -> None:
+        found = measure_run(model(stored.record.inputs.base.name or ""), delta)
+        found.save(measures_path(store.folder / stored.path))
+        runs.append(stored.path)
+
+    for path in deltas:
+        with attempt(path):
+            delta = TaskDelta.load(path)
+            stored = _record_of(store, delta)
+            place = store.folder / stored.path
+            if again or not measures_path(place).exists():
+                measure(stored, delta)
+            if keeps_delta(keep_deltas, stored.method) and not delta_path(place).exists():
+                copy_delta(path, place)
+    for stored in store.records:
+        place = store.folder / stored.path
+        if delta_path(place).exists() and not measures_path(place).exists():
+            with attempt(stored.path):
+                measure(stored, TaskDelta.load(delta_path(place)))
+    for pair in pairs_to_measure(compare):
+        beside = [delta_path(store.folder / stored.path) for stored in pair]
+        name = pair_path(pair[0].path, pair[1].path)
+        if all(path.exists() for path in beside) and not (store.folder / name).exists():
+            with attempt(f"{pair[0].path} with {pair[1].path}"):
+                first, second = (TaskDelta.load(path) for path in beside)
+                labels = [stored.path.removesuffix(".json") for stored in pair]
+                both = model(pair[0].record.inputs.base.name or "")
+                found = measure_pair(both, first, second, first_label=labels[0], second_label=labels[1])
+                found.save(store.folder / name)
+                compared.append(name)
     return Measured(tuple(runs), tuple(compared), tuple(faults))
 
 
-def measure_deltas(
-    store: RecordStore,
-    deltas: Iterable[Path],
-    base: Callable[[str], nn.Module],
-    *,
-    keep_deltas: KeepDeltas = "masks",
-    again: bool = False,
-) -> Measured:
-    """Measure deltas that were kept elsewhere, each for the record that it belongs to.
-
-    Args:
-        store: the records.
-        deltas: folders or files of deltas; each is matched with its record by what both say of the run.
-        base: from the name of a base to its model.
-        keep_deltas: which of them are copied beside their records.
-        again: measure also what is measured already.
-    """
-    models: dict[str, nn.Module] = {}
-    runs, faults = [], []
-    for path in deltas:
-        try:
-            delta = TaskDelta.load(path)
-            stored = _record_of(store, delta, path)
-            place = store.folder / stored.path
-            if again or not _is_measured(store, stored):
-                info = stored.record.inputs.base
-                if info.fingerprint not in models:
-                    models[info.fingerprint] = base(info.name or "")
-                measure_run(models[info.fingerprint], delta).save(measures_path(place))
-                runs.append(stored.path)
-            if keep_deltas == "all" or (keep_deltas == "masks" and masks_alone(stored.record.inputs.method)):
-                source = path / "delta.safetensors" if path.is_dir() else path
-                if not delta_path(place).exists():
-                    copy_file(source, delta_path(place))
-        except SupermaskError as error:
-            faults.append(f"{path}: {error}")
-    return Measured(tuple(runs), (), tuple(faults))
-
-
-def pairs_to_measure(stored: Iterable[StoredRecord]) -> list[list[StoredRecord]]:
-    """Records whose masks are worth comparing: of one method and base, the tasks with each other, seed by seed.
-
-    Args:
-        stored: records of runs that learnt masks.
-    """
+def pairs_to_measure(stored: Iterable[StoredRecord]) -> list[tuple[StoredRecord, StoredRecord]]:
+    """Records of runs whose masks are worth comparing: of one method, seed and base, the tasks with each other."""
     groups: dict[str, dict[str, StoredRecord]] = {}
     for one in stored:
         inputs = one.record.inputs
         name = json.dumps([inputs.base.fingerprint, inputs.method, inputs.config.seed], sort_keys=True)
         groups.setdefault(name, {})[inputs.task] = one
-    return [list(group.values()) for group in groups.values() if len(group) > 1]
+    ordered = (sorted(group.values(), key=lambda stored: stored.path) for group in groups.values())
+    return [pair for group in ordered for pair in itertools.combinations(group, 2)]
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file so that it appears whole or not at all.
-
-    Raises:
-        DataError: if it cannot be copied.
-    """
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, partial)
-        partial.replace(target)
-    except OSError as error:
-        raise DataError(f"{source}: cannot be copied to {target}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+def copy_delta(source: Path, record: Path) -> None:
+    """Copy a delta's file beside a record, whole or not at all."""
+    file = source / "delta.safetensors" if source.is_dir() else source
+    write_atomically(delta_path(record), file.read_bytes())
 
 
-def _record_of(store: RecordStore, delta: TaskDelta, path: Path) -> StoredRecord:
+def _record_of(store: RecordStore, delta: TaskDelta) -> StoredRecord:
+    """The record that says the same of its run as a delta does."""
+    # Settings of today that the delta does not know of have their defaults.
     method = method_from_description(delta.method.describe()).describe() if delta.method.kind else None
-    found = [
-        stored
-        for stored in store.records
-        if stored.record.status == "completed"
-        and stored.record.inputs.task == delta.task.name
-        and stored.record.inputs.base.fingerprint == delta.base.digest
-        and stored.method == method
-        and stored.record.inputs.config.model_dump(mode="json") == _config(delta.training.config)
-        and stored.record.scores == delta.training.scores
-    ]
+    wanted = (
+        delta.task.name,
+        delta.base.digest,
+        method,
+        TrainingConfig(**delta.training.config),
+        delta.training.scores,
+    )
+    found = []
+    for stored in store.records:
+        inputs = stored.record.inputs
+        said = (inputs.task, inputs.base.fingerprint, stored.method, inputs.config, stored.record.scores)
+        if stored.record.status == "completed" and said == wanted:
+            found.append(stored)
     if len(found) != 1:
         how_many = "none of" if not found else f"{len(found)} of"
         raise DataError(
@@ -181,19 +276,29 @@ def _record_of(store: RecordStore, delta: TaskDelta, path: Path) -> StoredRecord
     return found[0]
 
 
-def _config(stored: Any) -> Any:
-    """The settings that a delta names, with settings of today that it does not know of at their defaults."""
-    from supermask.training import TrainingConfig
-
-    try:
-        return TrainingConfig(**stored).model_dump(mode="json")
-    except (SupermaskError, TypeError):
-        return None
-
-
-def _is_measured(store: RecordStore, stored: StoredRecord) -> bool:
-    return measures_path(store.folder / stored.path).exists()
+def _base_tensors(base: nn.Module | Mapping[str, Tensor], delta: TaskDelta, *, verify: bool) -> Mapping[str, Tensor]:
+    tensors = named_tensors(base) if isinstance(base, nn.Module) else base
+    if missing := [record.name for record in _without_head(delta) if record.name not in tensors]:
+        raise BaseMismatchError(f"the base has no tensor {missing[0]}, which the delta changes; pass the delta's base")
+    for name, what in misfits(delta.document, tensors).items():
+        raise BaseMismatchError(f"{name}: the delta {what}")
+    if verify:
+        require_base_tensors(tensors, delta.document)
+    return tensors
 
 
-def _delta_beside(store: RecordStore, stored: StoredRecord) -> TaskDelta:
-    return TaskDelta.load(delta_path(store.folder / stored.path))
+def _without_head(delta: TaskDelta) -> list[ChangeRecord]:
+    return [record for record in delta.document.changes if record.name not in delta.head]
+
+
+def _provenance(delta: TaskDelta) -> dict[str, str]:
+    environment = current_environment()
+    return {"base": delta.base.digest, "supermask": environment.supermask, "source": environment.source}
+
+
+def _rounded(value: Any) -> Any:
+    return None if value is None else float(f"{value:.9g}")
+
+
+def _shortened(found: Magnitudes) -> Magnitudes:
+    return found.model_copy(update={"max": _rounded(found.max), "mean": _rounded(found.mean)})

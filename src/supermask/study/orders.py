@@ -1,21 +1,97 @@
-"""One run as a piece of work: all that a worker needs to know, in a file."""
+"""One run as a piece of work: where and how it is made, what a worker needs to know, and the lock of who is at it."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Annotated, Any, Final, Literal, final
 
-from pydantic import ValidationError
+from filelock import FileLock, Timeout
+from pydantic import Field, model_validator
 
 from supermask.atomic import write_atomically
-from supermask.configuration import Configuration, describe_faults
-from supermask.errors import DataError
-from supermask.study.locks import lock_path
-from supermask.training import TrainingConfig
+from supermask.configuration import Configuration
+from supermask.errors import ConfigurationError, OutputError, SupermaskError
+from supermask.study.records import KeepDeltas, StoredRecord
+from supermask.training import RunRecord
 from supermask.training.output import RunFolder
-from supermask.training.record import BaseInfo, DataInfo, RunInputs
+from supermask.training.record import RunInputs
 
-__all__ = ["RunOrder"]
+__all__ = [
+    "LOCKS_FOLDER",
+    "RunOrder",
+    "RunSettings",
+    "RunState",
+    "claimed",
+    "holders",
+    "is_claimed",
+    "lock_path",
+    "reached_step",
+]
+
+LOCKS_FOLDER: Final = ".locks"
+
+RunState = Literal["recorded", "running", "failed", "missing"]
+"""`failed` runs are tried again; `running` ones another process is at work on."""
+
+
+@final
+class RunSettings(Configuration):
+    """Where and how studies are run.
+
+    Args:
+        results: the folder of records; see `default_results`.
+        work: where runs keep what they resume from; a hidden folder of `results` by default.
+        data_dir: folder with the GLUE files; None for the hub. Probes need none.
+        limit: train on the first so many examples of each task.
+        dev_limit: score on the first so many examples of each split.
+        jobs: runs at a time; one a device by default, and one on a CPU.
+        devices: CUDA devices, such as `0` or `GPU-8f6...`; all there are by default.
+        keep_deltas: which deltas stay beside their records.
+        launch: what starts a worker instead of Python, such as `accelerate launch --num_processes 4`.
+        ray: address of a Ray cluster, or `local` to start one here; None for processes of this machine.
+        checkpoint_steps: optimizer steps between what a run can resume from.
+        any_version: take records that another version of supermask made, too.
+        use_cpu: stay on the CPU even where there is an accelerator.
+    """
+
+    results: Path
+    work: Path | None = None
+    data_dir: str | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    dev_limit: Annotated[int, Field(ge=1)] | None = None
+    jobs: Annotated[int, Field(ge=1)] | None = None
+    devices: tuple[str, ...] = ()
+    keep_deltas: KeepDeltas = "masks"
+    launch: tuple[str, ...] = ()
+    ray: str | None = None
+    checkpoint_steps: Annotated[int, Field(ge=1)] = 100
+    any_version: bool = False
+    use_cpu: bool = False
+
+    @model_validator(mode="after")
+    def _agree(self) -> RunSettings:
+        if self.ray is not None and (self.launch or self.devices):
+            raise ConfigurationError("on a Ray cluster, Ray gives out the devices; leave --launch and --devices out")
+        if self.launch and (self.jobs or 1) > 1:
+            raise ConfigurationError("--launch takes all devices for one run; leave --jobs out")
+        return self
+
+    @property
+    def work_folder(self) -> Path:
+        """Where runs keep what they resume from."""
+        return self.work or self.results / ".work"
+
+    @property
+    def slots(self) -> tuple[str | None, ...]:
+        """What each run at a time of this machine has for its CUDA_VISIBLE_DEVICES; None leaves that as it is."""
+        devices = self.devices or (() if self.use_cpu else _cuda_devices())
+        if self.launch or self.ray or not devices:
+            return (None,) * (self.jobs or 1)
+        return tuple(devices[index % len(devices)] for index in range(self.jobs or len(devices)))
 
 
 @final
@@ -23,95 +99,164 @@ class RunOrder(Configuration):
     """A run that is to be made, on checked inputs.
 
     Args:
-        task, label, method, config, draws: of the run, see `RunSpec`.
-        task_version: version of the task.
-        key, address: its key and its content address, see `supermask.study.keys`.
-        base: which base; the worker refuses another one.
-        data: the splits it reads; the worker refuses other content.
-        data_dir: where GLUE files are; None for the hub and for probes.
-        limit: train on the first so many examples; None for all.
-        dev_limit: score on the first so many examples of each split; None for all.
+        inputs: what the run is a function of; the worker refuses another base and other data.
+        label, draws, key, address: of the run, see `supermask.study.expansion`.
+        settings: where and how.
         directory: the working folder that relative paths start from.
-        store: the folder of records.
-        target: where the record goes, relative to the store.
-        work: the folder for what the run resumes from.
-        keep_delta: whether the delta stays beside the record.
-        use_cpu: stay on the CPU even where there is an accelerator.
+        target: where the record is or goes, relative to the results.
+        steps, seconds: how many steps it takes and how long, from like runs; None if nothing like it is recorded.
+        state: where the run stood when the order was written.
+        compared: whether its mask is to be compared with those of other tasks.
     """
 
-    task: str
-    task_version: int
+    inputs: RunInputs
     label: str
-    method: dict[str, Any]
-    config: TrainingConfig
     draws: int
     key: str
     address: str
-    base: BaseInfo
-    data: dict[str, DataInfo]
-    data_dir: str | None = None
-    limit: int | None = None
-    dev_limit: int | None = None
+    settings: RunSettings
     directory: str
-    store: str
     target: str
-    work: str
-    keep_delta: bool = False
-    use_cpu: bool = False
+    steps: int
+    seconds: float | None = None
+    state: RunState = "missing"
+    compared: bool = False
 
     @property
     def name(self) -> str:
         """The run in words: `mrpc/supermask-seed0`."""
-        return f"{self.task}/{self.label}"
-
-    @property
-    def inputs(self) -> RunInputs:
-        """What the run's record says that it is a function of."""
-        return RunInputs(
-            base=self.base,
-            task=self.task,
-            task_version=self.task_version,
-            data=self.data,
-            method=self.method,
-            config=self.config,
-        )
+        return f"{self.inputs.task}/{self.label}"
 
     @property
     def record_path(self) -> Path:
         """Where the record goes."""
-        return Path(self.store) / self.target
+        return self.settings.results / self.target
 
     @property
     def lock_path(self) -> Path:
         """The lock that a worker holds."""
-        return lock_path(Path(self.store), self.address)
+        return lock_path(self.settings.results, self.address)
+
+    @property
+    def work(self) -> Path:
+        """The folder for what the run resumes from."""
+        return self.settings.work_folder / self.address
 
     @property
     def folder(self) -> RunFolder:
         """The training's own folder."""
-        return RunFolder(Path(self.work) / "run")
+        return RunFolder(self.work / "run")
 
     @property
     def log_path(self) -> Path:
         """What a worker prints."""
-        return Path(self.work) / "log.txt"
+        return self.work / "log.txt"
+
+    @property
+    def failures_path(self) -> Path:
+        """A byte for each time that the run has failed."""
+        return self.work / "failures"
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Split to the hash of its content."""
+        return {split: info.content_hash for split, info in self.inputs.data.items()}
+
+    def recorded(self) -> RunRecord | None:
+        """The completed record of this run on these inputs; None if that is not at its place."""
+        try:
+            stored = StoredRecord(self.target, RunRecord.load(self.record_path))
+        except SupermaskError:
+            return None
+        done = stored.record.status == "completed" and stored.key == self.key
+        same = stored.record.inputs.base.fingerprint == self.inputs.base.fingerprint and stored.hashes == self.hashes
+        return stored.record if done and same else None
 
     def save(self) -> Path:
         """Write the order into its folder, for a worker to read."""
-        path = Path(self.work) / "order.json"
+        path = self.work / "order.json"
         write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
         return path
 
-    @classmethod
-    def load(cls, path: Path) -> RunOrder:
-        """Read an order.
 
-        Raises:
-            DataError: if the file is missing or no order.
-        """
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-        except ValidationError as error:
-            raise DataError(f"{path}: is no order: {describe_faults(cls, error)}") from None
+def _cuda_devices() -> list[str]:
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name.strip()] if torch.cuda.is_available() else []
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def lock_path(store: Path, address: str) -> Path:
+    """The lock file of the run of that content address, in the folder of records that all who work on it share."""
+    return store / LOCKS_FOLDER / f"{address}.lock"
+
+
+@contextlib.contextmanager
+def claimed(path: Path, note: Mapping[str, Any] | None = None) -> Iterator[bool]:
+    """Hold a lock for the time of a `with` block, if nobody else does; the system lets go of it when its holder dies.
+
+    Args:
+        path: the lock file.
+        note: what others may read about the holder, as JSON in a file beside the lock.
+
+    Yields:
+        Whether the lock is held; False if another process has it.
+
+    Raises:
+        OutputError: if the file cannot be made or the disk has no locks.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, claimed(Path(folder) / "a.lock") as ours:
+        ...     ours, is_claimed(Path(folder) / "a.lock")
+        (True, True)
+    """
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    except (OSError, NotImplementedError) as error:
+        raise OutputError(
+            f"{path}: cannot be locked: {error}; keep results where you may write, on a disk that has locks"
+        ) from error
+    try:
+        if note is not None:
+            path.with_suffix(".json").write_text(json.dumps(dict(note)), encoding="utf-8")
+        yield True
+    finally:
+        lock.release()
+
+
+def is_claimed(path: Path) -> bool:
+    """Whether a living process holds the lock."""
+    if not path.exists():
+        return False
+    try:
+        with claimed(path) as free:
+            return not free
+    except OutputError:
+        return False
+
+
+def holders(store: Path) -> dict[str, dict[str, Any]]:
+    """The runs that are being worked on: content address to what the holder noted."""
+    found = {}
+    for path in sorted((store / LOCKS_FOLDER).glob("*.lock")):
+        if is_claimed(path):
+            try:
+                note = json.loads(path.with_suffix(".json").read_bytes())
+            except (OSError, ValueError):
+                note = {}
+            found[path.stem] = note if isinstance(note, dict) else {}
+    return found
+
+
+def reached_step(work: str | Path) -> int | None:
+    """The optimizer step that a run can go on from; None if it has none yet."""
+    last = RunFolder(Path(work) / "run").last_checkpoint()
+    return None if last is None else int(last.name.removeprefix("checkpoint-"))

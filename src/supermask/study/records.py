@@ -3,48 +3,44 @@
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+from typing import Any, Final, Literal, TypeVar, final
 
 from supermask.errors import DataError, SupermaskError
 from supermask.methods import method_from_description
-from supermask.study.keys import run_key
+from supermask.study.expansion import RunSpec, run_key
+from supermask.study.measures import PairMeasures, RunMeasures
 from supermask.tasks import find_task
 from supermask.training import RunRecord
 
-if TYPE_CHECKING:
-    from supermask.study.expansion import RunSpec
-    from supermask.study.measures import PairMeasures, RunMeasures
-
 __all__ = [
-    "PAIRS_FOLDER",
+    "KeepDeltas",
     "RecordStore",
     "SkippedFile",
     "StoredRecord",
+    "default_results",
     "delta_path",
+    "keeps_delta",
     "measures_path",
     "pair_path",
 ]
 
+KeepDeltas = Literal["masks", "all", "none"]
+"""Which deltas stay beside their records: of methods that store masks alone, all, or none."""
+
 _T = TypeVar("_T")
 
-MEASURES_SUFFIX: Final = ".measures.json"
-PAIRS_FOLDER: Final = "pairs"
-DELTA_SUFFIX: Final = ".delta.safetensors"
+_MEASURES: Final = ".measures.json"
+_PAIRS: Final = "pairs"
 
 
 @final
 @dataclass(frozen=True)
 class StoredRecord:
-    """A record and where it is.
-
-    Args:
-        path: relative to the store, with forward slashes.
-        record: what it says.
-    """
+    """A record, and where it is: a path relative to the store, with forward slashes."""
 
     path: str
     record: RunRecord
@@ -63,12 +59,10 @@ class StoredRecord:
         inputs = self.record.inputs
         return run_key(inputs.task, inputs.task_version, self.method, inputs.config)
 
-    @functools.cached_property
-    def seedless_key(self) -> str:
-        """The key that the run would have with seed 0."""
-        inputs = self.record.inputs
-        config = inputs.config.model_copy(update={"seed": 0})
-        return run_key(inputs.task, inputs.task_version, self.method, config)
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Split to the hash of its content."""
+        return {split: info.content_hash for split, info in self.record.inputs.data.items()}
 
     @property
     def draws(self) -> int | None:
@@ -88,7 +82,7 @@ class SkippedFile:
 
 @final
 class RecordStore:
-    """The records of a folder, read once; `rescan` reads what has changed since.
+    """The records of a folder, completed and failed, as they are when this is made, by path.
 
     Every JSON file at any depth is taken for a record, whatever it is called, except measures, pairs, and what stands
     in hidden folders. A file that cannot be read is left out and listed in `skipped`.
@@ -99,45 +93,42 @@ class RecordStore:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self._seen: dict[str, tuple[tuple[int, int, int], StoredRecord | SkippedFile]] = {}
-        self._damaged: dict[str, SkippedFile] = {}
+        self._skipped: dict[str, SkippedFile] = {}
+        self._by_path: dict[str, StoredRecord] = {}
+        for place in sorted(self.folder.rglob("*.json")):
+            path = place.relative_to(self.folder)
+            hidden = path.parts[0] == _PAIRS or any(part.startswith(".") for part in path.parts)
+            if not hidden and not place.name.endswith(_MEASURES) and place.exists():
+                record = self._readable(place, RunRecord.load)
+                if record is not None:
+                    self._by_path[path.as_posix()] = StoredRecord(path.as_posix(), record)
+        self.records = tuple(self._by_path.values())
         self._by_key: dict[str, list[StoredRecord]] = {}
-        self._seeds: dict[str, list[StoredRecord]] = {}
-        self.rescan()
-
-    def rescan(self) -> None:
-        """Read files that are new or changed, and forget those that are gone."""
-        seen: dict[str, tuple[tuple[int, int, int], StoredRecord | SkippedFile]] = {}
-        for path in _json_files(self.folder):
-            name = path.relative_to(self.folder).as_posix()
-            try:
-                status = path.stat()
-            except OSError:
-                continue  # removed since it was listed
-            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-            before = self._seen.get(name)
-            seen[name] = before if before is not None and before[0] == stamp else (stamp, _read(path, name))
-        self._seen = seen
-        self._by_key, self._seeds = {}, {}
         for stored in self.records:
             self._by_key.setdefault(stored.key, []).append(stored)
-            self._seeds.setdefault(stored.seedless_key, []).append(stored)
-
-    @property
-    def records(self) -> tuple[StoredRecord, ...]:
-        """All records, completed and failed, by path."""
-        return tuple(entry for _, entry in self._seen.values() if isinstance(entry, StoredRecord))
 
     @property
     def skipped(self) -> tuple[SkippedFile, ...]:
         """The files that are no record, by path, and measures that could not be read when they were asked for."""
-        no_records = (entry for _, entry in self._seen.values() if isinstance(entry, SkippedFile))
-        return (*no_records, *self._damaged.values())
+        return tuple(self._skipped.values())
 
     def at(self, path: str) -> StoredRecord | None:
         """The record of that path, relative to the store; None if there is none."""
-        entry = self._seen.get(path)
-        return entry[1] if entry is not None and isinstance(entry[1], StoredRecord) else None
+        return self._by_path.get(path)
+
+    def place_for(self, run: RunSpec, address: str, taken: Mapping[str, str]) -> str:
+        """Where the record of a run of that address goes: under its label, unless something is there that should stay.
+
+        Args:
+            taken: places of records to come: path to content address.
+        """
+        plain = f"{run.task}/{run.label}.json"
+        there = self.at(plain)
+        free = there is None and not (self.folder / plain).exists()
+        replaceable = there is not None and there.record.status == "failed" and there.key == run.key
+        if (free or replaceable) and taken.get(plain, address) == address:
+            return plain
+        return f"{run.task}/{run.label}-{address}.json"
 
     def find(
         self,
@@ -154,59 +145,51 @@ class RecordStore:
 
         Args:
             run: the run.
-            base: name of the base, as it was given.
-            fingerprint: of the base; then its name does not matter.
+            base, fingerprint: of the base: its name, or its fingerprint, and then the name does not matter.
             data: split to content hash, of all splits that the run reads.
             version: of supermask.
         """
-        found = [
-            stored
-            for stored in self._by_key.get(run.key, ())
-            if stored.record.status == "completed"
-            and _answers(stored, run, base, fingerprint)
-            and (data is None or {split: i.content_hash for split, i in stored.record.inputs.data.items()} == data)
-            and (version is None or stored.record.environment.supermask == version)
-        ]
-        return max(found, key=_preference, default=None)
+        task = find_task(run.task)
+        splits = {task.train_split, *task.report_splits}
+        found = []
+        for stored in self._by_key.get(run.key, ()):
+            record, inputs = stored.record, stored.record.inputs
+            named = fingerprint is not None or base in (None, inputs.base.name)
+            if (
+                record.status == "completed"
+                and named
+                and fingerprint in (None, inputs.base.fingerprint)
+                # Other splits, such as a part of the training data held out, answer another question.
+                and (set(inputs.data) == splits if data is None else stored.hashes == data)
+                and version in (None, record.environment.supermask)
+                and run.config.precision in (inputs.config.precision, record.precision)
+                and (stored.draws is None or stored.draws >= run.draws)
+            ):
+                examples = sum(info.examples for info in inputs.data.values())
+                found.append((examples, record.started, stored.path, stored))
+        return max(found)[-1] if found else None
 
     def failed(self, run: RunSpec, *, base: str | None = None) -> StoredRecord | None:
         """The newest record of a run that failed, whether or not it was completed later."""
-        found = [
-            stored
-            for stored in self._by_key.get(run.key, ())
-            if stored.record.status == "failed" and (base is None or stored.record.inputs.base.name == base)
-        ]
+        failed = (stored for stored in self._by_key.get(run.key, ()) if stored.record.status == "failed")
+        found = [stored for stored in failed if base in (None, stored.record.inputs.base.name)]
         return max(found, key=lambda stored: stored.record.started, default=None)
 
     def seeds_of(self, run: RunSpec, *, base: str | None = None) -> list[int]:
         """The seeds with which a run is recorded, ascending."""
-        task = find_task(run.task)
-        key = run_key(run.task, task.version, run.method, run.config.model_copy(update={"seed": 0}))
-        found = {
-            stored.record.inputs.config.seed
-            for stored in self._seeds.get(key, ())
-            if stored.record.status == "completed" and _answers(stored, run, base, None)
-        }
-        return sorted(found)
+        seeds = {stored.record.inputs.config.seed for stored in self.records}
+        return sorted(seed for seed in seeds if self.find(run.with_seed(seed), base=base) is not None)
 
     def measures(self, path: str) -> RunMeasures | None:
         """The measures beside a record; None if there are none, or they cannot be read: then `skipped` names them."""
         place = measures_path(self.folder / path)
-        if not place.exists():
-            return None
-        from supermask.study.measures import RunMeasures
-
-        return self._readable(place, RunMeasures.load)
+        return self._readable(place, RunMeasures.load) if place.exists() else None
 
     def pairs(self, paths: Collection[str]) -> tuple[PairMeasures, ...]:
         """The measures of pairs of which both runs are among these records."""
-        folder = self.folder / PAIRS_FOLDER
-        if not folder.is_dir():
-            return ()
-        from supermask.study.measures import PairMeasures
-
         labels = {path.removesuffix(".json") for path in paths}
-        loaded = [self._readable(place, PairMeasures.load) for place in sorted(folder.glob("*.json"))]
+        places = sorted((self.folder / _PAIRS).glob("*.json"))
+        loaded = [self._readable(place, PairMeasures.load) for place in places]
         return tuple(pair for pair in loaded if pair is not None and {pair.first, pair.second} <= labels)
 
     def _readable(self, place: Path, load: Callable[[Path], _T]) -> _T | None:
@@ -214,25 +197,37 @@ class RecordStore:
         try:
             loaded = load(place)
         except DataError as error:
-            self._damaged[name] = SkippedFile(name, str(error).removeprefix(f"{place}: "))
+            self._skipped[name] = SkippedFile(name, str(error).removeprefix(f"{place}: "))
             return None
-        self._damaged.pop(name, None)
+        self._skipped.pop(name, None)
         return loaded
 
-    def delta_path(self, path: str) -> Path | None:
-        """The delta beside a record; None if it was not kept."""
-        place = delta_path(self.folder / path)
-        return place if place.exists() else None
+
+def default_results(base: str, limit: int | None = None) -> Path:
+    """Where records of a base go if nothing else is said; those of cut training data apart from the rest.
+
+    Example:
+        >>> default_results("minilm-l6").as_posix(), default_results("me/my-bert", 500).as_posix()
+        ('results/minilm-l6', 'results/me-my-bert-first500')
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", base).strip("-.") or "base"
+    return Path("results") / (name if limit is None else f"{name}-first{limit}")
+
+
+def keeps_delta(keep_deltas: KeepDeltas, method: Mapping[str, Any]) -> bool:
+    """Whether a delta stays beside its record: those that store masks and the head alone are small."""
+    masks_alone = method.get("kind") == "supermask" and not method.get("train")
+    return keep_deltas == "all" or (keep_deltas == "masks" and masks_alone)
 
 
 def measures_path(record: Path) -> Path:
     """Where the measures of a record are."""
-    return record.with_name(record.name.removesuffix(".json") + MEASURES_SUFFIX)
+    return record.with_name(record.name.removesuffix(".json") + _MEASURES)
 
 
 def delta_path(record: Path) -> Path:
     """Where the delta of a record is, if it is kept."""
-    return record.with_name(record.name.removesuffix(".json") + DELTA_SUFFIX)
+    return record.with_name(record.name.removesuffix(".json") + ".delta.safetensors")
 
 
 def pair_path(first: str, second: str) -> str:
@@ -243,42 +238,4 @@ def pair_path(first: str, second: str) -> str:
         'pairs/mrpc-supermask-seed0--rte-supermask-seed0.json'
     """
     names = (path.removesuffix(".json").replace("/", "-") for path in (first, second))
-    return f"{PAIRS_FOLDER}/{'--'.join(names)}.json"
-
-
-def _answers(stored: StoredRecord, run: RunSpec, base: str | None, fingerprint: str | None) -> bool:
-    record, task = stored.record, find_task(run.task)
-    if fingerprint is not None:
-        if record.inputs.base.fingerprint != fingerprint:
-            return False
-    elif base is not None and record.inputs.base.name != base:
-        return False
-    # A record on other splits, such as a part of the training data held out, answers another question.
-    if set(record.inputs.data) != {task.train_split, *task.report_splits}:
-        return False
-    if run.config.precision != record.inputs.config.precision and run.config.precision != record.precision:
-        return False
-    return stored.draws is None or stored.draws >= run.draws
-
-
-def _preference(stored: StoredRecord) -> tuple[int, str, str]:
-    record = stored.record
-    return sum(info.examples for info in record.inputs.data.values()), record.started, stored.path
-
-
-def _json_files(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
-        here = Path(root)
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and not (here == folder and name == PAIRS_FOLDER)
-        )
-        for name in sorted(files):
-            if name.endswith(".json") and not name.startswith(".") and not name.endswith(MEASURES_SUFFIX):
-                yield here / name
-
-
-def _read(path: Path, name: str) -> StoredRecord | SkippedFile:
-    try:
-        return StoredRecord(name, RunRecord.load(path))
-    except DataError as error:
-        return SkippedFile(name, str(error).removeprefix(f"{path}: "))
+    return f"{_PAIRS}/{'--'.join(names)}.json"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Annotated, Any, Literal, final
+from collections.abc import Hashable, Iterable
+from typing import Annotated, Any, Literal, TypeVar, final
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from supermask.configuration import Configuration
 from supermask.errors import ConfigurationError, SupermaskError
@@ -40,9 +40,49 @@ Quantity = Literal[
     "overlap",  # share of a supermask's zeros that magnitude pruning at the same sparsity zeroes, too
 ]
 
+_ValuesT = TypeVar("_ValuesT", bound=Iterable[Hashable])
+
+
+def _distinct(values: _ValuesT) -> _ValuesT:
+    seen: set[Hashable] = set()
+    twice = [value for value in values if value in seen or seen.add(value)]  # type: ignore[func-returns-value]
+    if twice:
+        raise ConfigurationError(f"given twice: {', '.join(map(str, twice))}")
+    return values
+
+
+def _known(tasks: tuple[str, ...]) -> tuple[str, ...]:
+    for task in tasks:
+        try:
+            name = find_task(task).name
+        except SupermaskError as error:
+            raise ConfigurationError(str(error)) from None  # which pydantic tells with its place, being a ValueError
+        if name != task:
+            raise ConfigurationError(f"write the task {task!r} as {name!r}")
+    return _distinct(tasks)
+
+
+def _is_method(method: dict[str, Any]) -> dict[str, Any]:
+    try:
+        method_from_description(method)
+    except SupermaskError as error:
+        raise ConfigurationError(str(error)) from None
+    except TypeError:
+        raise ConfigurationError("the kind of a method is a word") from None
+    return method
+
+
+def _is_config(config: dict[str, Any]) -> dict[str, Any]:
+    if "seed" in config:
+        raise ConfigurationError("a seed stands under seeds, not in config")
+    TrainingConfig(**config)
+    return config
+
+
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 _Text = Annotated[str, Field(min_length=1)]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
+_Config = Annotated[dict[str, Any], AfterValidator(_is_config)]
 
 
 @final
@@ -54,37 +94,12 @@ class Arm(Configuration):
         label: what stands in the table or the legend.
         method: kind and settings, as `supermask.methods.method_from_description` reads them.
         config: settings of the training, where they are not the study's.
-        tasks: the tasks it is run on, where they are not the study's.
-        seeds: the seeds it is run with, where they are not the study's.
     """
 
     name: _Name
     label: _Text
-    method: dict[str, Any]
-    config: dict[str, Any] = Field(default_factory=dict)
-    tasks: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    seeds: Annotated[tuple[_Seed, ...], Field(min_length=1)] | None = None
-
-    @field_validator("method", mode="after")
-    @classmethod
-    def _is_method(cls, method: dict[str, Any]) -> dict[str, Any]:
-        _valid(functools.partial(method_from_description, method))
-        return method
-
-    @field_validator("config", mode="after")
-    @classmethod
-    def _is_config(cls, config: dict[str, Any]) -> dict[str, Any]:
-        return _checked_config(config)
-
-    @field_validator("tasks", mode="after")
-    @classmethod
-    def _are_tasks(cls, tasks: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if tasks is None else _checked_tasks(tasks)
-
-    @field_validator("seeds", mode="after")
-    @classmethod
-    def _are_distinct(cls, seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        return None if seeds is None else _distinct("seed", seeds)
+    method: Annotated[dict[str, Any], AfterValidator(_is_method)]
+    config: _Config = Field(default_factory=dict)
 
     @property
     def parsed_method(self) -> Method:
@@ -118,15 +133,9 @@ class Study(Configuration):
     """Many runs that make one table or figure.
 
     Args:
-        version: of the layout of a spec.
-        name: how it is called on the command line.
-        title: what the table or figure is of.
-        shows: whether it is a table or a figure.
-        paper: which one of the paper, or which question of ours.
-        claim: what the paper says about it, in plain words.
-        tasks: the tasks that every arm is run on.
-        arms: the lines or curves.
-        seeds: one run each.
+        name, title: how it is called on the command line, and what the table or figure is of.
+        paper, claim: which one of the paper, or which question of ours; and what the paper says about it.
+        tasks, arms, seeds: every arm, a line or curve, is run on every task with every seed.
         draws: masks to sample for a sampled score.
         base: the model to start from.
         config: settings of all trainings, where they are not the defaults.
@@ -141,107 +150,47 @@ class Study(Configuration):
     shows: Literal["table", "figure"]
     paper: _Text
     claim: _Text
-    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
+    tasks: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_known)]
     arms: tuple[Arm, ...]
-    seeds: Annotated[tuple[_Seed, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[_Seed, ...], Field(min_length=1), AfterValidator(_distinct)] = (0,)
     draws: Annotated[int, Field(ge=1)] = 10
     base: _Text = "minilm-l6"
-    config: dict[str, Any] = Field(default_factory=dict)
-    measures: tuple[MeasureKind, ...] = ()
+    config: _Config = Field(default_factory=dict)
+    measures: Annotated[tuple[MeasureKind, ...], AfterValidator(_distinct)] = ()
     expected: tuple[Expected, ...] = ()
     notes: str = ""
-
-    @field_validator("tasks", mode="after")
-    @classmethod
-    def _are_tasks(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        return _checked_tasks(tasks)
 
     @field_validator("arms", mode="after")
     @classmethod
     def _have_names(cls, arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
         if not arms:
             raise ConfigurationError("a study has at least one arm")
-        _distinct("arm", tuple(arm.name for arm in arms))
+        _distinct([arm.name for arm in arms])
         return arms
-
-    @field_validator("seeds", "measures", mode="after")
-    @classmethod
-    def _are_distinct(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
-        return _distinct(f"one of {info.field_name}", values)
-
-    @field_validator("config", mode="after")
-    @classmethod
-    def _is_config(cls, config: dict[str, Any]) -> dict[str, Any]:
-        return _checked_config(config)
 
     @field_validator("expected", mode="after")
     @classmethod
     def _refer(cls, expected: tuple[Expected, ...], info: ValidationInfo) -> tuple[Expected, ...]:
         # What is itself at fault is absent from `data` and has been told already.
-        arms = [arm.name for arm in info.data.get("arms", ())]
-        tasks = {*info.data.get("tasks", ()), *(task for arm in info.data.get("arms", ()) for task in arm.tasks or ())}
+        names = [arm.name for arm in info.data.get("arms", ())]
+        tasks = info.data.get("tasks", ())
         faults = []
         for position, number in enumerate(expected):
-            if arms and number.arm is not None and number.arm not in arms:
-                faults.append(f"number {position} names the arm {number.arm!r}; arms: {', '.join(arms)}")
+            if names and number.arm is not None and number.arm not in names:
+                faults.append(f"number {position} names the arm {number.arm!r}; arms: {', '.join(names)}")
             if tasks and number.task is not None and number.task not in tasks:
-                faults.append(f"number {position} names the task {number.task!r}; tasks: {', '.join(sorted(tasks))}")
-        twice = _repeated([(number.arm, number.task, number.quantity) for number in expected])
-        faults += [f"the {quantity} of arm {arm} on {task} is given twice" for arm, task, quantity in twice]
+                faults.append(f"number {position} names the task {number.task!r}; tasks: {', '.join(tasks)}")
         if faults:
-            raise ValueError("; ".join(faults))
+            raise ConfigurationError("; ".join(faults))
+        _distinct([f"the {number.quantity} of arm {number.arm} on {number.task}" for number in expected])
         return expected
 
     @model_validator(mode="after")
     def _configs_agree(self) -> Study:
         for arm in self.arms:
-            _checked_config({**self.config, **arm.config})
+            _is_config({**self.config, **arm.config})
         return self
 
     def arm(self, name: str) -> Arm:
-        """The arm of this name.
-
-        Raises:
-            KeyError: if there is none.
-        """
-        for arm in self.arms:
-            if arm.name == name:
-                return arm
-        raise KeyError(name)
-
-
-def _checked_tasks(tasks: tuple[str, ...]) -> tuple[str, ...]:
-    for task in tasks:
-        name = _valid(functools.partial(find_task, task)).name
-        if name != task:
-            raise ValueError(f"write the task {task!r} as {name!r}")
-    return _distinct("task", tasks)
-
-
-def _checked_config(config: dict[str, Any]) -> dict[str, Any]:
-    if "seed" in config:
-        raise ValueError("a seed stands under seeds, not in config")
-    _valid(functools.partial(TrainingConfig, **config))
-    return config
-
-
-def _valid(make: Any) -> Any:
-    """Faults of other rooms, told as faults of this setting."""
-    try:
-        return make()
-    except SupermaskError as error:
-        raise ConfigurationError(str(error)) from None  # which pydantic tells with its place, being a ValueError
-    except TypeError:
-        raise ConfigurationError("a setting has a name that is a word") from None
-
-
-def _distinct(what: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
-    twice = _repeated(values)
-    if twice:
-        raise ValueError(f"{what} given twice: {', '.join(map(str, twice))}")
-    return values
-
-
-def _repeated(values: Any) -> list[Any]:
-    seen: set[Any] = set()
-    return [value for value in values if value in seen or seen.add(value)]  # type: ignore[func-returns-value]
+        """The arm of this name; a KeyError if there is none."""
+        return {arm.name: arm for arm in self.arms}[name]
