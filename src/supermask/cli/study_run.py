@@ -121,7 +121,7 @@ def _plan_document(plan: Plan) -> dict[str, Any]:
         "results": str(plan.settings.results),
         "base": plan.base.fingerprint,
         "notes": plan.notes,
-        "slots": plan.slots,
+        "slots": len(plan.settings.slots),
         "seconds_left": plan.seconds,
         "runs": [
             {

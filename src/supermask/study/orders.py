@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, final
@@ -15,24 +16,14 @@ from pydantic import Field, model_validator
 from supermask.atomic import write_atomically
 from supermask.configuration import Configuration
 from supermask.errors import ConfigurationError, OutputError, SupermaskError
-from supermask.study.records import KeepDeltas, StoredRecord
+from supermask.study.records import KeepDeltas, StoredRecord, measures_path
 from supermask.training import RunRecord
 from supermask.training.output import RunFolder
 from supermask.training.record import RunInputs
 
-__all__ = [
-    "LOCKS_FOLDER",
-    "RunOrder",
-    "RunSettings",
-    "RunState",
-    "claimed",
-    "holders",
-    "is_claimed",
-    "lock_path",
-    "reached_step",
-]
+__all__ = ["RunOrder", "RunSettings", "RunState", "claimed", "holders", "is_claimed", "lock_path", "reached_step"]
 
-LOCKS_FOLDER: Final = ".locks"
+_LOCKS: Final = ".locks"
 
 RunState = Literal["recorded", "running", "failed", "missing"]
 """`failed` runs are tried again; `running` ones another process is at work on."""
@@ -46,8 +37,7 @@ class RunSettings(Configuration):
         results: the folder of records; see `default_results`.
         work: where runs keep what they resume from; a hidden folder of `results` by default.
         data_dir: folder with the GLUE files; None for the hub. Probes need none.
-        limit: train on the first so many examples of each task.
-        dev_limit: score on the first so many examples of each split.
+        limit, dev_limit: train, and score, on the first so many examples of each task.
         jobs: runs at a time; one a device by default, and one on a CPU.
         devices: CUDA devices, such as `0` or `GPU-8f6...`; all there are by default.
         keep_deltas: which deltas stay beside their records.
@@ -172,6 +162,11 @@ class RunOrder(Configuration):
         same = stored.record.inputs.base.fingerprint == self.inputs.base.fingerprint and stored.hashes == self.hashes
         return stored.record if done and same else None
 
+    def clear(self) -> None:
+        """Remove what the run resumed from, unless its delta is still to be measured."""
+        if measures_path(self.record_path).exists():
+            shutil.rmtree(self.work, ignore_errors=True)
+
     def save(self) -> Path:
         """Write the order into its folder, for a worker to read."""
         path = self.work / "order.json"
@@ -190,7 +185,7 @@ def _cuda_devices() -> list[str]:
 
 def lock_path(store: Path, address: str) -> Path:
     """The lock file of the run of that content address, in the folder of records that all who work on it share."""
-    return store / LOCKS_FOLDER / f"{address}.lock"
+    return store / _LOCKS / f"{address}.lock"
 
 
 @contextlib.contextmanager
@@ -246,7 +241,7 @@ def is_claimed(path: Path) -> bool:
 def holders(store: Path) -> dict[str, dict[str, Any]]:
     """The runs that are being worked on: content address to what the holder noted."""
     found = {}
-    for path in sorted((store / LOCKS_FOLDER).glob("*.lock")):
+    for path in sorted((store / _LOCKS).glob("*.lock")):
         if is_claimed(path):
             try:
                 note = json.loads(path.with_suffix(".json").read_bytes())

@@ -35,11 +35,6 @@ class Plan:
     seconds: float | None
 
     @property
-    def slots(self) -> int:
-        """Runs at a time, as far as that is known before a cluster is asked."""
-        return len(self.settings.slots)
-
-    @property
     def orders(self) -> list[RunOrder]:
         """The runs that are not recorded."""
         return [run for run in self.runs if run.state != "recorded"]
