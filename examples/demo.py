@@ -18,7 +18,8 @@ from rich.table import Table
 import supermask
 from supermask import Base, Freezing, Method, Run, Supermask, TaskData, TaskDelta, TrainingConfig
 from supermask.analysis import zeros_by_place
-from supermask.report.figures import save_figure, zeros_figure
+from supermask.report.drawing import save_figure
+from supermask.report.zeros import zeros_figure
 from supermask.tasks.probes import PROBES, load_probe
 
 METHODS: dict[str, Method] = {

@@ -57,7 +57,8 @@ def test_using_a_stored_delta_needs_neither_transformers_nor_the_training_stack(
 
 
 def test_the_other_rooms_that_need_no_model_stay_light() -> None:
-    assert heavy_after("import supermask.tasks, supermask.methods, supermask.models") == []
+    rooms = "supermask.tasks, supermask.methods, supermask.models, supermask.report.zeros"
+    assert heavy_after(f"import {rooms}", heavy=(*HEAVY, "supermask.study", "supermask.training")) == []
 
 
 def test_importing_takes_little_beyond_torchs_own_import() -> None:

@@ -36,19 +36,19 @@ def test_committed_records_answer_the_specs_whatever_they_are_called(committed: 
     table5 = collect(load_study("table5"), store)
     for task in SMALL:
         for arm in ("full", "full-lr1e-4", "supermask"):
-            cell = next(cell for cell in table5.of(task=task, arm=arm) if cell.spec.seed == 0)
+            cell = next(cell for cell in table5.observe(arm, task).cells if cell.spec.seed == 0)
             assert cell.record is not None and cell.path is not None and "record" in cell.path, (task, arm)
             assert cell.record.inputs.task == task and cell.record.inputs.config.seed == 0
-    assert any(cell.record for cell in collect(load_study("figure8"), store).of(task="rte", arm="pruning-50"))
-    assert any(cell.record for cell in collect(load_study("appendix-a"), store).of(arm="head-only"))
-    assert any(cell.record for cell in collect(load_study("table3"), store).of(arm="freezing-1-2-3"))
+    assert any(cell.record for cell in collect(load_study("figure8"), store).observe("pruning-50", "rte").cells)
+    assert any(cell.record for cell in collect(load_study("appendix-a"), store).observe("head-only", "mrpc").cells)
+    assert any(cell.record for cell in collect(load_study("table3"), store).observe("freezing-1-2-3", "mrpc").cells)
     # eps 1e-8 through the sigmoid is the default supermask under another label.
     conventions = collect(load_study("conventions"), store)
-    assert next(cell.path is not None for cell in conventions.of(arm="supermask"))
+    assert next(cell.path is not None for cell in conventions.observe("supermask", "mrpc").cells)
 
 
 def test_the_default_supermask_is_found_with_the_score_that_was_recorded(committed: Path) -> None:
-    cell = next(c for c in collect(load_study("table5"), RecordStore(committed)).of(task="mrpc", arm="supermask"))
+    cell = next(c for c in collect(load_study("table5"), RecordStore(committed)).observe("supermask", "mrpc").cells)
     assert cell.path == "mrpc/supermask-seed0.json"
     content = json.loads((COMMITTED / "mrpc" / "supermask-seed0.json").read_text())
     assert cell.record is not None and cell.record.scores["dev"]["f1"] == content["scores"]["dev"]["f1"]
@@ -170,13 +170,13 @@ def test_further_seeds_that_are_recorded_are_taken_along(tmp_path: Path) -> None
     fill(tmp_path, [study], leave_out=lambda run: run.arm != "supermask" and run.seed == 5, measured=False)
     only_zero = overridden(load_study("table5"), tasks=["mrpc", "rte"])
     results = collect(only_zero, RecordStore(tmp_path))
-    assert [cell.spec.label for cell in results.of(task="mrpc", arm="supermask")] == [
+    assert [cell.spec.label for cell in results.observe("supermask", "mrpc").cells] == [
         "supermask-seed0",
         "supermask-seed1",
         "supermask-seed5",
     ]
-    assert [cell.spec.seed for cell in results.of(task="mrpc", arm="full")] == [0, 1]
-    assert [cell.record for cell in results.of(task="rte", arm="full")] == [None]
+    assert [cell.spec.seed for cell in results.observe("full", "mrpc").cells] == [0, 1]
+    assert [cell.record for cell in results.observe("full", "rte").cells] == [None]
     assert len(results.missing) == 3
     assert len(collect(only_zero, RecordStore(tmp_path), more_seeds=False).cells) == 6
     other_base = overridden(only_zero, base="other")

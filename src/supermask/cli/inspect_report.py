@@ -13,7 +13,8 @@ from supermask.cli.printing import facts_table, percent, plain_table, print_json
 from supermask.core import entropy_bits
 from supermask.deltas import DeltaDocument
 from supermask.deltas.container import container_nbytes
-from supermask.report.figures import save_figure, zeros_figure
+from supermask.report.drawing import save_figure
+from supermask.report.zeros import zeros_figure
 
 __all__ = ["bits_per_weight", "draw", "report"]
 

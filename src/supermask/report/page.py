@@ -2,83 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any
 
 from supermask.analysis import noise_floor
 from supermask.atomic import write_atomically
-from supermask.errors import MissingDependencyError
-from supermask.report.content import (
-    RunRow,
-    coverage,
-    data_rows,
-    environment_rows,
-    failure_rows,
-    run_command,
-    run_rows,
-    summary,
-)
-from supermask.report.figures.figure_value import points_csv
-from supermask.report.figures.files import figure_bytes
-from supermask.report.figures.study_figures import study_figure
-from supermask.report.inline_svg import inline_svg
+from supermask.methods import METHODS
+from supermask.report.drawing import figure_bytes
+from supermask.report.figures import points_csv, study_figure
+from supermask.report.html import inline_svg, templates
 from supermask.report.reading import Finding, read_results
-from supermask.report.results import StudyResults, collect
-from supermask.report.tables import study_table, table_html
-from supermask.study.records import RecordStore
+from supermask.report.results import Cell, StudyResults, collect
+from supermask.report.tables import study_table
+from supermask.report.wording import display_name, number_ranges
+from supermask.study.expansion import RunSpec
+from supermask.study.records import RecordStore, default_results
 from supermask.study.spec import Study
+from supermask.tasks import find_task
+from supermask.training import RunRecord
+from supermask.training.record import BaseInfo
 
-__all__ = ["Section", "report_html", "write_report"]
+__all__ = ["report_html", "write_report"]
 
 _FIGURE_PIXELS = 460
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """One study on the page.
-
-    Args:
-        study: what it is.
-        results: what is recorded.
-        body: the table or the figure, HTML.
-        kind: which of the two.
-        caption: how to read a figure.
-        notes: what stands below.
-        missing: what is not there, in words.
-        points: what a figure plots, as CSV.
-        findings: what its records say.
-        runs: every run, with its record and command.
-        command: what makes all of them.
-    """
-
-    study: Study
-    results: StudyResults
-    body: str
-    kind: str
-    caption: str
-    notes: tuple[str, ...]
-    missing: tuple[str, ...]
-    points: str
-    findings: tuple[Finding, ...]
-    runs: tuple[RunRow, ...]
-    command: str
-
-    @property
-    def recorded(self) -> int:
-        """How many runs are recorded."""
-        return sum(run.path is not None for run in self.runs)
-
-
-def report_html(
-    studies: Sequence[Study],
-    store: RecordStore,
-    *,
-    more_seeds: bool = True,
-    progress: Callable[[str], None] = lambda name: None,
-) -> str:
+def report_html(studies: Sequence[Study], store: RecordStore, *, more_seeds: bool = True) -> str:
     """The page: what was run, on what, all tables and figures, and a plain reading of where they agree with the paper.
 
     Nothing is loaded from elsewhere: styles and figures are in the page. The same records give the same page.
@@ -87,127 +38,204 @@ def report_html(
         studies: in the order in which they stand on the page, overridden as they may be.
         store: the records.
         more_seeds: also take recorded seeds that the studies do not ask for.
-        progress: is told the name of each study that is drawn.
 
     Raises:
         MissingDependencyError: if jinja2 or matplotlib is not installed.
         DataError: if measures cannot be read.
     """
-    try:
-        import jinja2
-    except ImportError:
-        raise MissingDependencyError("the report needs jinja2; install it: pip install 'supermask[study]'") from None
+    page = templates().get_template("page.html")
     results = {study.name: collect(study, store, more_seeds=more_seeds) for study in studies}
     findings = read_results(results)
-    sections = []
-    for study in studies:
-        progress(study.name)
-        sections.append(_section(results[study.name], findings, store))
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("supermask.report", "template"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["tight"] = _tight
-    bases = _bases(results)
-    return environment.get_template("page.html").render(
+    cells = _distinct(results)
+    records = [cell.record for cell in cells if cell.record is not None]
+    bases: dict[str, BaseInfo] = {}
+    for base in (record.inputs.base for record in records):
+        bases.setdefault(base.name or base.fingerprint[:12], base)
+    return page.render(
         title=f"The paper, reproduced on {', '.join(bases) or studies[0].base}",
         bases=bases,
         folder=store.folder.as_posix(),
-        summary=summary(results, findings),
+        summary=_summary(cells, records, findings),
         findings=findings,
-        sections=sections,
-        coverage=coverage(results),
-        data=data_rows(results),
-        environments=environment_rows(results),
-        failures=failure_rows(store),
+        sections=[_section(results[study.name], findings, store) for study in studies],
+        coverage=_coverage(cells),
+        data=_data(records),
+        environments=_environments(records),
+        failures=list(_failures(store)),
         floor=f"{100 * noise_floor():.3f}",
         record_count=len(store.records),
-        titles={study.name: _short_title(study) for study in studies},
-        everything=run_command(studies[0], store).replace(f" {studies[0].name}", " all", 1),
+        # `Table 5` stays on one line.
+        titles={s.name: s.title if s.paper == "ours" else s.paper.replace(" ", "\u00a0") for s in studies},
+        everything=_command(studies[0], store).replace(f" {studies[0].name}", " all", 1),
     )
 
 
-def write_report(
-    studies: Sequence[Study],
-    store: RecordStore,
-    path: Path,
-    *,
-    more_seeds: bool = True,
-    progress: Callable[[str], None] = lambda name: None,
-) -> int:
-    """Write the page, whole or not at all.
-
-    Args:
-        studies: in the order in which they stand on the page.
-        store: the records.
-        path: where to.
-        more_seeds: also take recorded seeds that the studies do not ask for.
-        progress: is told the name of each study that is drawn.
-
-    Returns:
-        Its size in bytes.
+def write_report(studies: Sequence[Study], store: RecordStore, path: Path, *, more_seeds: bool = True) -> int:
+    """Write the page of `report_html`, whole or not at all, and tell its size in bytes.
 
     Raises:
         MissingDependencyError: if jinja2 or matplotlib is not installed.
         OutputError: if it cannot be written.
     """
-    content = report_html(studies, store, more_seeds=more_seeds, progress=progress).encode()
+    content = report_html(studies, store, more_seeds=more_seeds).encode()
     write_atomically(path, content)
     return len(content)
 
 
-def _short_title(study: Study) -> str:
-    """What a link to a study says; `Table 5` stays on one line."""
-    return study.title if study.paper == "ours" else study.paper.replace(" ", "\u00a0")
-
-
-def _tight(text: str) -> str:
-    """Text in which a percent sign stays with its number, wherever the line breaks."""
-    return text.replace(" %", "\u00a0%")
-
-
-def _section(results: StudyResults, findings: Sequence[Finding], store: RecordStore) -> Section:
+def _section(results: StudyResults, findings: Sequence[Finding], store: RecordStore) -> dict[str, Any]:
+    """One study on the page: its table or figure, what its records say, and every run with its command."""
     study = results.study
-    shared = {
+    section: dict[str, Any] = {
         "study": study,
-        "results": results,
-        "findings": tuple(finding for finding in findings if finding.study == study.name),
-        "runs": run_rows(results, store),
-        "command": run_command(study, store),
+        "kind": study.shows,
+        "findings": [finding for finding in findings if finding.study == study.name],
+        "runs": [_run(cell, results, store) for cell in results.cells],
+        "recorded": len(results.paths),
+        "command": _command(study, store),
     }
     if study.shows == "table":
         table = study_table(results)
-        return Section(
-            **shared,  # type: ignore[arg-type]
-            kind="table",
-            body=table_html(table),
-            caption="",
-            notes=table.notes,
-            missing=table.absent,
-            points="",
-        )
+        return {**section, "table": table, "notes": table.notes, "missing": table.absent, "points": ""}
     figure = study_figure(results)
     svg = figure_bytes(figure.draw(), "svg", transparent=True)
-    return Section(
-        **shared,  # type: ignore[arg-type]
-        kind="figure",
-        body=inline_svg(svg, name=study.name, alt=f"{figure.title}. {figure.alt}", width_pixels=_FIGURE_PIXELS),
-        caption=figure.caption,
-        notes=figure.notes,
-        missing=figure.missing,
-        points=points_csv(figure.points),
-    )
+    return {
+        **section,
+        "figure": inline_svg(svg, name=study.name, alt=f"{figure.title}. {figure.alt}", width_pixels=_FIGURE_PIXELS),
+        "caption": figure.caption,
+        "notes": figure.notes,
+        "missing": figure.missing,
+        "points": points_csv(figure.points),
+    }
 
 
-def _bases(results: Mapping[str, StudyResults]) -> dict[str, dict[str, object]]:
-    """The bases of the recorded runs by name: architecture, fingerprint, parameters, revision."""
-    found: dict[str, dict[str, object]] = {}
-    for study in results.values():
-        for cell in study.cells:
-            if cell.record is not None:
-                base = cell.record.inputs.base
-                found.setdefault(base.name or base.fingerprint[:12], base.model_dump())
-    return found
+def _run(cell: Cell, results: StudyResults, store: RecordStore) -> dict[str, Any]:
+    return {
+        "arm": results.study.arm(cell.spec.arm).label,
+        "task": display_name(cell.spec.task),
+        "seed": cell.spec.seed,
+        "path": cell.path,
+        "measured": cell.measures is not None,
+        "score": "" if cell.record is None else _score(cell.record),
+        "command": _command(results.study, store, f"--tasks {cell.spec.task}", f"--seeds {cell.spec.seed}"),
+    }
+
+
+def _score(record: RunRecord) -> str:
+    task = find_task(record.inputs.task)
+    for split in task.report_splits:
+        if task.primary_metric in record.scores.get(split, {}):
+            text = f"{100 * record.scores[split][task.primary_metric]:.1f}"
+            spread = record.sampled_scores.get(split, {}).get(task.primary_metric)
+            return text if spread is None else f"{text}, drawn {100 * spread.mean:.1f}"
+    return ""
+
+
+def _command(study: Study, store: RecordStore, *narrowed: str) -> str:
+    """The command line that makes the runs of a study where they are not recorded."""
+    words = ["supermask study run", study.name]
+    if study.base != Study.model_fields["base"].default:
+        words.append(f"--base {study.base}")
+    words += narrowed
+    if default_results(study.base).name != store.folder.resolve().name:
+        words.append(f"--results {store.folder}")
+    return " ".join(words)
+
+
+def _summary(cells: Sequence[Cell], records: Sequence[RunRecord], findings: Sequence[Finding]) -> dict[str, Any]:
+    dates = sorted(record.started[:10] for record in records)
+    tasks = dict.fromkeys(display_name(record.inputs.task) for record in records)
+    return {
+        "recorded": len(records),
+        "planned": len(cells),
+        "seeds": number_ranges(record.inputs.config.seed for record in records) or "none",
+        "tasks": ", ".join(tasks) or "none",
+        "train_hours": sum(record.train_seconds for record in records) / 3600,
+        "first": dates[0] if dates else "",
+        "last": dates[-1] if dates else "",
+        "verdicts": Counter(finding.verdict for finding in findings),
+    }
+
+
+def _coverage(cells: Sequence[Cell]) -> dict[str, Any]:
+    """What is recorded of every arm on every task: arm, method, and a cell a task of recorded, planned, and state."""
+    tasks = dict.fromkeys(cell.spec.task for cell in cells)
+    methods: dict[str, str] = {}
+    counts: dict[tuple[str, str], list[bool]] = {}
+    for cell in cells:
+        methods.setdefault(cell.spec.arm, _method_in_words(cell.spec))
+        counts.setdefault((cell.spec.arm, cell.spec.task), []).append(cell.record is not None)
+
+    def state(there: list[bool]) -> tuple[int, int, str]:
+        kind = "none" if not there else "whole" if all(there) else "partial" if any(there) else "missing"
+        return sum(there), len(there), kind
+
+    rows = [(arm, words, [state(counts.get((arm, task), [])) for task in tasks]) for arm, words in methods.items()]
+    return {"tasks": [display_name(task) for task in tasks], "rows": rows}
+
+
+def _method_in_words(run: RunSpec) -> str:
+    """A method's settings that differ from its defaults."""
+    kind = str(run.method["kind"])
+    plain = METHODS[kind]().describe()
+    words = [f"{name} {_shown(value)}" for name, value in run.method.items() if plain.get(name) != value]
+    if run.config.learning_rate != type(run.config)().learning_rate:
+        words.append(f"learning rate of weights {run.config.learning_rate:g}")
+    return ", ".join([kind, *words])
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _data(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """The data that the recorded runs read, and how many of them did."""
+    found: dict[tuple[object, ...], dict[str, Any]] = {}
+    for record in records:
+        for split, info in record.inputs.data.items():
+            row = {"task": display_name(record.inputs.task), "split": split, **info.model_dump(), "runs": 0}
+            found.setdefault(tuple(row.values()), row)["runs"] += 1
+    return list(found.values())
+
+
+def _environments(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """The machines and versions that the recorded runs were made with, most runs first."""
+    found: dict[tuple[object, ...], list[RunRecord]] = {}
+    for record in records:
+        here = record.environment.model_dump(exclude={"source"})
+        found.setdefault((*here.values(), record.precision), []).append(record)
+    return [
+        {
+            **group[0].environment.model_dump(exclude={"source"}),
+            "precision": group[0].precision,
+            "sources": len({record.environment.source for record in group}),
+            "runs": len(group),
+        }
+        for group in sorted(found.values(), key=len, reverse=True)
+    ]
+
+
+def _failures(store: RecordStore) -> Iterator[dict[str, Any]]:
+    """Runs that failed, and files of the store that are no records."""
+    completed = {stored.key for stored in store.records if stored.record.status == "completed"}
+    for stored in (stored for stored in store.records if stored.record.status != "completed"):
+        inputs = stored.record.inputs
+        yield {
+            "path": stored.path,
+            "what": f"{display_name(inputs.task)}, {inputs.method['kind']}, seed {inputs.config.seed}, "
+            f"step {stored.record.steps:,}",
+            "reason": stored.record.error or "no reason was recorded",
+            "later_completed": stored.key in completed,
+        }
+    for skipped in store.skipped:
+        yield {"path": skipped.path, "what": "no record", "reason": skipped.reason, "later_completed": False}
+
+
+def _distinct(results: Mapping[str, StudyResults]) -> list[Cell]:
+    """Every run of all studies once, by its key; a record beats none."""
+    found: dict[str, Cell] = {}
+    for cell in (cell for study in results.values() for cell in study.cells):
+        if cell.spec.key not in found or found[cell.spec.key].record is None:
+            found[cell.spec.key] = cell
+    return list(found.values())

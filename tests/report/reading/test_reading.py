@@ -12,7 +12,7 @@ import pytest
 
 from supermask import load_task
 from supermask.report.reading import CLOSE_POINTS, Finding, read_results
-from supermask.report.reading.constant_answers import CONSTANT_ANSWER_PERCENT
+from supermask.report.reading.learning import CONSTANT_ANSWER_PERCENT
 from supermask.report.results import collect
 from supermask.study import RecordStore, load_study, overridden, study_names
 from supermask.tasks import find_task

@@ -1,27 +1,19 @@
-"""Figures: where a delta's zeros are, and the paper's figures drawn from records."""
+"""The paper's figures, drawn from records."""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
 
-if TYPE_CHECKING:
-    from supermask.report.figures.figure_value import StudyFigure, points_csv, write_study_figure
-    from supermask.report.figures.files import figure_bytes, save_figure
-    from supermask.report.figures.study_figures import FIGURES, study_figure
-    from supermask.report.figures.zeros import zeros_figure
-
-# Imported when first used: `train` draws zeros and needs no study.
-_HOMES = {
-    "FIGURES": "study_figures",
-    "StudyFigure": "figure_value",
-    "figure_bytes": "files",
-    "points_csv": "figure_value",
-    "save_figure": "files",
-    "study_figure": "study_figures",
-    "write_study_figure": "figure_value",
-    "zeros_figure": "zeros",
-}
+from supermask.errors import ConfigurationError
+from supermask.report.drawing import figure_bytes, save_figure
+from supermask.report.figures.by_block import distances_by_block, sparsity_by_block
+from supermask.report.figures.distance_steps import distance_over_steps
+from supermask.report.figures.figure import StudyFigure, points_csv, write_study_figure
+from supermask.report.figures.overlap_grid import overlap_grid
+from supermask.report.figures.pruned_magnitudes import pruned_magnitudes
+from supermask.report.figures.scores import low_sparsity, score_over_sparsity
+from supermask.report.figures.sparsity_drift import sparsity_drift
+from supermask.report.results import StudyResults
 
 __all__ = [
     "FIGURES",
@@ -31,15 +23,29 @@ __all__ = [
     "save_figure",
     "study_figure",
     "write_study_figure",
-    "zeros_figure",
 ]
 
+FIGURES: Mapping[str, Callable[[StudyResults], StudyFigure]] = {
+    "figure2": distances_by_block,
+    "figure3": score_over_sparsity,
+    "figure4": sparsity_by_block,
+    "figure5": pruned_magnitudes,
+    "figure6": low_sparsity,
+    "figure7": overlap_grid,
+    "figure8": score_over_sparsity,
+    "figure9": sparsity_drift,
+    "figure10": distance_over_steps,
+}
+"""The paper's figures by the name of their study."""
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'supermask.report.figures' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"supermask.report.figures.{_HOMES[name]}"), name)
 
+def study_figure(results: StudyResults) -> StudyFigure:
+    """The figure of a study: the paper's where it is one of these, else scores over sparsity.
 
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    Raises:
+        ConfigurationError: if the study is a table.
+    """
+    if results.study.shows != "figure":
+        name = results.study.name
+        raise ConfigurationError(f"{name} is a table, not a figure; it is shown by: supermask study table {name}")
+    return FIGURES.get(results.study.name, score_over_sparsity)(results)

@@ -3,136 +3,141 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, final
 
-from supermask.report.figures.style import (
-    MUTED,
-    SERIES,
-    new_figure,
-    panel_title,
-    say_missing,
-    tidy,
-)
-from supermask.report.observation import Observation, display_name, observe, subset_note
-from supermask.report.results import StudyResults
+from supermask.report.drawing import MUTED, SERIES, new_figure, panel_title, say_missing, tidy
+from supermask.report.figures.figure import StudyFigure, figure_of
+from supermask.report.results import Observation, StudyResults
+from supermask.report.wording import display_name, task_label
 from supermask.study.measures import TensorMeasures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["MATRIX_ROLES", "Measure", "PlacePoint", "draw_places", "place_points"]
+__all__ = ["PlacePoint", "distances_by_block", "place_points", "sparsity_by_block"]
 
 Measure = Literal["l1", "angular", "sparsity"]
 
-MATRIX_ROLES: Final = ("query", "key", "ffn_in", "value", "attention_output", "ffn_out")
-"""The six matrices of a block: first those that the paper finds sparser, then the others."""
-
-_LABELS = ("query", "key", "FFN in", "value", "attention output", "FFN out")
-# Cool colours and filled markers for the first three, warm ones and hollow markers for the others.
-_COLOURS = (SERIES[0], SERIES[5], SERIES[2], SERIES[1], SERIES[6], SERIES[4])
-_MARKERS = ("o", "s", "^", "o", "s", "^")
-_READ: dict[Measure, tuple[str, Callable[[TensorMeasures], float | None]]] = {
+# The six matrices of a block: first those that the paper finds sparser, then the others. Cool colours and filled
+# markers for the first three, warm ones and hollow markers for the others.
+_LABELS: Final = {
+    "query": "query",
+    "key": "key",
+    "ffn_in": "FFN in",
+    "value": "value",
+    "attention_output": "attention output",
+    "ffn_out": "FFN out",
+}
+_ROLES: Final = tuple(_LABELS)
+_COLOURS: Final = (SERIES[0], SERIES[5], SERIES[2], SERIES[1], SERIES[6], SERIES[4])
+_MARKERS: Final = ("o", "s", "^", "o", "s", "^")
+_READ: Final[dict[Measure, tuple[str, Callable[[TensorMeasures], float | None]]]] = {
     "l1": ("L1 distance / √n", lambda tensor: tensor.l1),
     "angular": ("angle / π", lambda tensor: tensor.angular),
     "sparsity": ("zeros, %", lambda tensor: None if tensor.sparsity is None else 100 * tensor.sparsity),
 }
-
-
 _LARGE_INCHES = 1.45
 _SMALL_INCHES = 0.86
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PlacePoint:
-    """One kind of matrix in one block.
-
-    Args:
-        task: the run's.
-        arm: of the study.
-        measure: `l1` is ‖θ - θ̃‖₁ / √n, `angular` the angle between θ and θ̃ in units of π, `sparsity` the percentage of
-            zeros of the thresholded mask.
-        role: which matrix.
-        block: which block, from the input and from 0.
-        value: mean over the seeds.
-        lowest: over the seeds.
-        highest: over the seeds.
-        seeds: how many.
-        is_subset: whether the task's data are a part of the official ones.
-    """
+    """One kind of matrix in one block."""
 
     task: str
     arm: str
-    measure: Measure
+    measure: Measure  # ‖θ - θ̃‖₁ / √n, the angle between θ and θ̃ in units of π, or zeros of the thresholded mask in %
     role: str
-    block: int
-    value: float
+    block: int  # from the input and from 0
+    value: float  # mean over the seeds
     lowest: float
     highest: float
     seeds: int
-    is_subset: bool
+    is_subset: bool  # whether the task's data are a part of the official ones
+
+
+def distances_by_block(results: StudyResults) -> StudyFigure:
+    """Figure 2: distances by kind of matrix and block."""
+    return _figure(
+        results,
+        ("l1", "angular"),
+        "Distance of each fine-tuned matrix from the pretrained one: L1 distance divided by the square root of "
+        "the number of weights, so that matrices of different size compare, and angle in units of π.",
+        told=True,
+    )
+
+
+def sparsity_by_block(results: StudyResults) -> StudyFigure:
+    """Figure 4: sparsity by kind of matrix and block."""
+    return _figure(
+        results,
+        ("sparsity",),
+        "Zeros of the thresholded mask in each matrix. Filled markers and full lines: the three kinds that the "
+        "paper finds sparser. The pooler, which is masked too, lies outside the blocks and is not drawn.",
+    )
+
+
+def _figure(results: StudyResults, measures: Sequence[Measure], caption: str, *, told: bool = False) -> StudyFigure:
+    points = place_points(results, measures)
+    arms = dict.fromkeys(point.arm for point in points) if told else {}
+    return figure_of(
+        results,
+        points,
+        lambda points, _: _draw(points, measures),
+        measured=True,
+        caption=caption,
+        phrases=_in_words(points),
+        notes=[f"Shown: {results.study.arm(arm).label}." for arm in arms],
+    )
 
 
 def place_points(results: StudyResults, measures: Sequence[Measure]) -> tuple[PlacePoint, ...]:
-    """Values by matrix and block of every task, of the first arm that was measured on it.
-
-    Args:
-        results: of a study.
-        measures: which values.
-    """
-    found = []
+    """Values by matrix and block of every task, of the first arm that was measured on it."""
+    found: list[PlacePoint] = []
     for task in results.study.tasks:
-        seen = next(
-            (one for one in (observe(results, arm.name, task) for arm in results.study.arms) if one.measured()), None
-        )
+        every = (results.observe(arm.name, task) for arm in results.study.arms)
+        seen = next((one for one in every if one.measured()), None)
         if seen is not None:
-            for measure in measures:
-                found += _points(seen, measure, subset_note(results, task) is not None)
+            subset = results.subset(task) is not None
+            found += (point for measure in measures for point in _points(seen, measure, subset))
     return tuple(found)
 
 
-def _points(seen: Observation, measure: Measure, subset: bool) -> list[PlacePoint]:
+def _points(seen: Observation, measure: Measure, subset: bool) -> Iterator[PlacePoint]:
     values: dict[tuple[str, int], list[float]] = {}
-    for _, measures in seen.measured():
-        for tensor in measures.tensors:
-            if tensor.role in MATRIX_ROLES and tensor.block is not None and len(tensor.shape) > 1:
-                value = _READ[measure][1](tensor)
-                if value is not None:
-                    values.setdefault((tensor.role, tensor.block), []).append(value)
-    order = sorted(values, key=lambda place: (MATRIX_ROLES.index(place[0]), place[1]))
-    return [
-        PlacePoint(
-            task=seen.task,
-            arm=seen.arm,
-            measure=measure,
-            role=role,
-            block=block,
-            value=statistics.fmean(values[role, block]),
-            lowest=min(values[role, block]),
-            highest=max(values[role, block]),
-            seeds=len(values[role, block]),
-            is_subset=subset,
+    for tensor in (tensor for _, measures in seen.measured() for tensor in measures.tensors):
+        if tensor.role in _ROLES and tensor.block is not None and len(tensor.shape) > 1:
+            value = _READ[measure][1](tensor)
+            if value is not None:
+                values.setdefault((tensor.role, tensor.block), []).append(value)
+    for role, block in sorted(values, key=lambda place: (_ROLES.index(place[0]), place[1])):
+        here = values[role, block]
+        ends = statistics.fmean(here), min(here), max(here)
+        yield PlacePoint(seen.task, seen.arm, measure, role, block, *ends, len(here), subset)
+
+
+def _in_words(points: Sequence[PlacePoint]) -> Iterator[str]:
+    for task, measure in dict.fromkeys((point.task, point.measure) for point in points):
+        own = _of(points, task, measure)
+        least, most = (of(own, key=lambda point: point.value) for of in (min, max))
+        yield (
+            f"{display_name(task)}, {measure}: from {least.value:.3g} ({least.role}, block {least.block}) to "
+            f"{most.value:.3g} ({most.role}, block {most.block})"
         )
-        for role, block in order
-    ]
 
 
-def draw_places(points: Sequence[PlacePoint], measures: Sequence[Measure]) -> Figure:
+def _draw(points: Sequence[PlacePoint], measures: Sequence[Measure]) -> Figure:
     """A panel a task and measure: blocks across, a line for each kind of matrix.
 
     The first task with points stands large, as the paper shows one; the others follow small.
-
-    Args:
-        points: of all tasks.
-        measures: the values to draw; of two, each has a column.
     """
     tasks = list(dict.fromkeys(point.task for point in points))
     rest = [(task, measure) for task in tasks[1:] for measure in measures]
-    rows = -(-len(rest) // 2)
-    heights = [*[_LARGE_INCHES] * len(measures), *[_SMALL_INCHES] * rows]
+    heights = [*[_LARGE_INCHES] * len(measures), *[_SMALL_INCHES] * -(-len(rest) // 2)]
     with new_figure(sum(heights) + 0.6) as figure:
         grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
         if not tasks:
@@ -154,33 +159,27 @@ def _panel(
 ) -> None:
     tidy(axes)
     if titled:
-        subset = any(point.is_subset for point in points)
-        note = _READ[measure][0] if small else ""
-        panel_title(axes, display_name(points[0].task) + (" (subset)" if subset and not small else ""), note=note)
-    for role, label, colour, marker in zip(MATRIX_ROLES, _LABELS, _COLOURS, _MARKERS, strict=True):
+        subset = any(point.is_subset for point in points) and not small
+        panel_title(axes, task_label(points[0].task, subset=subset), note=_READ[measure][0] if small else "")
+    for index, (role, label) in enumerate(_LABELS.items()):
         line = [point for point in points if point.role == role]
         if not line:
             continue
-        warm = MATRIX_ROLES.index(role) >= 3
+        blocks, warm = [point.block for point in line], index >= 3
         axes.plot(
-            [point.block for point in line],
+            blocks,
             [point.value for point in line],
             label=label,
-            color=colour,
-            marker=marker,
+            color=_COLOURS[index],
+            marker=_MARKERS[index],
             fillstyle="none" if warm else "full",
             linestyle=(0, (3, 1)) if warm else "-",
             markersize=2.4 if small else 3.5,
             linewidth=0.9 if small else 1.2,
         )
         if any(point.seeds > 1 for point in line):
-            axes.vlines(
-                [point.block for point in line],
-                [point.lowest for point in line],
-                [point.highest for point in line],
-                color=colour,
-                linewidth=0.8,
-            )
+            low, high = [point.lowest for point in line], [point.highest for point in line]
+            axes.vlines(blocks, low, high, color=_COLOURS[index], linewidth=0.8)
     axes.set_ylim(bottom=0)
     axes.margins(x=0.03)
     axes.locator_params(axis="x", integer=True)

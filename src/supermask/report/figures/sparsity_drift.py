@@ -2,122 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from supermask.analysis import sampled_sparsity
-from supermask.methods import Supermask, method_from_description
-from supermask.report.figures.style import (
-    MUTED,
-    key,
-    new_figure,
-    say_missing,
-    series_colour,
-    series_marker,
-    tidy,
-)
-from supermask.report.observation import Seeded, display_name, observe, subset_note
-from supermask.report.results import StudyResults
+from supermask.methods import Supermask
+from supermask.report.drawing import DASHED, MUTED, key, new_figure, say_missing, series_look, tidy
+from supermask.report.figures.figure import StudyFigure, figure_of
+from supermask.report.results import Seeded, StudyResults
+from supermask.report.wording import task_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["DriftPoint", "draw_drift", "drift_points"]
+__all__ = ["DriftPoint", "drift_points", "sparsity_drift"]
+
+_DOTTED = (0, (1, 1.5))
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class DriftPoint:
-    """One supermask, the mean over its seeds.
-
-    Args:
-        task: the runs'.
-        arm: of the study.
-        mask: whether zeros are those of the thresholded mask or expected in a draw.
-        initial_percent: zeros before training.
-        final_percent: zeros after training.
-        change_points: final less initial.
-        seeds: how many.
-        seed_sd: standard deviation of the final zeros over them.
-        is_subset: whether the task's data are a part of the official ones.
-    """
+    """One supermask, the mean over its seeds."""
 
     task: str
     arm: str
-    mask: Literal["sampled", "thresholded"]
+    mask: Literal["sampled", "thresholded"]  # zeros expected in a draw, or those of the thresholded mask
     initial_percent: float
     final_percent: float
     change_points: float
     seeds: int
-    seed_sd: float | None
-    is_subset: bool
+    seed_sd: float | None  # of the final zeros
+    is_subset: bool  # whether the task's data are a part of the official ones
 
 
-def drift_points(results: StudyResults) -> tuple[DriftPoint, ...]:
+def sparsity_drift(results: StudyResults) -> StudyFigure:
+    """Figure 9: initial and final sparsity."""
+    points = tuple(drift_points(results))
+    changes = [point.change_points for point in points if point.mask == "thresholded" and point.change_points]
+    sparser = sum(change > 0 for change in changes)
+    told = (
+        f"Of {len(changes)} thresholded masks that changed, {sparser} got sparser and {len(changes) - sparser} denser"
+    )
+    return figure_of(
+        results,
+        points,
+        _draw,
+        caption="Zeros before and after training, above on the whole scale, below as the change. Filled: expected in a "
+        "draw, where an untouched mask starts at 0.67 %. Hollow: thresholded.",
+        phrases=[told] if points else [],
+    )
+
+
+def drift_points(results: StudyResults) -> Iterator[DriftPoint]:
     """Initial and final zeros of every supermask of a study, by rising initial sparsity.
 
     The expected zeros of a draw before training are l·σ(ν) + (1-l)·(1-σ(ν)) with the initial sparsity l and ν =
     `init_logit`.
-
-    Args:
-        results: of the study.
     """
-    found = []
-    arms = [(arm.name, method_from_description(arm.method)) for arm in results.study.arms]
-    supermasks = [(name, method) for name, method in arms if isinstance(method, Supermask)]
+    methods = {arm.name: arm.parsed_method for arm in results.study.arms}
+    masks = {name: method for name, method in methods.items() if isinstance(method, Supermask)}
     for task in results.study.tasks:
-        for name, method in sorted(supermasks, key=lambda pair: pair[1].initial_sparsity):
-            seen = observe(results, name, task)
-            start = method.initial_sparsity
+        subset = results.subset(task) is not None
+        for name, method in sorted(masks.items(), key=lambda pair: pair[1].initial_sparsity):
+            seen, start = results.observe(name, task), method.initial_sparsity
             drawn = sampled_sparsity(start, init_logit=method.init_logit, certain=False)
-            subset = subset_note(results, task) is not None
-            found += _point(task, name, "sampled", 100 * drawn, seen.sampled_sparsity(), subset)
-            found += _point(task, name, "thresholded", 100 * start, seen.sparsity(), subset)
-    return tuple(found)
+            ends: dict[Literal["sampled", "thresholded"], tuple[float, Seeded | None]] = {
+                "sampled": (100 * drawn, seen.sampled_sparsity()),
+                "thresholded": (100 * start, seen.sparsity()),
+            }
+            for mask, (initial, end) in ends.items():
+                if end is not None:
+                    change, seeds = end.mean - initial, len(end.values)
+                    yield DriftPoint(task, name, mask, initial, end.mean, change, seeds, end.sd, subset)
 
 
-def _point(
-    task: str,
-    arm: str,
-    mask: Literal["sampled", "thresholded"],
-    initial: float,
-    final: Seeded | None,
-    subset: bool,
-) -> list[DriftPoint]:
-    if final is None:
-        return []
-    return [
-        DriftPoint(
-            task=task,
-            arm=arm,
-            mask=mask,
-            initial_percent=initial,
-            final_percent=final.mean,
-            change_points=final.mean - initial,
-            seeds=len(final.values),
-            seed_sd=final.sd,
-            is_subset=subset,
-        )
-    ]
-
-
-def draw_drift(points: Sequence[DriftPoint], tasks: Sequence[str]) -> Figure:
-    """Above, final over initial zeros, as in the paper; below, the change, as it is small beside the whole scale.
-
-    Args:
-        points: of all tasks.
-        tasks: in the order of their colours.
-    """
+def _draw(points: Sequence[DriftPoint], tasks: Sequence[str]) -> Figure:
+    """Above, final over initial zeros, as in the paper; below, the change, as it is small beside the whole scale."""
     with new_figure(4.5) as figure:
         above, below = figure.subplots(2, 1, height_ratios=[1.25, 1.0], sharex=True)
         if not points:
             say_missing(above)
             say_missing(below)
             return figure
-        above.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=1)
-        below.axhline(0, color=MUTED, linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=1)
+        above.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8, linestyle=_DOTTED, zorder=1)
+        below.axhline(0, color=MUTED, linewidth=0.8, linestyle=_DOTTED, zorder=1)
         for index, task in enumerate(tasks):
             for mask in ("sampled", "thresholded"):
                 line = [point for point in points if point.task == task and point.mask == mask]
@@ -131,29 +102,22 @@ def draw_drift(points: Sequence[DriftPoint], tasks: Sequence[str]) -> Figure:
         below.set_ylabel("change, points")
         below.set_xlabel("initial zeros, %")
         figure.legend(*above.get_legend_handles_labels(), loc="outside upper left", ncols=4)
-        key(
-            figure,
-            [
-                ("expected in a draw", {"marker": "o"}),
-                ("thresholded mask", {"marker": "o", "fillstyle": "none", "linestyle": (0, (2, 1.5))}),
-                ("no change", {"linestyle": (0, (1, 1.5)), "linewidth": 0.8}),
-            ],
-        )
+        signs: list[tuple[str, dict[str, Any]]] = [
+            ("expected in a draw", {"marker": "o"}),
+            ("thresholded mask", {"marker": "o", "fillstyle": "none", "linestyle": DASHED}),
+            ("no change", {"linestyle": _DOTTED, "linewidth": 0.8}),
+        ]
+        key(figure, signs)
     return figure
 
 
 def _line(axes: Axes, line: Sequence[DriftPoint], values: Sequence[float], index: int, *, label: bool) -> None:
-    if not line:
-        return
-    hollow = line[0].mask == "thresholded"
-    name = display_name(line[0].task) + (" (subset)" if line[0].is_subset else "")
-    axes.plot(
-        [point.initial_percent for point in line],
-        values,
-        color=series_colour(index),
-        marker=series_marker(index),
-        fillstyle="none" if hollow else "full",
-        linestyle=(0, (2, 1.5)) if hollow else "-",
-        linewidth=0.8 if hollow else 1.2,
-        label=name if label else None,
-    )
+    if line:
+        hollow = line[0].mask == "thresholded"
+        axes.plot(
+            [point.initial_percent for point in line],
+            values,
+            **series_look(index, hollow=hollow),
+            linewidth=0.8 if hollow else 1.2,
+            label=task_label(line[0].task, subset=line[0].is_subset) if label else None,
+        )

@@ -5,12 +5,11 @@ No verdict is written down anywhere: each follows from the records by the criter
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from supermask.report.reading.closeness import closeness_findings
-from supermask.report.reading.finding import CLOSE_POINTS, Finding, Verdict
-from supermask.report.reading.learning import learning_findings
-from supermask.report.reading.masks import mask_findings
+from supermask.report.reading.finding import Finding, Verdict
+from supermask.report.reading.learning import CLOSE_POINTS, LEARNING, higher_sparsity
+from supermask.report.reading.weights import CLOSENESS, MASKS
 from supermask.report.results import StudyResults
 
 __all__ = ["CLOSE_POINTS", "Finding", "Verdict", "read_results"]
@@ -22,4 +21,12 @@ def read_results(results: Mapping[str, StudyResults]) -> tuple[Finding, ...]:
     Args:
         results: of the studies, by name; what a missing study would tell is left out.
     """
-    return (*closeness_findings(results), *learning_findings(results), *mask_findings(results))
+    return tuple(_findings(results))
+
+
+def _findings(results: Mapping[str, StudyResults]) -> Iterator[Finding]:
+    for name, read in (*CLOSENESS, *LEARNING, *MASKS):
+        if name in results:
+            yield from read(results[name])
+            if name == "figure8":
+                yield higher_sparsity(results[name], results.get("figure3"))

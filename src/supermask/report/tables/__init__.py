@@ -2,53 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
-from supermask.report.results import StudyResults
-from supermask.report.tables.arms_table import appendix_a, arms_table
-from supermask.report.tables.delimited import table_csv
-from supermask.report.tables.html import table_html
-from supermask.report.tables.markdown import table_markdown
-from supermask.report.tables.table import Table, TableCell, TableColumn, TableRow
-from supermask.report.tables.table1 import table1
-from supermask.report.tables.table2 import table2
-from supermask.report.tables.table3 import table3
-from supermask.report.tables.table4 import table4
-from supermask.report.tables.table5 import table5
-from supermask.report.tables.table6 import table6
-from supermask.report.tables.terminal import terminal_table
+from supermask.report.tables.layouts import LAYOUTS, study_table
+from supermask.report.tables.table import Table, TableCell, table_csv, table_html, table_markdown, terminal_table
 
 __all__ = [
     "LAYOUTS",
     "Table",
     "TableCell",
-    "TableColumn",
-    "TableRow",
     "study_table",
     "table_csv",
     "table_html",
     "table_markdown",
     "terminal_table",
 ]
-
-LAYOUTS: Mapping[str, Callable[[StudyResults], Table]] = {
-    "table1": table1,
-    "table2": table2,
-    "table3": table3,
-    "table4": table4,
-    "table5": table5,
-    "table6": table6,
-    "appendix-a": appendix_a,
-}
-"""The layouts of the paper's tables, by the name of their study."""
-
-
-def study_table(results: StudyResults) -> Table:
-    """The table of a study: in the paper's layout where it has one, else a row an arm.
-
-    A figure's study can be shown as a table, too: its scores and zeros.
-
-    Args:
-        results: what is recorded of the study.
-    """
-    return LAYOUTS.get(results.study.name, arms_table)(results)

@@ -1,121 +1,187 @@
-"""From what was observed to a cell: numbers as they are shown, the paper's beside them, and what is missing."""
+"""The one map behind the tables, (task, arm, quantity) -> cell, and how a table is a pivot of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Literal, NamedTuple, final
 
-from supermask.report.observation import (
-    Observation,
-    Seeded,
-    display_name,
-    metric_name,
-    missing_in_words,
-    observe,
-    subset_note,
-)
-from supermask.report.results import StudyResults
-from supermask.report.statistics import ArmScores, Comparison, distinguishable, pooled_seed_sd
-from supermask.report.tables.table import TableCell, TableColumn
+from supermask.analysis import Magnitudes
+from supermask.report.results import Observation, Seeded, StudyResults
+from supermask.report.statistics import Comparison, distinguishable, pooled_sd
+from supermask.report.tables.table import Table, TableCell, TableColumn, TableRow
+from supermask.report.wording import closing_notes, fixed, missing_in_words, signed, study_title
+from supermask.study.expansion import planned_steps
+from supermask.study.measures import RunMeasures
 from supermask.study.spec import Expected
+from supermask.tasks import find_task
+from supermask.training import RunRecord
 
-__all__ = [
-    "FEWEST_TO_BORROW",
-    "PAPER_IN_PARENTHESES",
-    "absent_runs",
-    "arm_scores",
-    "closing_notes",
-    "compare",
-    "difference_cell",
-    "draws_cell",
-    "number_cell",
-    "score_cell",
-    "seeds_cell",
-    "signed",
-    "study_command",
-    "task_columns",
-    "winner",
-]
+__all__ = ["BERT_HIDDEN_SIZE", "Line", "answers_one_class", "compare", "pivot", "result_table"]
 
-PAPER_IN_PARENTHESES = "In parentheses: the paper's number."
-FEWEST_TO_BORROW = 4
+BERT_HIDDEN_SIZE: Final = 768
+FEWEST_TO_BORROW: Final = 4
+
+_Read = Callable[[Observation], TableCell]
 
 
-def number_cell(
+@final
+class Line(NamedTuple):
+    """A row before it has cells: key and label, and as much of (task, arm, quantity) as the columns leave open."""
+
+    key: str
+    label: str
+    place: Mapping[str, str]
+    minor: bool = False
+
+
+def pivot(
+    results: StudyResults,
+    lines: Iterable[Line],
+    columns: Mapping[TableColumn, Mapping[str, str]],
+    *notes: str,
+    corner: str = "",
+) -> Table:
+    """A table of which every cell is that of its row's and its column's task, arm and quantity.
+
+    Args:
+        results: of a study.
+        lines: the rows.
+        columns: headers, each with what the rows leave open.
+        notes: to stand below.
+        corner: header of the column of row labels.
+    """
+    rows = []
+    for key, label, place, minor in lines:
+        cells = (_cell(results, **place, **left_open) for left_open in columns.values())
+        rows.append(TableRow(key, label, tuple(cells), minor))
+    return result_table(results, columns, rows, *notes, corner=corner)
+
+
+def result_table(
+    results: StudyResults, columns: Iterable[TableColumn], rows: Iterable[TableRow], *notes: str, corner: str = ""
+) -> Table:
+    """A table of a study, with its title, what is missing, and how to make that."""
+    return Table(
+        name=results.study.name,
+        title=study_title(results.study),
+        corner=corner,
+        columns=tuple(columns),
+        rows=tuple(rows),
+        notes=closing_notes(results, *notes),
+        absent=missing_in_words(results.missing),
+        command=f"supermask study run {results.study.name}",
+    )
+
+
+def _cell(results: StudyResults, *, task: str, arm: str, quantity: str) -> TableCell:
+    seen = results.observe(arm, task)
+    if quantity.startswith("less."):
+        return _difference(seen, seen.beside(quantity.removeprefix("less.")))
+    name, _, rival = quantity.partition(" against ")
+    cell = _READ[name](seen)
+    found = compare(seen, seen.beside(rival)) if rival else None
+    # Bold where it is better than its rival beyond the spread between seeds.
+    better = found is not None and found.distinguishable and found.difference > 0
+    return dataclasses.replace(cell, strong=better)
+
+
+def _number(
     value: Seeded | None,
     seen: Observation,
+    expected: Expected | None = None,
     *,
     digits: int = 1,
     unit: str = "",
-    expected: Expected | None = None,
-    factor: float = 100.0,
-    spread: bool = True,
-    paper_digits: int | None = None,
 ) -> TableCell:
-    """A number by seed: mean, and standard deviation over the seeds where there are several.
-
-    Args:
-        value: the number; None if nothing is recorded.
-        seen: where it comes from.
-        digits: after the point.
-        unit: is put behind it.
-        expected: the paper's number.
-        factor: the paper's number is multiplied by it.
-        spread: whether to show the standard deviation.
-        paper_digits: of the paper's number, if they are others than ours.
-    """
-    printed = digits if paper_digits is None else paper_digits
-    paper = f"{_fixed(factor * expected.value, printed)}{unit}" if expected is not None else None
-    paper_value = factor * expected.value if expected is not None else None
+    """A number by seed: mean, and standard deviation over the seeds where there are several; the paper's to a digit."""
+    cell = TableCell(
+        paper=None if expected is None else f"{fixed(100 * expected.value, 1)}{unit}",
+        paper_value=None if expected is None else 100 * expected.value,
+    )
     if value is None:
-        unread = tuple(f"{path} (no such number)" for path in seen.paths)
-        return TableCell(paper=paper, paper_value=paper_value, missing=(*seen.missing, *unread))
-    text = _fixed(value.mean, digits)
-    if spread and value.sd is not None:
-        text += f" ± {_fixed(value.sd, digits)}"
-    return TableCell(
-        text=text + unit,
+        unread = (f"{path} (no such number)" for path in seen.paths)
+        return dataclasses.replace(cell, missing=(*seen.missing, *unread))
+    return dataclasses.replace(
+        cell,
+        text=_mean_sd(value, digits) + unit,
         value=value.mean,
         seeds=len(value.values),
         seed_sd=value.sd,
-        paper=paper,
-        paper_value=paper_value,
         records=seen.paths,
         missing=seen.missing,
     )
 
 
-def score_cell(
-    seen: Observation, *, sampled: bool, expected: Sequence[Expected | None] = (), strong: bool = False
-) -> TableCell:
-    """A score in percent; of a task with two report splits both, separated by a slash, the value being the first's.
+def compare(ours: Observation, theirs: Observation) -> Comparison | None:
+    """Whether the records tell two arms on one task apart; None if one has no score.
 
-    Args:
-        seen: the runs.
-        sampled: the mean over draws; else the deterministic task model.
-        expected: the paper's numbers, one a split.
-        strong: whether to set it in bold.
+    An arm with one seed borrows the spread of the study's other arms on this task, if these have at least
+    `FEWEST_TO_BORROW` degrees of freedom together: a spread from fewer is itself too uncertain to lend.
     """
-    splits = [seen.sampled_score(split) if sampled else seen.score(split) for split in (0, 1)]
-    first = number_cell(splits[0], seen)
-    known = [number for number in expected if number is not None]
-    texts = [_mean_sd(value) for value in splits if value is not None]
-    return TableCell(
-        text=" / ".join(texts),
-        value=first.value,
-        seeds=first.seeds,
-        seed_sd=first.seed_sd,
+    first, second = ours.final_score(), theirs.final_score()
+    if first is None or second is None:
+        return None
+    found = (ours.beside(arm.name).final_score() for arm in ours.results.study.arms)
+    arms = [scores.values for scores in found if scores is not None]
+    lent = sum(len(scores) - 1 for scores in arms) >= FEWEST_TO_BORROW
+    return distinguishable(first.values, second.values, borrowed_sd=pooled_sd(arms) if lent else math.nan)
+
+
+def answers_one_class(record: RunRecord) -> bool | None:
+    """Whether a binary classifier gave no right answer of class 0, read off F1 = 2a / (1 + a); None without F1.
+
+    With TP right answers of class 1 and TN of class 0, as shares, F1 = 2 TP / (1 + TP - TN) and a = TP + TN, so the
+    equation holds if and only if TN = 0 or all answers are right.
+    """
+    for split in find_task(record.inputs.task).report_splits:
+        scores = record.scores.get(split, {})
+        if "f1" in scores and "accuracy" in scores:
+            accuracy = scores["accuracy"]
+            return 0 < accuracy < 1 and abs(scores["f1"] - 2 * accuracy / (1 + accuracy)) < 1e-9
+    return None
+
+
+# Scores and zeros
+
+
+def _masks(seen: Observation) -> bool:
+    return seen.kind == "supermask"
+
+
+def _score(seen: Observation, *, sampled: bool) -> TableCell:
+    """In percent; of a task with two report splits both, separated by a slash, the value being the first's."""
+    masks = _masks(seen)
+    if sampled and not masks:
+        return TableCell()
+    values = [seen.sampled_score(split) if sampled else seen.score(split) for split in (0, 1)]
+    # The paper's score of a supermask is that of drawn masks.
+    papers = [seen.expected(name) for name in ("score", "score_mismatched")] if sampled == masks else []
+    first = _number(values[0], seen, papers[0] if papers else None)
+    return dataclasses.replace(
+        first,
+        text=" / ".join(_mean_sd(value, 1) for value in values if value is not None),
+        paper=" / ".join(f"{100 * one.value:.1f}" for one in papers if one is not None) or None,
         draw_sd=seen.draw_sd() if sampled else None,
-        paper=" / ".join(f"{100 * number.value:.1f}" for number in known) or None,
-        paper_value=100 * known[0].value if known else None,
-        records=first.records,
-        missing=first.missing,
-        strong=strong,
     )
 
 
-def draws_cell(seen: Observation, expected: Expected | None = None) -> TableCell:
-    """The standard deviation over the draws of one run, and the paper's."""
-    sd = seen.draw_sd()
+def _score_over_runs(seen: Observation) -> TableCell:
+    """The score by which arms are compared, where the paper's ± is over runs, too."""
+    cell = _score(seen, sampled=_masks(seen))
+    paper = seen.expected("score")
+    if paper is None or paper.spread is None:
+        return cell
+    return dataclasses.replace(cell, paper=f"{cell.paper} ± {100 * paper.spread:.1f}")
+
+
+def _draws(seen: Observation, *, paper: bool) -> TableCell:
+    if not _masks(seen):
+        return TableCell()
+    sd, expected = seen.draw_sd(), seen.expected("score") if paper else None
     spread = 100 * expected.spread if expected is not None and expected.spread is not None else None
     return TableCell(
         text="" if sd is None else f"± {sd:.1f}",
@@ -128,137 +194,188 @@ def draws_cell(seen: Observation, expected: Expected | None = None) -> TableCell
     )
 
 
-def seeds_cell(observations: Sequence[Observation]) -> TableCell:
-    """How many seeds each of several arms has; of one arm alone also how many it is to have."""
-    counts = [len(seen.recorded) for seen in observations]
-    planned = [len(seen.recorded) + len(seen.absent) for seen in observations]
-    alone = len(counts) == 1 and counts != planned
-    texts = [f"{counts[0]} of {planned[0]}"] if alone else [str(count) for count in counts]
-    return TableCell(
-        text=" / ".join(texts),
-        value=float(counts[0]) if len(counts) == 1 else None,
-        records=tuple(path for seen in observations for path in seen.paths),
-        missing=tuple(name for seen in observations for name in seen.missing),
+def _difference(ours: Observation, theirs: Observation) -> TableCell:
+    if ours.arm == theirs.arm:
+        return TableCell()
+    numbers = [seen.expected("score") for seen in (ours, theirs)]
+    paper = 100 * (numbers[0].value - numbers[1].value) if numbers[0] is not None and numbers[1] is not None else None
+    cell = TableCell(
+        paper=None if paper is None else signed(paper), paper_value=paper, missing=(*ours.missing, *theirs.missing)
     )
-
-
-def compare(ours: Observation, theirs: Observation, results: StudyResults) -> Comparison | None:
-    """Whether the records tell two arms on one task apart; None if one has no score.
-
-    An arm with one seed borrows the spread of the study's other arms on this task, if these have at least
-    `FEWEST_TO_BORROW` degrees of freedom together: a spread from fewer is itself too uncertain to lend.
-
-    Args:
-        ours: an arm.
-        theirs: another.
-        results: of the study.
-    """
-    first, second = arm_scores(ours), arm_scores(theirs)
-    if first is None or second is None:
-        return None
-    arms = [scores for arm in results.study.arms if (scores := arm_scores(observe(results, arm.name, ours.task)))]
-    freedom = sum(len(scores.scores) - 1 for scores in arms)
-    borrowed = pooled_seed_sd(arms) if freedom >= FEWEST_TO_BORROW else None
-    return distinguishable(first, second, borrowed_seed_sd=borrowed)
-
-
-def difference_cell(
-    ours: Observation, theirs: Observation, results: StudyResults, *, paper: tuple[Expected | None, Expected | None]
-) -> TableCell:
-    """Score of one arm less the score of another, with the interval that the records allow.
-
-    Args:
-        ours: an arm; if it samples, its score is the mean over draws.
-        theirs: what it is compared with.
-        results: of the study.
-        paper: the paper's score of both.
-    """
-    paper_value = 100 * (paper[0].value - paper[1].value) if paper[0] is not None and paper[1] is not None else None
-    paper_text = signed(paper_value) if paper_value is not None else None
-    missing = (*ours.missing, *theirs.missing)
-    comparison = compare(ours, theirs, results)
+    comparison = compare(ours, theirs)
     if comparison is None:
-        return TableCell(paper=paper_text, paper_value=paper_value, missing=missing)
-    text, interval = signed(comparison.difference), comparison.interval
-    if interval is not None:
-        text += f" [{signed(interval.low)}, {signed(interval.high)}]"
-    return TableCell(
-        text=text,
+        return cell
+    ends = ", ".join(map(signed, comparison.interval or ()))
+    return dataclasses.replace(
+        cell,
+        text=signed(comparison.difference) + (f" [{ends}]" if ends else ""),
         value=comparison.difference,
         seeds=min(len(ours.recorded), len(theirs.recorded)),
-        paper=paper_text,
-        paper_value=paper_value,
         records=(*ours.paths, *theirs.paths),
-        missing=missing,
     )
 
 
-def winner(ours: Observation, theirs: Observation, results: StudyResults) -> int:
-    """Which of two arms is better beyond the spread between seeds: 1 the first, -1 the second, 0 neither."""
-    comparison = compare(ours, theirs, results)
-    if comparison is None or not comparison.distinguishable:
-        return 0
-    return 1 if comparison.difference > 0 else -1
+def _zeros(seen: Observation, *, sampled: bool) -> TableCell:
+    if seen.kind not in (("supermask",) if sampled else ("supermask", "pruning")):
+        return TableCell()
+    value = seen.sampled_sparsity() if sampled else seen.sparsity()
+    return _number(value, seen, seen.expected("sparsity"), digits=2, unit="%")
 
 
-def arm_scores(seen: Observation) -> ArmScores | None:
-    """Scores of an arm in percent: where it samples, the mean over the draws of each seed."""
-    sampled = seen.sampled_score()
-    score = sampled if sampled is not None else seen.score()
-    if score is None:
-        return None
-    return ArmScores(scores=score.values, draws=seen.draws() or None)
+def _seeds(seen: Observation) -> TableCell:
+    count, planned = len(seen.recorded), len(seen.cells)
+    text = str(count) if count == planned else f"{count} of {planned}"
+    return TableCell(text=text, value=float(count), records=seen.paths, missing=seen.missing)
 
 
-def task_columns(results: StudyResults) -> tuple[TableColumn, ...]:
-    """A column a task: its name, its metric, and whether its data are a subset."""
-    return tuple(
-        TableColumn(
-            title=display_name(task),
-            subtitle=metric_name(task) + (", subset" if subset_note(results, task) else ""),
-            key=task,
-        )
-        for task in results.study.tasks
+def _all_seeds(seen: Observation) -> TableCell:
+    """Of every arm of the study on this task."""
+    every = [seen.beside(arm.name) for arm in seen.results.study.arms]
+    return TableCell(
+        text=" / ".join(str(len(one.recorded)) for one in every),
+        records=tuple(path for one in every for path in one.paths),
+        missing=tuple(name for one in every for name in one.missing),
     )
 
 
-def closing_notes(results: StudyResults, *notes: str) -> tuple[str, ...]:
-    """The notes below a table: its own, which data are subsets, and the spec's."""
-    subsets = [note for task in results.study.tasks if (note := subset_note(results, task))]
-    return (*notes, *(f"{note}." for note in subsets), *([results.study.notes] if results.study.notes else []))
+# Counts and other metrics
 
 
-def absent_runs(results: StudyResults) -> tuple[str, ...]:
-    """The runs of a study that are not recorded, in words."""
-    return missing_in_words(cell for cell in results.cells if cell.record is None or cell.record.status != "completed")
+def _steps(seen: Observation) -> TableCell:
+    steps = seen.steps()
+    cell = _number(steps, seen, digits=0)
+    return cell if steps is None else dataclasses.replace(cell, text=fixed(steps.mean, 0))
 
 
-def study_command(results: StudyResults) -> str:
-    """What runs a study's trainings that are not recorded yet."""
-    return f"supermask study run {results.study.name}"
+def _counted(seen: Observation, *, quantity: str) -> TableCell:
+    """What follows from the task alone: outputs times the hidden size, and 3 · ceil(n / 32) steps."""
+    if quantity == "steps":
+        value = planned_steps(seen.cells[0].spec)
+    else:
+        value = find_task(seen.task).num_labels * BERT_HIDDEN_SIZE
+    paper = seen.expected(quantity)
+    cell = TableCell(text=f"{value:,}", value=float(value))
+    return cell if paper is None else dataclasses.replace(cell, paper=f"{paper.value:,.0f}", paper_value=paper.value)
 
 
-def signed(value: float) -> str:
-    """A difference in points, with its sign.
-
-    Example:
-        >>> signed(0.44), signed(-1.26), signed(-0.04)
-        ('+0.4', '−1.3', '0.0')
-    """
-    text = f"{value:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")
+def _learnt(seen: Observation) -> int | None:
+    """Components of the base that an arm learns, the head not among them; None if no record says."""
+    for _, measures in seen.measured():
+        return sum(tensor.weights for tensor in measures.tensors)
+    deltas = [cell.record.delta for cell in seen.recorded if cell.record is not None]
+    return next((delta.constrained_weights for delta in deltas if delta is not None), None) if _masks(seen) else None
 
 
-def _mean_sd(value: Seeded) -> str:
-    return _fixed(value.mean, 1) + (f" ± {_fixed(value.sd, 1)}" if value.sd is not None else "")
+def _parameters(seen: Observation) -> TableCell:
+    kind = "binary" if _masks(seen) else "float"
+    count = _learnt(seen)
+    whole = _learnt(seen.beside(seen.results.study.arms[0].name))
+    paper, share = (seen.expected(quantity) for quantity in ("parameters", "parameter_share"))
+    return TableCell(
+        text="" if count is None else _millions(count, kind, count / whole if whole else None),
+        value=None if count is None else float(count),
+        paper=None if paper is None else _millions(paper.value, kind, None if share is None else share.value),
+        paper_value=None if paper is None else paper.value,
+        records=seen.paths if count is not None else (),
+        missing=() if count is not None else seen.unmeasured or seen.missing,
+    )
 
 
-def _fixed(value: float, digits: int) -> str:
-    """A number with so many digits after the point; no zero is negative.
+def _accuracy(seen: Observation) -> TableCell:
+    split = find_task(seen.task).report_splits[0]
+    accuracies = seen.of_records(lambda record: 100 * record.scores.get(split, {}).get("accuracy", math.nan))
+    return _number(accuracies, seen)
 
-    Example:
-        >>> _fixed(-0.0001, 1), _fixed(-84.25, 1), _fixed(36816.0, 0)
-        ('0.0', '−84.2', '36,816')
-    """
-    text = f"{value:,.{digits}f}"
-    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text.replace("-", "−")
+
+def _one_class(seen: Observation) -> TableCell:
+    verdicts = [answers_one_class(cell.record) for cell in seen.recorded if cell.record is not None]
+    known = [verdict for verdict in verdicts if verdict is not None]
+    return TableCell(
+        text=f"{sum(known)} of {len(known)}" if known else "",
+        value=float(sum(known)) if known else None,
+        records=seen.paths if known else (),
+        missing=seen.missing,
+    )
+
+
+# What measures say
+
+
+def _measured(seen: Observation, *, name: str) -> TableCell:
+    read, percent = _MEASURED[name]
+    values = [read(measures) for _, measures in seen.measured()]
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    paper = seen.expected(name)
+    factor = 100.0 if percent else 1.0
+
+    def shown(value: float) -> str:
+        return f"{100 * value:.1f}%" if percent else _two_digits(value)
+
+    return TableCell(
+        text=shown(statistics.fmean(known)) if known else "",
+        value=factor * statistics.fmean(known) if known else None,
+        seeds=len(known) or None,
+        seed_sd=factor * statistics.stdev(known) if len(known) > 1 else None,
+        paper=None if paper is None else shown(paper.value),
+        paper_value=None if paper is None else factor * paper.value,
+        records=seen.paths_measured,
+        missing=(*seen.missing, *seen.unmeasured),
+    )
+
+
+def _against(measures: RunMeasures, scope: Literal["global", "tensor"], what: str) -> float | None:
+    """Of the comparison with magnitude pruning: the overlap, or a statistic of what that would zero."""
+    against = measures.against_magnitude(scope)
+    if against is None or what == "overlap":
+        return None if against is None else against.overlap
+    return _of(against.pruned, what)
+
+
+def _of(part: Magnitudes | None, what: str) -> float | None:
+    return getattr(part, what) if part is not None and part.weights else None
+
+
+# What to read, and whether it is a share.
+_MEASURED: Final[Mapping[str, tuple[Callable[[RunMeasures], float | None], bool]]] = {
+    "pruned_max": (lambda one: _against(one, "global", "max"), False),
+    "pruned_mean": (lambda one: _against(one, "global", "mean"), False),
+    "supermask_max": (lambda one: _of(one.zeroed, "max"), False),
+    "supermask_mean": (lambda one: _of(one.zeroed, "mean"), False),
+    "masked_mean": (lambda one: _of(one.masked, "mean"), False),
+    "overlap": (lambda one: _against(one, "global", "overlap"), True),
+    "overlap in tensors": (lambda one: _against(one, "tensor", "overlap"), True),
+}
+_READ: Final[Mapping[str, _Read]] = {
+    "sampled": functools.partial(_score, sampled=True),
+    "score": functools.partial(_score, sampled=False),
+    "thresholded": lambda seen: _score(seen, sampled=False) if _masks(seen) else TableCell(),
+    "score over runs": _score_over_runs,
+    "draw_sd": functools.partial(_draws, paper=True),
+    "our draw_sd": functools.partial(_draws, paper=False),
+    "sparsity.sampled": functools.partial(_zeros, sampled=True),
+    "sparsity.thresholded": functools.partial(_zeros, sampled=False),
+    "seeds": _seeds,
+    "all seeds": _all_seeds,
+    "steps taken": _steps,
+    "steps": functools.partial(_counted, quantity="steps"),
+    "additional_parameters": functools.partial(_counted, quantity="additional_parameters"),
+    "parameters": _parameters,
+    "accuracy": _accuracy,
+    "one_class": _one_class,
+    **{name: functools.partial(_measured, name=name) for name in _MEASURED},
+}
+
+
+def _mean_sd(value: Seeded, digits: int) -> str:
+    return fixed(value.mean, digits) + (f" ± {fixed(value.sd, digits)}" if value.sd is not None else "")
+
+
+def _millions(count: float, kind: str, share: float | None) -> str:
+    """Parameters as the paper writes them, such as `102M float, 94%`."""
+    shown = f"{count / 1e6:.0f}M" if count >= 99.5e6 else f"{count / 1e6:.1f}M".replace(".0M", "M")
+    return f"{shown} {kind}" + (f", {100 * share:.0f}%" if share is not None else "")
+
+
+def _two_digits(value: float) -> str:
+    """A magnitude as the paper writes it, such as `0.0093` or `1.7`."""
+    return f"{value:.{max(1, 1 - math.floor(math.log10(value)))}f}" if value > 0 else "0"

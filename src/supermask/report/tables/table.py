@@ -1,49 +1,56 @@
-"""A table as a value: what stands in each cell, beside it the paper's number, and the records it came from."""
+"""A table: what stands in each cell with the records it came from, and how it is written."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 from supermask.errors import ConfigurationError
+from supermask.report.html import templates
 
-__all__ = ["CellState", "Table", "TableCell", "TableColumn", "TableRow"]
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+    from rich.text import Text
 
-CellState = Literal["whole", "partial", "missing", "empty"]
+__all__ = [
+    "Table",
+    "TableCell",
+    "TableColumn",
+    "TableRow",
+    "table_csv",
+    "table_html",
+    "table_markdown",
+    "terminal_table",
+]
+
+
+CSV_COLUMNS = (
+    *("table", "row", "column", "value", "seeds", "seed_sd", "draw_sd", "paper", "state", "text", "paper_text"),
+    *("records", "missing"),
+)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class TableCell:
-    """One number of ours, and the paper's.
+    """One number of ours, and the paper's, in the unit that is shown."""
 
-    Args:
-        text: our number as it is shown; empty where the layout has no number.
-        value: our number, in the unit that is shown.
-        seeds: how many seeds it is the mean of.
-        seed_sd: standard deviation over these seeds, in the same unit.
-        draw_sd: standard deviation over the draws of one run, the mean over the seeds.
-        paper: the paper's number as it is shown.
-        paper_value: the paper's number.
-        records: paths of the records it came from, relative to their store.
-        missing: runs or measures that belong in this cell and are not there, in words.
-        strong: whether it is set in bold.
-    """
-
-    text: str = ""
+    text: str = ""  # our number as it is shown; empty where the layout has no number
     value: float | None = None
-    seeds: int | None = None
-    seed_sd: float | None = None
-    draw_sd: float | None = None
-    paper: str | None = None
+    seeds: int | None = None  # that the value is the mean of
+    seed_sd: float | None = None  # standard deviation over them
+    draw_sd: float | None = None  # standard deviation over the draws of one run, the mean over the seeds
+    paper: str | None = None  # the paper's number as it is shown
     paper_value: float | None = None
-    records: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    strong: bool = False
+    records: tuple[str, ...] = ()  # paths of the records it came from, relative to their store
+    missing: tuple[str, ...] = ()  # runs or measures that belong in it and are not there, in words
+    strong: bool = False  # set in bold
 
     @property
-    def state(self) -> CellState:
+    def state(self) -> Literal["whole", "partial", "missing", "empty"]:
         """Whether all runs are in it, some, none though it should have some, or whether it is to be empty."""
         if self.missing:
             return "partial" if self.text else "missing"
@@ -51,36 +58,23 @@ class TableCell:
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TableColumn:
-    """A column's header.
+    """A column's header: its key for machines, its title, and a second line with the metric or what is special."""
 
-    Args:
-        title: its first line.
-        subtitle: its second line: the metric, or that the data are a subset.
-        key: what a machine calls it.
-    """
-
+    key: str
     title: str
     subtitle: str = ""
-    key: str = ""
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TableRow:
-    """A row: its header and its cells.
+    """A row: its key for machines, its header, its cells, and whether it only explains the row above."""
 
-    Args:
-        label: what the row shows.
-        cells: one a column.
-        key: what a machine calls it.
-        minor: whether it only explains the row above, as a spread does.
-    """
-
+    key: str
     label: str
     cells: tuple[TableCell, ...]
-    key: str = ""
     minor: bool = False
 
 
@@ -89,33 +83,18 @@ class TableRow:
 class Table:
     """A table in the paper's layout.
 
-    Args:
-        name: the study's name.
-        title: what it shows; says whose numbers stand in parentheses.
-        corner: header of the column of row labels.
-        columns: headers.
-        rows: rows, each with as many cells as there are columns.
-        notes: sentences to stand below it.
-        absent: runs that are not recorded, in as few phrases as that takes.
-        command: what makes the records.
-
     Raises:
         ConfigurationError: if a row has another number of cells than there are columns.
-
-    Example:
-        >>> row = TableRow(label="F1", cells=(TableCell(text="84.8", value=84.8, paper="91.3"),))
-        >>> Table(name="t", title="One", corner="", columns=(TableColumn(title="MRPC"),), rows=(row,)).rows[0].label
-        'F1'
     """
 
-    name: str
+    name: str  # of the study
     title: str
-    corner: str
+    corner: str  # header of the column of row labels
     columns: tuple[TableColumn, ...]
     rows: tuple[TableRow, ...]
-    notes: tuple[str, ...] = ()
-    absent: tuple[str, ...] = ()
-    command: str = ""
+    notes: tuple[str, ...] = ()  # sentences to stand below it
+    absent: tuple[str, ...] = ()  # runs that are not recorded, in as few phrases as that takes
+    command: str = ""  # what makes the records
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -130,7 +109,97 @@ class Table:
             for column, cell in zip(self.columns, row.cells, strict=True):
                 yield row, column, cell
 
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Everything that is missing anywhere in the table, each thing once, in reading order."""
-        return tuple(dict.fromkeys(what for _, _, cell in self.placed() for what in cell.missing))
+
+def table_csv(table: Table) -> str:
+    """A table as CSV, one line a cell; several records or missing runs are separated by semicolons."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for row, column, cell in table.placed():
+        numbers = (cell.value, cell.seeds, cell.seed_sd, cell.draw_sd, cell.paper_value)
+        shown = ["" if one is None else str(one) if isinstance(one, int) else f"{one:.10g}" for one in numbers]
+        texts = [cell.state, cell.text, cell.paper or "", "; ".join(cell.records), "; ".join(cell.missing)]
+        writer.writerow([table.name, row.key, column.key, *shown, *texts])
+    return text.getvalue()
+
+
+def table_markdown(table: Table) -> str:
+    """A table as Markdown of the GitHub kind, title above and notes below; the paper's number stands in parentheses.
+
+    Example:
+        >>> cells = (TableCell(text="84.8", paper="91.3"), TableCell(missing=("rte, seed 0",), paper="68.8"))
+        >>> columns = (TableColumn("mrpc", "MRPC"), TableColumn("rte", "RTE"))
+        >>> rows = (TableRow("mask", "supermask", cells),)
+        >>> print(table_markdown(Table(name="t", title="Low sparsity", corner="method", columns=columns, rows=rows)))
+        **Low sparsity**
+        <BLANKLINE>
+        | method | MRPC | RTE |
+        |:---|---:|---:|
+        | supermask | 84.8 (91.3) | *missing* (68.8) |
+        <BLANKLINE>
+    """
+    headers = [column.title + (f", {column.subtitle}" if column.subtitle else "") for column in table.columns]
+    lines = [
+        f"**{_escaped(table.title)}**",
+        "",
+        _line([table.corner, *headers]),
+        "|:---" + "|---:" * len(headers) + "|",
+        *(_line([row.label, *map(_cell_text, row.cells)]) for row in table.rows),
+        "",
+    ]
+    for note in (*table.notes, *([f"Missing: {'; '.join(table.absent)}."] if table.absent else [])):
+        lines += [_escaped(note), ""]
+    return "\n".join(lines)
+
+
+def table_html(table: Table) -> str:
+    """A table as one HTML element; classes say what a cell is, and a cell's title what is missing.
+
+    Raises:
+        MissingDependencyError: if jinja2 is not installed.
+    """
+    return templates().get_template("table.html").render(table=table).strip()
+
+
+def terminal_table(table: Table) -> RichTable:
+    """A table as rich prints it, without title and notes: ours above, the paper's number below it in parentheses."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown.add_column(Text(table.corner))
+    for column in table.columns:
+        shown.add_column(Text("\n".join(filter(None, (column.title, column.subtitle)))), justify="right", no_wrap=True)
+    for row in table.rows:
+        label = Text(f"  {row.label}" if row.minor else row.label, style="dim" if row.minor else "")
+        shown.add_row(label, *map(_terminal_cell, row.cells))
+    return shown
+
+
+def _terminal_cell(cell: TableCell) -> Text:
+    from rich.text import Text
+
+    text = Text()
+    if cell.text:
+        text.append(cell.text, style="bold" if cell.strong else "yellow" if cell.missing else "")
+    elif cell.missing:
+        text.append("missing", style="red")
+    if cell.paper:
+        text.append(("\n" if text.plain else "") + f"({cell.paper})", style="dim")
+    return text
+
+
+def _line(texts: list[str]) -> str:
+    return "| " + " | ".join(map(_escaped, texts)) + " |"
+
+
+def _cell_text(cell: TableCell) -> str:
+    text = cell.text or ("*missing*" if cell.missing else "")
+    if cell.strong and cell.text:
+        text = f"**{text}**"
+    return " ".join(part for part in (text, f"({cell.paper})" if cell.paper else "") if part)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from supermask.report.figures import FIGURES, figure_bytes, study_figure
-from supermask.report.inline_svg import COLOUR_VARIABLES, inline_svg
+from supermask.report.figures import figure_bytes, study_figure
+from supermask.report.html import COLOUR_VARIABLES, inline_svg
 from tiny_records import results_of
 
 NAMES = ("figure6", "figure7")
@@ -51,12 +51,3 @@ def test_nothing_of_the_file_reaches_the_rest_of_the_page(elements: dict[str, st
     assert len(identifiers) == len(set(identifiers)) and all(one.startswith(f"{name}-") for one in identifiers)
     for reference in re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text):
         assert "".join(reference) in identifiers
-
-
-def test_two_figures_share_no_identifier(elements: dict[str, str]) -> None:
-    first, second = (set(re.findall(r'\bid="([^"]+)"', elements[name])) for name in NAMES)
-    assert not first & second
-
-
-def test_every_figure_of_the_paper_has_its_place() -> None:
-    assert sorted(FIGURES) == sorted(["figure10", *(f"figure{number}" for number in range(2, 10))])

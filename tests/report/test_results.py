@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from supermask.report.observation import Seeded, missing_in_words, observe, subset_note
+from supermask.report.results import Seeded
+from supermask.report.wording import closing_notes, missing_in_words
+from supermask.study import load_study
 from tiny_records import fill, results_of, tiny_record
 
 
 def test_seeds_and_draws_are_kept_apart(recorded: Path) -> None:
-    seen = observe(results_of("table3", recorded), "supermask-123-init30", "mrpc")
+    seen = results_of("table3", recorded).observe("supermask-123-init30", "mrpc")
     raw = [json.loads((recorded / f"mrpc/supermask-123-init30-seed{seed}.json").read_text()) for seed in range(3)]
     score, sampled, draw_sd = seen.score(), seen.sampled_score(), seen.draw_sd()
     assert score is not None and sampled is not None and draw_sd is not None
@@ -26,23 +28,21 @@ def test_seeds_and_draws_are_kept_apart(recorded: Path) -> None:
 
 def test_what_is_not_masked_has_no_sparsity(recorded: Path) -> None:
     results = results_of("table5", recorded)
-    assert observe(results, "full", "mrpc").sparsity() is None
-    assert observe(results, "full", "mrpc").sampled_score() is None
-    zeros = observe(results, "supermask", "cola").sparsity()
+    assert results.observe("full", "mrpc").sparsity() is None
+    assert results.observe("full", "mrpc").sampled_score() is None
+    zeros = results.observe("supermask", "cola").sparsity()
     raw = json.loads((recorded / "cola/supermask-seed0.json").read_text())
     assert zeros is not None and zeros.values == {0: 100 * raw["delta"]["sparsity"]}
 
 
 def test_a_task_without_records_is_missing_not_empty(recorded: Path) -> None:
-    seen = observe(results_of("table5", recorded), "supermask", "qnli")
-    assert seen.planned and not seen.recorded and seen.missing == ("qnli/supermask-seed0",)
+    seen = results_of("table5", recorded).observe("supermask", "qnli")
+    assert seen.cells and not seen.recorded and seen.missing == ("qnli/supermask-seed0",)
     assert seen.score() is None and seen.steps() is None
-    assert not observe(results_of("table6", recorded), "supermask", "rte").planned
+    assert not results_of("table6", recorded).observe("supermask", "rte").cells
 
 
 def test_failed_runs_do_not_count(tmp_path: Path) -> None:
-    from supermask.study import load_study
-
     study = load_study("table6")
     fill(
         tmp_path,
@@ -50,15 +50,15 @@ def test_failed_runs_do_not_count(tmp_path: Path) -> None:
         change=lambda run, record: tiny_record(run, status="failed") if "lr2e-03" in run.label else record,
     )
     results = results_of("table6", tmp_path)
-    assert observe(results, "supermask-lr2e-03", "mrpc").score() is None
-    assert observe(results, "supermask-lr2e-03", "mrpc").missing == ("mrpc/supermask-lr2e-03-seed0",)
-    assert observe(results, "supermask-lr2e-02", "mrpc").score() is not None
+    assert results.observe("supermask-lr2e-03", "mrpc").score() is None
+    assert results.observe("supermask-lr2e-03", "mrpc").missing == ("mrpc/supermask-lr2e-03-seed0",)
+    assert results.observe("supermask-lr2e-02", "mrpc").score() is not None
 
 
 def test_subsets_are_told_with_their_sizes(recorded: Path) -> None:
     results = results_of("table5", recorded)
-    assert subset_note(results, "mnli") == "MNLI is a subset: 9,817 of 392,702 train examples"
-    assert subset_note(results, "mrpc") is None
+    assert results.subset("mnli") == "9,817 of 392,702 train examples" and results.subset("mrpc") is None
+    assert "MNLI is a subset: 9,817 of 392,702 train examples." in closing_notes(results, "first")
 
 
 def test_missing_runs_in_few_words(recorded: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from supermask.analysis import ZerosTable
 from supermask.errors import MissingDependencyError
@@ -28,15 +28,19 @@ def zeros_figure(table: ZerosTable, *, title: str) -> Figure:
 
     Source: Figure 4 of the paper.
     """
-    figure_class, norm_class = _drawing_classes()
+    try:
+        from matplotlib.colors import PowerNorm
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError("figures need matplotlib; install it: pip install 'supermask[figures]'") from None
     percent = _percentages(table)
     rows, columns = len(table.roles), len(table.blocks)
-    figure: Figure = figure_class(figsize=(2.4 + 0.62 * (columns + 1), 1.5 + 0.42 * (rows + 1)), layout="constrained")
+    figure = Figure(figsize=(2.4 + 0.62 * (columns + 1), 1.5 + 0.42 * (rows + 1)), layout="constrained")
     axes = figure.subplots()
     drawn = [[value if value is not None else float("nan") for value in row] for row in percent]
     # One dense place (the pooler, as a rule) would leave all others in one dark shade on a linear scale.
     highest = max((value for row in percent for value in row if value is not None), default=0.0) or 1.0
-    image = axes.imshow(drawn, cmap="cividis", aspect="auto", norm=norm_class(0.5, vmin=0.0, vmax=highest))
+    image = axes.imshow(drawn, cmap="cividis", aspect="auto", norm=PowerNorm(0.5, vmin=0.0, vmax=highest))
     for row, values in enumerate(percent):
         for column, value in enumerate(values):
             if value is not None:
@@ -66,12 +70,3 @@ def _percentages(table: ZerosTable) -> list[list[float | None]]:
 
 def _short(percent: float) -> str:
     return f"{percent:.0f}" if percent >= 10 else f"{percent:.1f}" if percent >= 1 else f"{percent:.2f}"
-
-
-def _drawing_classes() -> tuple[Any, Any]:
-    try:
-        from matplotlib.colors import PowerNorm
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError("figures need matplotlib; install it: pip install 'supermask[figures]'") from None
-    return Figure, PowerNorm

@@ -1,12 +1,16 @@
-"""How figures look: one column wide, small but readable text, colours that colour-blind readers tell apart."""
+"""How figures look and are written: one column wide, colours that colour-blind readers tell apart, the same bytes."""
 
 from __future__ import annotations
 
 import contextlib
+import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from supermask.errors import MissingDependencyError
+from supermask.atomic import write_atomically
+from supermask.errors import ConfigurationError, MissingDependencyError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,17 +20,19 @@ __all__ = [
     "CELL_DARK",
     "CELL_LIGHT",
     "COLUMN_INCHES",
+    "DASHED",
     "GRID",
     "INK",
     "MISSING",
     "MUTED",
     "SERIES",
+    "figure_bytes",
     "key",
     "new_figure",
     "panel_title",
+    "save_figure",
     "say_missing",
-    "series_colour",
-    "series_marker",
+    "series_look",
     "tidy",
     "widen",
 ]
@@ -34,7 +40,7 @@ __all__ = [
 COLUMN_INCHES: Final = 3.3
 """Width of one column of a two-column page."""
 
-# Each of these is a colour of its own, so that a page can put its own in their place: see `inline_svg`.
+# Each of these is a colour of its own, so that a page can put its own in their place: see `supermask.report.html`.
 INK: Final = "#1b1e23"
 MUTED: Final = "#5e646e"
 GRID: Final = "#dfe2e6"
@@ -45,31 +51,18 @@ CELL_LIGHT: Final = "#ffffff"
 SERIES: Final = ("#0067a8", "#c2500a", "#007a5a", "#a04387", "#8f6b00", "#3b3f9e", "#a3263a", "#4f6672")
 """Blue, vermilion, green, purple, ochre, indigo, red, slate: after Okabe and Ito, darkened to 4.5:1 on white."""
 
+DASHED: Final = (0, (2, 1.5))
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "p")
 
 _SETTINGS: Final[dict[str, Any]] = {
     "font.family": ["DejaVu Sans"],
-    "font.size": 7.0,
+    **dict.fromkeys(("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7.0),
     "axes.titlesize": 7.5,
-    "axes.labelsize": 7.0,
-    "xtick.labelsize": 7.0,
-    "ytick.labelsize": 7.0,
-    "legend.fontsize": 7.0,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.edgecolor": MUTED,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), MUTED),
     "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
+    **dict.fromkeys(("grid.linewidth", "axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
+    **dict.fromkeys(("xtick.major.size", "ytick.major.size"), 2.5),
     "lines.linewidth": 1.2,
     "lines.markersize": 3.5,
     "legend.frameon": False,
@@ -107,12 +100,7 @@ def new_figure(height_inches: float) -> Iterator[Figure]:
 
 
 def tidy(axes: Axes, *, grid: Literal["x", "y", "both"] = "y") -> None:
-    """Take away what carries no information, and put a faint grid behind the rest.
-
-    Args:
-        axes: where.
-        grid: along which axis: x, y or both.
-    """
+    """Take away what carries no information, and put a faint grid behind the rest."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, axis=grid)
     axes.set_axisbelow(True)
@@ -125,11 +113,11 @@ def panel_title(axes: Axes, text: str, *, note: str = "") -> None:
         axes.set_title(note, loc="right", pad=3, color=MUTED, fontsize=7)
 
 
-def widen(axes: Axes, least: float, *, highest: float | None = None) -> None:
-    """Let the vertical axis span at least so much, so that a small difference does not look like a large one.
+def widen(axes: Axes, least: float, *, highest: float) -> None:
+    """Let the vertical axis, its points drawn, span at least so much, so that a small difference does not look large.
 
     Args:
-        axes: where; its points are drawn already.
+        axes: where.
         least: the span.
         highest: the largest value there can be.
     """
@@ -137,19 +125,13 @@ def widen(axes: Axes, least: float, *, highest: float | None = None) -> None:
     missing = least - (high - low)
     if missing > 0:
         low, high = low - missing / 2, high + missing / 2
-    if highest is not None and high > highest:
+    if high > highest:
         low, high = max(0.0, low - (high - highest)) if missing > 0 else low, highest
     axes.set_ylim(low, high)
 
 
 def key(figure: Figure, signs: Sequence[tuple[str, Mapping[str, Any]]], *, columns: int = 2) -> None:
-    """What signs mean, below everything.
-
-    Args:
-        figure: where.
-        signs: a text and the look of a line, as matplotlib's `Line2D` takes it.
-        columns: how many stand side by side.
-    """
+    """What signs mean, below everything: each a text and the look of a line, as matplotlib's `Line2D` takes it."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], **{"color": MUTED, **look}) for _, look in signs]
@@ -165,11 +147,61 @@ def say_missing(axes: Axes, text: str = "not recorded") -> None:
         spine.set_linestyle((0, (3, 3)))
 
 
-def series_colour(index: int) -> str:
-    """Colour of the n-th series."""
-    return SERIES[index % len(SERIES)]
+def series_look(index: int, *, hollow: bool = False) -> dict[str, Any]:
+    """The n-th series: a colour and a marker, so that colour is never the only sign; hollow for thresholded masks."""
+    look = {"color": SERIES[index % len(SERIES)], "marker": _MARKERS[index % len(_MARKERS)]}
+    return {**look, "fillstyle": "none" if hollow else "full", "linestyle": DASHED if hollow else "-"}
 
 
-def series_marker(index: int) -> str:
-    """Marker of the n-th series, so that colour is never the only sign."""
-    return _MARKERS[index % len(_MARKERS)]
+_FORMATS = ("png", "svg", "pdf")
+# Left to itself, matplotlib writes the time and its own version into the file.
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+_PIXELS_PER_INCH = 200
+_CLIP = re.compile(rb"\bp[0-9a-f]{10}\b")
+
+
+def figure_bytes(figure: Figure, kind: str, *, transparent: bool = False) -> bytes:
+    """A figure as a png, svg or pdf file; the same figure gives the same bytes with the same matplotlib.
+
+    Args:
+        figure: what to write.
+        kind: of the file.
+        transparent: leave the ground out, so that the page's shows through.
+
+    Raises:
+        ConfigurationError: if the kind is none of these.
+    """
+    if kind not in _FORMATS:
+        raise ConfigurationError(f"a figure is written as {', '.join(_FORMATS)}; received {kind!r}")
+    import matplotlib.style
+
+    content = io.BytesIO()
+    with matplotlib.style.context(["default", {"svg.hashsalt": "supermask", "svg.fonttype": "none"}]):
+        figure.savefig(
+            content, format=kind, dpi=_PIXELS_PER_INCH, metadata=_METADATA[kind], transparent=transparent or None
+        )
+    written = content.getvalue()
+    if kind != "svg":
+        return written
+    # Clip paths are named after coordinates to the last bit, which the layout's solver does not always reproduce.
+    names: dict[bytes, bytes] = {}
+    return _CLIP.sub(lambda found: names.setdefault(found[0], b"clip%d" % len(names)), written)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure, whole or not at all; the name's ending says whether as PNG, SVG or PDF.
+
+    Raises:
+        ConfigurationError: if the ending is none of these.
+        OutputError: if the file cannot be written.
+    """
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in _FORMATS:
+        raise ConfigurationError(
+            f"{path}: a figure is written as {', '.join(_FORMATS)}; received the ending {path.suffix!r}"
+        )
+    write_atomically(path, figure_bytes(figure, kind))
