@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -19,8 +20,10 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from supermask.errors import ConfigurationError, DataError, MissingDependencyError
+from supermask.settings import RunSettings
+from supermask.study.inputs import slots_of
 from supermask.study.measuring import Measured, measure_store
-from supermask.study.orders import RunOrder, RunSettings, is_claimed
+from supermask.study.orders import RunOrder, is_claimed
 from supermask.study.plan import Plan
 from supermask.study.records import RecordStore
 from supermask.study.worker import BUSY, DONE, FAILED, LEASH, execute, note_failure
@@ -196,7 +199,7 @@ def make_executor(settings: RunSettings) -> Executor:
     """Where runs are made, as the settings say: in processes of this machine, or on a Ray cluster."""
     if settings.ray is not None:
         return RayExecutor(settings.ray, jobs=settings.jobs, use_cpu=settings.use_cpu)
-    return ProcessExecutor(settings.slots, launch=settings.launch)
+    return ProcessExecutor(slots_of(settings), launch=shlex.split(settings.launch))
 
 
 def run_plan(plan: Plan, progress: StudyProgress, executor: Executor | None = None) -> StudyReport:
