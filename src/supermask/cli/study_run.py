@@ -70,7 +70,8 @@ def run(
     studies, folder = chosen_studies(study, base=base, tasks=tasks, seeds=seeds, results=results, limit=limit)
     told = {name: value for name, value in settings.items() if value is not None}
     where = {"results": folder, "data_dir": None if data_dir is None else str(data_dir), "limit": limit, "use_cpu": cpu}
-    plan = plan_studies(studies, RunSettings(**where, **told))
+    chosen = RunSettings(**where, **told)
+    plan = plan_studies(studies, chosen)
     try:
         report = None if dry_run else run_plan(plan, StudyProgress())
     except KeyboardInterrupt:
@@ -98,7 +99,7 @@ def _plan_document(plan: Plan) -> dict[str, Any]:
         "results": str(plan.settings.results),
         "base": plan.base.fingerprint,
         "notes": plan.notes,
-        "slots": plan.slots,
+        "slots": len(plan.slots),
         "seconds_left": plan.seconds,
         "runs": [
             {

@@ -20,8 +20,6 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from supermask.errors import ConfigurationError, DataError, MissingDependencyError
-from supermask.settings import RunSettings
-from supermask.study.inputs import slots_of
 from supermask.study.measuring import Measured, measure_store
 from supermask.study.orders import RunOrder, is_claimed
 from supermask.study.plan import Plan
@@ -195,11 +193,12 @@ class RayExecutor(Executor):
             self._ray.shutdown()
 
 
-def make_executor(settings: RunSettings) -> Executor:
+def make_executor(plan: Plan) -> Executor:
     """Where runs are made, as the settings say: in processes of this machine, or on a Ray cluster."""
+    settings = plan.settings
     if settings.ray is not None:
         return RayExecutor(settings.ray, jobs=settings.jobs, use_cpu=settings.use_cpu)
-    return ProcessExecutor(slots_of(settings), launch=shlex.split(settings.launch))
+    return ProcessExecutor(plan.slots, launch=shlex.split(settings.launch))
 
 
 def run_plan(plan: Plan, progress: StudyProgress, executor: Executor | None = None) -> StudyReport:
@@ -221,7 +220,7 @@ def run_plan(plan: Plan, progress: StudyProgress, executor: Executor | None = No
         for folder in (settings.work_folder, plan.orders[0].lock_path.parent):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / ".gitignore").write_text("*\n", encoding="utf-8")
-    executor = executor or make_executor(settings)
+    executor = executor or make_executor(plan)
     completed, failed = _carry_out(plan, executor, progress)
     store = RecordStore(settings.results)
     # Recorded, and the delta lies where it was made, because nobody was there to measure it or to clear up.

@@ -26,15 +26,15 @@ __all__ = ["Plan", "RunStatus", "plan_studies", "study_status"]
 class Plan:
     """What is to be done for studies on one base, whose inputs are checked: all their runs, each once.
 
-    `slots` is how many run at a time, as far as that is known before a cluster is asked; `seconds` how long what is
-    not recorded takes, None if nothing is known of any run.
+    `slots` are the devices of what runs at a time on this machine; `seconds` is how long what is not recorded takes,
+    None if nothing is known of any run.
     """
 
     settings: RunSettings
     base: BaseInfo
     notes: list[str]
     runs: list[RunOrder]
-    slots: int
+    slots: tuple[str | None, ...]
     seconds: float | None
 
     @property
@@ -107,9 +107,9 @@ def plan_studies(studies: Sequence[Study], settings: RunSettings) -> Plan:
                 compared=run.key in compared,
             )
         )
-    slots = len(slots_of(settings))
+    slots = slots_of(settings)
     left = [order.seconds for order in planned if order.state != "recorded"]
-    return Plan(settings, base, notes, planned, slots, seconds_left(left, slots))
+    return Plan(settings, base, notes, planned, slots, seconds_left(left, len(slots)))
 
 
 @final
