@@ -159,11 +159,7 @@ def delta_to_adapter(
         verify: check the base's fingerprint.
 
     Returns:
-        The folder.
-
-    Raises:
-        ConfigurationError: as `delta_to_peft`.
-        BaseMismatchError: as `delta_to_peft`.
+        The folder; errors are those of `delta_to_peft`.
     """
     with _given_back(model):
         peft_model = delta_to_peft(delta, model, task_type=task_type, verify=verify)
@@ -181,9 +177,6 @@ def adapter_to_delta(folder: str | os.PathLike[str], model: nn.Module, **describ
         folder: where `save_pretrained` wrote a supermask adapter.
         model: its base, with a head of the task's shape; it comes back as it was.
         described: `base_name`, `base_revision`, `task` and `training`, as for `peft_to_delta`.
-
-    Returns:
-        The delta.
 
     Raises:
         BaseMismatchError: if the model is not the adapter's base.
