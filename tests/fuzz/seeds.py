@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, final
 
 import torch
-from supermask.deltas.container import serialize_container
 from torch import Tensor
 
 from deltas.reference_format import raw
