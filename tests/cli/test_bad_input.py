@@ -185,7 +185,8 @@ def test_edited_delta(supermask: Command, trained: Path, tmp_path: Path) -> None
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    refused(supermask("evaluate", copy, "--file", trained / "dev.csv"), str(file), "do not have the hash", "get it again")
+    outcome = supermask("evaluate", copy, "--file", trained / "dev.csv")
+    refused(outcome, str(file), "do not have the hash", "get it again")
 
 
 def test_folder_that_is_no_delta(supermask: Command, place: Place, tmp_path: Path) -> None:
