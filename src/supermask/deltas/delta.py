@@ -25,14 +25,7 @@ from supermask.deltas.document import (
     TrainingRecord,
     describe_invalid,
 )
-from supermask.deltas.file import (
-    Payloads,
-    file_nbytes,
-    payloads_digest,
-    read_delta,
-    require_storable,
-    write_delta,
-)
+from supermask.deltas.file import Payloads, file_nbytes, payloads_digest, read_delta, require_storable, write_delta
 from supermask.deltas.fingerprint import Fingerprint, named_tensors, require_base
 from supermask.deltas.payloads import StoredChanges, encode_change, needs_base
 from supermask.deltas.threads import WEIGHTS_AT_A_TIME, run_in_threads
@@ -46,10 +39,9 @@ _ModelT = TypeVar("_ModelT", bound=nn.Module)
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class TaskDelta:
-    """What a task has taught a base: masks and values, exact, with a document that says what they are.
+    """What a task has taught a base: masks and values, exact and as they are stored, and what they are.
 
-    Make one with `create` or `load`. A delta never changes: it holds its masks as they are stored, not as tensors that
-    somebody may write to. Two deltas are equal if their documents are, which hold the hash of the payloads.
+    Make one with `create` or `load`; it never changes. Deltas are equal if their digests are.
 
     Args:
         document: what the delta says about itself.
@@ -95,57 +87,57 @@ class TaskDelta:
         """Make a delta from what a method has changed.
 
         Args:
-            changes: by tensor name in the model, head included, in model order.
+            changes: by tensor name, head included, in model order.
             base: the fingerprint of the base without its head.
             base_tensors: its tensors by name, to code against: smaller, and the base is needed for decoding.
             head: names of the head's tensors; each must come with `DenseValues`.
-            places: role and block of tensors, where they are known; other names may be among them.
+            places: role and block of tensors, where they are known.
             architecture: the class of the base.
-            base_name, base_revision: where the base came from, and at which revision.
+            base_name, base_revision: where the base came from.
             method, task, training: the records, or mappings of their fields.
-
-        Returns:
-            The delta; masks and values are copied, every bit of them.
 
         Raises:
             BaseMismatchError: if `base_tensors` are not those of the base.
             ConfigurationError: if there are no changes, a name belongs to neither base nor head, a dtype cannot be
-                stored, or the descriptions are not JSON or 4 MiB of it.
+                stored, or a record has an unknown field or takes more than 4 MiB.
         """
-        tensors = base_tensors or {}
-        require_base(tensors, base, names=changes.keys())
-        # The head is no part of the base: whoever decodes has another one there, or none.
-        coded = {
-            name: encode_change(
-                name,
-                change,
-                place=places.get(name, ChangePlace()),
-                base=tensors.get(name) if name in base.tensors else None,
-            )
-            for name, change in changes.items()
+        told = {
+            "base": {
+                "name": base_name,
+                "revision": base_revision,
+                "architecture": architecture,
+                "dtype": base.dtype,
+                "digest": base.digest,
+                "tensors": dict(base.tensors),
+            },
+            "head": tuple(head),
+            "method": method,
+            "task": task,
+            "training": training,
         }
-        if not coded:
+        return cls._coded(changes, told, base, base_tensors or {}, places)
+
+    @classmethod
+    def _coded(
+        cls,
+        changes: Mapping[str, Change],
+        told: Mapping[str, Any],
+        base: Fingerprint,
+        tensors: Mapping[str, torch.Tensor],
+        places: Mapping[str, ChangePlace],
+    ) -> TaskDelta:
+        require_base(tensors, base, names=changes.keys())
+        records, payloads = [], {}
+        for name, change in changes.items():
+            # The head is no part of the base: whoever decodes has another one there, or none.
+            old = tensors.get(name) if name in base.tensors else None
+            record, payloads[name] = encode_change(name, change, place=places.get(name, ChangePlace()), base=old)
+            records.append(record)
+        if not records:
             raise ConfigurationError("a delta without changes would have no effect; pass at least the task head")
-        payloads = {name: parts for name, (_, parts) in coded.items()}
+        sealed = {"changes": tuple(records), "payloads_sha256": payloads_digest(payloads.values())}
         try:
-            document = DeltaDocument.model_validate(
-                {
-                    "base": {
-                        "name": base_name,
-                        "revision": base_revision,
-                        "architecture": architecture,
-                        "dtype": base.dtype,
-                        "digest": base.digest,
-                        "tensors": dict(base.tensors),
-                    },
-                    "head": tuple(head),
-                    "method": method,
-                    "task": task,
-                    "training": training,
-                    "changes": tuple(record for record, _ in coded.values()),
-                    "payloads_sha256": payloads_digest(payloads.values()),
-                }
-            )
+            document = DeltaDocument.model_validate({**told, **sealed})
         except ValidationError as error:
             raise ConfigurationError(f"this delta cannot be stored: {describe_invalid(error)}") from None
         require_storable(document)
@@ -153,13 +145,7 @@ class TaskDelta:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TaskDelta:
-        """Read a delta that `save` wrote; every hash is checked and nothing is unpickled.
-
-        Args:
-            path: the folder, or the safetensors file alone.
-
-        Returns:
-            The delta, its masks and values still coded: `apply_` checks each shape against the model first.
+        """Read a delta that `save` wrote, from its folder or file; every hash is checked and nothing is unpickled.
 
         Raises:
             DeltaFormatError: if there is no delta, or it is truncated, edited or of another version.
@@ -170,16 +156,15 @@ class TaskDelta:
         """Write the delta, whole or not at all.
 
         Args:
-            path: a folder, which gets `delta.safetensors` and beside it a summary for people, `delta_config.json`; or a
-                single file, if the name ends in `.safetensors`.
+            path: a folder, which gets `delta.safetensors` and for people `delta_config.json`; or a single file, if the
+                name ends in `.safetensors`.
             overwrite: replace a delta that is there.
 
         Returns:
             The safetensors file.
 
         Raises:
-            OutputError: if a delta is there already, or the place is not writable or full; what was there is there
-                still.
+            OutputError: if a delta is there already, or the place is not writable or full; what was there stays.
         """
         return write_delta(path, self.document, self.payloads, overwrite=overwrite)
 
@@ -195,43 +180,31 @@ class TaskDelta:
         """Turn the base into the task model, in place: all of it, or nothing on an error or an interrupt.
 
         Parameters keep their identity, `requires_grad`, device and ties. What is overwritten is kept until `remove_`:
-        the dropped weights with 4 bytes for each of them or one bit for each weight of the mask, whichever is less, and
-        the whole of a tensor that gets new values. Tensors are decoded one by one, a few at a time, so the changes
-        never stand in memory all together. Of several threads with one model each waits for the one before it.
+        of a mask the dropped weights, and 4 bytes for each or a bit for each weight, whichever is less; of new values
+        the whole tensor. Several threads with one model wait for each other.
 
         Args:
             model: the base, with a head of the task's shape.
             changes: what `decode` gave, to do without decoding.
-            verify: check the fingerprint of the base first, and once more on removal. Pass False only for a model that
-                was checked before and is changed often: the hash takes longer than the change. A switch between deltas
-                of one base does without it if torch has counted no write to a tensor since the first was checked.
-            switch: take off the delta that is applied, if there is one, in place of refusing. On an error it is on the
-                model again. Both tasks' heads must have one shape: a model has room for one.
+            verify: check the base's fingerprint first, and on removal. Pass False only for a model that was checked
+                before: the hash takes longer than the change. A switch between deltas of one base needs none while
+                torch has counted no write to a tensor.
+            switch: take off the delta that is applied, if there is one; on an error it is on the model again. Both
+                tasks' heads must have one shape.
             threads: how many tensors are worked on together, at least 1; by default one for each core, 8 at most.
 
         Raises:
-            BaseMismatchError: if the model is another base, naming the tensors that differ, or its head has another
-                shape.
-            DeltaStateError: if a delta is applied already and `switch` is False, a method is attached, or something
-                else has changed the model since the other delta was applied.
+            BaseMismatchError: if the model is another base, naming the tensors that differ, or has another head.
+            DeltaStateError: if a delta is applied and `switch` is False, a method is attached, or something else has
+                changed the model since.
             DeltaFormatError: if a payload does not code what the document says.
         """
-        apply_delta_(
-            model,
-            self.document,
-            self.changes_for if changes is None else changes,
-            verify=verify,
-            switch=switch,
-            threads=threads,
-        )
+        coming = self.changes_for if changes is None else changes
+        apply_delta_(model, self.document, coming, verify=verify, switch=switch, threads=threads)
         return model
 
     def remove_(self, model: _ModelT, *, threads: int | None = None) -> _ModelT:
-        """Give the model back every bit that `apply_` overwrote; an interrupt waits until that is done.
-
-        Raises:
-            DeltaStateError: if this delta is not applied to it, or something else has changed the model in between.
-        """
+        """Give the model back every bit; a DeltaStateError if this delta is not on it, or something else changed it."""
         remove_delta_(model, self.document, threads=threads)
         return model
 
@@ -257,13 +230,13 @@ class TaskDelta:
         """Decode every change now, to put the delta on again and again in the time of a copy.
 
         Args:
-            base: the model without a delta on it, or its tensors by name. It is read, and not held on to.
+            base: the model without a delta on it, or its tensors by name.
             verify: check its fingerprint first: on another base a delta may decode to something else.
-            threads: how many tensors are decoded together, at least 1; by default one for each core, 8 at most.
+            threads: how many tensors are decoded together; as for `apply_`.
 
         Returns:
             By tensor name in model order, for `apply_`; do not write to them. A mask takes 4 bytes for each dropped
-            weight or one bit for each weight, whichever is less; values take what they take.
+            weight or one bit for each weight, whichever is less.
 
         Raises:
             BaseMismatchError: if the base is another one, or its head has another shape.
@@ -290,36 +263,24 @@ class TaskDelta:
         """The same delta coded anew, against its base or without it.
 
         Args:
-            base: the model that the delta belongs to, with no delta on it, or its tensors by name; `{}` will do if it
-                is needed neither for decoding nor for coding.
+            base: the model without a delta on it, or its tensors by name; `{}` if none is needed.
             self_contained: code so that the base is not needed for decoding; larger.
 
         Raises:
             BaseMismatchError: if the base is another one.
         """
-        document, tensors = self.document, named_tensors(base)
+        changes, tensors = self.changes_for(base), named_tensors(base)
         if self_contained and self.needs_base:
-            require_base(tensors, self.base, names=[change.name for change in document.changes])
-        return TaskDelta.create(
-            self.changes_for(tensors),
-            base=self.base,
-            base_tensors={} if self_contained else tensors,
-            head=self.head,
-            places={change.name: ChangePlace(role=change.role, block=change.block) for change in document.changes},
-            architecture=document.base.architecture,
-            base_name=document.base.name,
-            base_revision=document.base.revision,
-            method=self.method,
-            task=self.task,
-            training=self.training,
-        )
+            require_base(tensors, self.base, names=changes.keys())
+        places = {change.name: ChangePlace(change.role, change.block) for change in self.document.changes}
+        return self._coded(changes, dict(self.document), self.base, {} if self_contained else tensors, places)
 
     def changes_for(self, base: nn.Module | Mapping[str, torch.Tensor]) -> Mapping[str, Change]:
         """What happens to each tensor, head included, by name in model order; decoded on access.
 
         Args:
-            base: the model that the delta belongs to, with no delta on it, or its tensors by name; `{}` will do if
-                `needs_base` is False. It is not checked here: `decode` does.
+            base: the model without a delta on it, or its tensors by name; `{}` if `needs_base` is False. It is not
+                checked here: `decode` does.
         """
         return StoredChanges(self.document, self.payloads, named_tensors(base))
 
@@ -385,7 +346,6 @@ class TaskDelta:
 
     def __repr__(self) -> str:
         return (
-            f"TaskDelta(task={self.task.name!r}, method={self.method.kind!r}, "
-            f"base={self.document.base.name!r}, "
+            f"TaskDelta(task={self.task.name!r}, method={self.method.kind!r}, base={self.document.base.name!r}, "
             f"zeros={self.zeros} of {self.weights} weights, {self.nbytes_on_disk()} bytes)"
         )

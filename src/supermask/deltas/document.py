@@ -1,7 +1,6 @@
 """What a delta says about itself: one frozen, typed JSON document that stands in the file before masks and values.
 
-Everything but the masks and values themselves is here, so `supermask inspect` reads documents alone. docs/FORMAT.md,
-section "The document", specifies each field.
+docs/FORMAT.md, section "The document", specifies each field.
 """
 
 from __future__ import annotations
@@ -51,8 +50,7 @@ __all__ = [
 FORMAT_NAME = "supermask-delta"
 FORMAT_VERSION = 1
 
-MAX_TEXT = 1 << 22
-"""Bytes of a document's JSON: some 10,000 tensors with long names."""
+MAX_TEXT = 1 << 22  # bytes of JSON: 10,000 tensors with long names
 _MAX_PARTS = 1 << 18  # as many as a document of 10,000 tensors has
 _MAX_ROWS = 100
 
@@ -77,6 +75,7 @@ def _hashes(value: object) -> object:
 # Each of these stops at the first faults, since a hostile document has a hundred thousand of them.
 _STEERING = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"  # what a terminal takes for more than text
 _NAME = re.compile(rf"[^{_STEERING}]{{1,1000}}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SHORT_HASH = re.compile(rf"[0-9a-f]{{{SHORT_HASH}}}")
 _Count: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 53)]
 _Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -109,9 +108,9 @@ class _Record(BaseModel):
     def _known_fields(cls, value: object) -> object:
         if not isinstance(value, Mapping):
             return value
-        if cls.model_config.get("extra") == "forbid":
-            for name in value.keys() - cls.model_fields.keys():
-                raise ValueError(f"{str(name)[:100]!r} is no field; fields: {', '.join(cls.model_fields)}")
+        if cls.model_config.get("extra") == "forbid" and (unknown := value.keys() - cls.model_fields.keys()):
+            others = "; anything else goes into notes" if "notes" in cls.model_fields else ""
+            raise ValueError(f"{str(unknown.pop())[:100]!r} is no field; fields: {', '.join(cls.model_fields)}{others}")
         return dict(value)
 
 
@@ -182,7 +181,7 @@ class BaseRecord(_Record):
 
 @final
 class TaskRecord(_Record):
-    """What was learnt; all of it is optional, and what is told is typed.
+    """What was learnt; all of it is optional.
 
     Args:
         name, version: of the task and of its definition.
@@ -202,7 +201,7 @@ class TaskRecord(_Record):
 
 @final
 class MethodRecord(_Record):
-    """How it was learnt: the method's kind, and beside it its settings, as `Method.describe` gives them."""
+    """How it was learnt: the method's kind and its settings, as `Method.describe` gives them."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
     __pydantic_extra__: dict[str, JsonValue]
@@ -215,7 +214,7 @@ class MethodRecord(_Record):
         return dict(self.__pydantic_extra__)
 
     def describe(self) -> dict[str, JsonValue]:
-        """Kind and settings together, for `method_from_description`; empty if nothing was told."""
+        """Kind and settings together, for `method_from_description`."""
         return {"kind": self.kind, **self.settings} if self.kind is not None else self.settings
 
 
@@ -231,7 +230,7 @@ class DataRecord(_Record):
 
 @final
 class TrainingRecord(_Record):
-    """How the training went; all of it is optional, and what is told is typed.
+    """How the training went; all of it is optional.
 
     Args:
         config: the training's settings, as `TrainingConfig` dumps them.
@@ -286,13 +285,18 @@ class DeltaDocument(_Record):
         return self.zeros / self.weights if self.weights else 0.0
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all payloads in the file."""
+        return sum(change.nbytes for change in self.changes)
+
+    @property
     def digest(self) -> str:
-        """SHA-256 of the document in hex. It covers the hash of the payloads, so it is the identity of the delta."""
+        """SHA-256 of the document in hex, and through it of the payloads: the identity of the delta."""
         return hashlib.sha256(self.to_json().encode("utf-8")).hexdigest()
 
     def to_json(self) -> str:
         """The document as JSON: sorted keys, no white space, nothing absent; equal documents give equal text."""
-        # Only our own records leave out what is absent: a null among the settings is the method's to mean something by.
+        # A null among a method's settings means something, so only our own records leave out what is absent.
         described = {name: getattr(self, name).model_dump(exclude_unset=True) for name in _DESCRIPTIONS}
         content = {
             "base": self.base.model_dump(exclude_none=True),
@@ -305,30 +309,26 @@ class DeltaDocument(_Record):
 
     @model_validator(mode="after")
     def _consistent(self) -> DeltaDocument:
-        kinds = {change.name: change.kind for change in self.changes}
-        if len(kinds) != len(self.changes) or len(set(self.head)) != len(self.head):
+        changes = {change.name: change for change in self.changes}
+        if len(changes) != len(self.changes) or len(set(self.head)) != len(self.head):
             raise ValueError("a tensor is named twice")
         for name in self.head:
-            if kinds.get(name) != "dense_values" or name in self.base.tensors:
+            change = changes.get(name)
+            if change is None or change.kind != "dense_values" or name in self.base.tensors:
                 raise ValueError(f"{name}: a head tensor comes with dense values and is no tensor of the base")
-        head = set(self.head)
-        for change in self.changes:
-            if change.name in head and needs_reference(str(change.values_coding)):
-                raise ValueError(f"{change.name}: a head tensor cannot be coded against the base, which has none")
-        if strangers := kinds.keys() - self.base.tensors.keys() - head:
+            if needs_reference(str(change.values_coding)):
+                raise ValueError(f"{name}: a head tensor cannot be coded against the base, which has none")
+        if strangers := changes.keys() - self.base.tensors.keys() - set(self.head):
             raise ValueError(f"{min(strangers)}: changed, but neither a tensor of the base nor of the head")
         for section in _DESCRIPTIONS:
             _require_json(getattr(self, section).model_dump(mode="json"), section)
-        for text in (*kinds, *self.base.tensors, self.base.architecture, self.base.name, self.base.revision):
+        for text in (*changes, *self.base.tensors, self.base.architecture, self.base.name, self.base.revision):
             _require_json(text, "name")
         return self
 
 
 def parse_json(text: bytes, where: str) -> Any:
-    """Parse JSON strictly and in little memory: UTF-8, no key twice in an object, of bounded size.
-
-    Raises:
-        DeltaFormatError: if it is not such JSON, saying where.
+    """Parse JSON strictly: UTF-8, no key twice in an object, of bounded size; a DeltaFormatError says where it is not.
 
     Example:
         >>> parse_json(b'{"a": 1, "a": 2}', "header")
@@ -379,19 +379,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _require_json(value: object, place: str) -> None:
-    """Refuse what JSON or UTF-8 cannot hold: numbers that are not finite, halves of surrogate pairs."""
+    """Refuse numbers that are not finite, and halves of surrogate pairs."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{place}: {value} is no JSON number; use null")
-    if isinstance(value, str):
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise ValueError(f"{place}: {value!r} is not valid Unicode") from None
-    elif isinstance(value, dict):
+    if isinstance(value, str) and _SURROGATE.search(value):
+        raise ValueError(f"{place}: {value!r} is not valid Unicode")
+    if isinstance(value, dict):
         for key, inner in value.items():
             _require_json(key, f"{place}.{key!r}")
             _require_json(inner, f"{place}.{key}")
-    elif isinstance(value, list):
+    if isinstance(value, list):
         for inner in value:
             _require_json(inner, place)
 

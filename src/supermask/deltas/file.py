@@ -1,8 +1,7 @@
 """The file of a delta: one safetensors file of two tensors, the compressed document and all payloads end to end.
 
-The header is always the same but for three numbers and a hash, so it is written and compared here: a file is opened
-once, bounded before anything in it is parsed, and written piece by piece. The safetensors library writes the same bytes
-and opens every such file. docs/FORMAT.md, section "The file", specifies it.
+Its header is always the same but for a version, a hash and two sizes, so it is written and compared here; everything
+is bounded before it is parsed. The safetensors library writes the same bytes. docs/FORMAT.md, section "The file".
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, final
 
@@ -61,20 +61,17 @@ _OTHER_FILES = {
 
 @final
 class Payloads(NamedTuple):
-    """What a file holds of one change: its coded mask and its coded values, empty if it has none."""
+    """The coded mask and the coded values of one change; empty if it has none."""
 
     keep: bytes = b""
     values: bytes = b""
 
 
 def read_document(path: str | os.PathLike[str]) -> DeltaDocument:
-    """Read what a stored delta says about itself; masks and values are not read.
+    """Read what a stored delta says about itself; masks and values are neither read nor checked.
 
     Args:
         path: the folder that `TaskDelta.save` wrote, or the safetensors file alone.
-
-    Returns:
-        The document. The hash of the payloads is in it but has not been checked.
 
     Raises:
         DeltaFormatError: if there is no delta, or it is truncated, edited or of another version.
@@ -109,8 +106,7 @@ def write_delta(
     file = target if single else target / DELTA_FILE
     if not overwrite and os.path.lexists(file):
         raise OutputError(f"{file} exists already; pass overwrite=True to replace it, or choose another path")
-    data = [part for change in document.changes for part in payloads[change.name]]
-    write_atomically(file, *_front(document), *data)
+    write_atomically(file, *_front(document), *(part for change in document.changes for part in payloads[change.name]))
     sweep(file)
     if not single:  # nothing reads it back, so it may be the other one's when two write at a time
         write_atomically(target / CONFIG_FILE, _summary(document))
@@ -121,19 +117,18 @@ def write_delta(
 def payloads_digest(payloads: Iterable[Payloads]) -> str:
     """SHA-256 in hex of all payloads, end to end."""
     found = hashlib.sha256()
-    for parts in payloads:
-        found.update(parts.keep)
-        found.update(parts.values)
+    for part in chain.from_iterable(payloads):
+        found.update(part)
     return found.hexdigest()
 
 
 def file_nbytes(document: DeltaDocument) -> int:
     """The size of a delta's file in bytes, header and all."""
-    return sum(map(len, _front(document))) + sum(change.nbytes for change in document.changes)
+    return sum(map(len, _front(document))) + document.nbytes
 
 
 def require_storable(document: DeltaDocument) -> None:
-    """Refuse a document that no reader would take, since it is too large, with a ConfigurationError."""
+    """Refuse a document that is too large for every reader, with a ConfigurationError."""
     if fault := oversize(document.to_json().encode("utf-8")):
         raise ConfigurationError(
             f"this delta cannot be stored: its document is {fault}; put less into method, task and training"
@@ -144,14 +139,13 @@ def _front(document: DeltaDocument) -> tuple[bytes, bytes]:
     """What stands before the payloads: the header with its length, and the compressed document."""
     text = document.to_json().encode("utf-8")
     packed: bytes = zstandard.ZstdCompressor(level=_LEVEL).compress(text)
-    header = _header(hashlib.sha256(text).hexdigest(), len(packed), sum(change.nbytes for change in document.changes))
+    header = _header(hashlib.sha256(text).hexdigest(), len(packed), document.nbytes)
     encoded = json.dumps(header, separators=(",", ":")).encode("ascii")
     encoded += b" " * (-len(encoded) % 8)
     return len(encoded).to_bytes(8, "little") + encoded, packed
 
 
 def _header(sha256: str, document: int, payloads: int) -> dict[str, Any]:
-    """The header of a file whose tensors have so many bytes."""
     return {
         "__metadata__": {"format": f"{FORMAT_NAME} {FORMAT_VERSION} {sha256}"},
         "document": {"dtype": "U8", "shape": [document], "data_offsets": [0, document]},
@@ -161,7 +155,6 @@ def _header(sha256: str, document: int, payloads: int) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """The delta's file, open, and where it is."""
     # Not to wait for the other end of a pipe, or for a device.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -181,7 +174,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
 
 
 def _read_document(file: BinaryIO, path: Path) -> DeltaDocument:
-    """The document, checked and held against the header and the size of the file; leaves the file at the payloads."""
+    """The document, held against the header and the size of the file; leaves the file at the payloads."""
     sha256, packed_nbytes, payloads_nbytes = _read_header(file, path)
     if packed_nbytes > MAX_TEXT:
         raise _refusal(path, f"the document has {packed_nbytes} compressed bytes, more than {MAX_TEXT}", _DAMAGED)
@@ -189,8 +182,7 @@ def _read_document(file: BinaryIO, path: Path) -> DeltaDocument:
     if hashlib.sha256(text).hexdigest() != sha256:
         raise _refusal(path, "the document does not have the hash that is stated in the header", _DAMAGED)
     document = parse_document(text, f"{path}: document")
-    stated = sum(change.nbytes for change in document.changes)
-    if stated != payloads_nbytes:
+    if payloads_nbytes != (stated := document.nbytes):
         raise _refusal(path, f"the payloads have {payloads_nbytes} bytes, and {stated} in the document", _DAMAGED)
     return document
 

@@ -1,8 +1,4 @@
-"""Changes as payloads, and payloads as changes again.
-
-Where the base's tensors are at hand, masks are coded against their magnitudes, and values by their difference from
-them. Reading what was so coded takes the base; applying takes it anyway.
-"""
+"""Changes as payloads, against the base's tensors where they are at hand, and payloads as changes again."""
 
 from __future__ import annotations
 
@@ -33,10 +29,7 @@ __all__ = ["StoredChanges", "encode_change", "needs_base"]
 
 @final
 class StoredChanges(Mapping[str, Change]):
-    """The changes of a delta by tensor name, in model order, each decoded anew whenever it is asked for.
-
-    There must be no delta on the base's tensors then.
-    """
+    """The changes of a delta by tensor name, in model order, each decoded anew whenever it is asked for."""
 
     def __init__(self, document: DeltaDocument, payloads: Mapping[str, Payloads], base: Mapping[str, Tensor]) -> None:
         self._records = {record.name: record for record in document.changes}
@@ -73,15 +66,11 @@ def needs_base(document: DeltaDocument, payloads: Mapping[str, Payloads]) -> boo
 def encode_change(
     name: str, change: Change, *, place: ChangePlace, base: Tensor | None
 ) -> tuple[ChangeRecord, Payloads]:
-    """Code one change, against the base's tensor if there is one: what the document says about it, and its payloads.
-
-    Raises:
-        ConfigurationError: if it cannot be stored.
-        BaseMismatchError: if the base's tensor has another shape.
-    """
+    """Code one change, against the base's tensor if there is one: what the document says about it, and its payloads."""
     if base is not None and tuple(base.shape) != change.shape:
         raise BaseMismatchError(f"{name}: the change has shape {change.shape}, and the base's is {tuple(base.shape)}")
-    told: dict[str, object] = {"name": name, "role": place.role, "block": place.block, "shape": change.shape}
+    kind = {KeepMask: "keep_mask", DenseValues: "dense_values", SparseValues: "sparse_values"}[type(change)]
+    told = {"name": name, "role": place.role, "block": place.block, "kind": kind, "shape": change.shape}
     keep = values = b""
     if isinstance(change, KeepMask | SparseValues):
         keep = encode_mask(change.positions, base)
@@ -91,18 +80,12 @@ def encode_change(
         if reference is not None and isinstance(change, SparseValues):
             reference = _survivors(reference, change.positions)
         try:
-            encoded = encode_values(change.values, reference)
+            values, coding = encode_values(change.values, reference)
         except ConfigurationError as error:
             raise ConfigurationError(f"{name}: {error}") from None
-        values = encoded.data
-        told |= {
-            "dtype": dtype_name(change.values.dtype),
-            "values_nbytes": len(values),
-            "values_coding": encoded.coding,
-        }
-    kind = {KeepMask: "keep_mask", DenseValues: "dense_values", SparseValues: "sparse_values"}[type(change)]
+        told |= {"dtype": dtype_name(change.values.dtype), "values_nbytes": len(values), "values_coding": coding}
     try:
-        return ChangeRecord.model_validate({**told, "kind": kind}), Payloads(keep, values)
+        return ChangeRecord.model_validate(told), Payloads(keep, values)
     except ValidationError as error:
         raise ConfigurationError(f"this delta cannot be stored: {describe_invalid(error)}") from None
 

@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from supermask.deltas.coding.classes import base_bits
 from supermask.deltas.coding.fit import fit_mask_model
-from supermask.deltas.coding.model import MAX_STEP, OFFSETS, MaskModel
+from supermask.deltas.coding.model import MAX_STEP, OFFSETS, MaskModel, base_bits
 from supermask.deltas.keep_mask import MaskPositions
 
 SHAPE = (256, 320)

@@ -18,8 +18,7 @@ from deltas.coding import reference_masks
 from deltas.coding.mask_cases import SHAPES, Case, any_base, any_case
 from supermask.deltas import keep_mask
 from supermask.deltas.coding import decode_mask, encode_mask, is_storable_shape, loops, mask_needs_base, masks
-from supermask.deltas.coding.classes import base_bits
-from supermask.deltas.coding.model import MaskModel, write_model
+from supermask.deltas.coding.model import MaskModel, base_bits, write_model
 from supermask.deltas.coding.symbols import SymbolWriter
 from supermask.deltas.keep_mask import MaskPositions
 from supermask.errors import ConfigurationError, DeltaFormatError, DeltaStateError

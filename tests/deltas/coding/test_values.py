@@ -5,6 +5,7 @@ import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 import zstandard
@@ -17,6 +18,7 @@ from deltas.reference_values import frame, raw_block, run_block, skippable_frame
 from deltas.tiny_values import decoded, forced, numbers, random_bits, same, tuned
 from supermask.deltas.coding import VALUE_CODINGS, EncodedValues, decode_values, encode_values, needs_reference
 from supermask.deltas.coding import values as value_coding
+from supermask.deltas.coding.values import _fold, _magnitude_order, _shuffle, _unfold, _unshuffle_
 from supermask.deltas.tensor_bytes import STORED_DTYPES, as_bytes, dtype_name, from_bytes
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError, DeltaStateError
 
@@ -40,6 +42,43 @@ def value_pairs(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
         number = int.from_bytes(data[at : at + size], "little") + step
         data[at : at + size] = (number % 256**size).to_bytes(size, "little")
     return values, from_bytes(bytes(data), dtype, (count,))
+
+
+# Values as whole numbers.
+
+SIZES = (1, 2, 4, 8)
+
+
+def words(size: int, numbers: list[int]) -> np.ndarray:
+    return np.array([number % 256**size for number in numbers], dtype=f"<u{size}")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_folding_takes_the_sign_into_the_lowest_bit(size: int) -> None:
+    top = 256**size // 2
+    numbers = [0, -1, 1, -2, 2, top - 1, -top, -top + 1]
+    expected = [0, 1, 2, 3, 4, 2 * top - 2, 2 * top - 1, 2 * top - 3]
+    assert _fold(words(size, numbers)).tolist() == expected
+    assert _unfold(words(size, expected)).tolist() == words(size, numbers).tolist()
+    assert _fold(words(size, numbers)).dtype == _unfold(words(size, numbers)).dtype == words(size, []).dtype
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(SIZES), st.lists(st.integers(0, 2**64 - 1), max_size=50))
+def test_folding_and_shuffling_have_inverses(size: int, numbers: list[int]) -> None:
+    given_ = words(size, numbers)
+    assert _unfold(_fold(given_)).tolist() == given_.tolist() == _fold(_unfold(given_)).tolist()
+    assert _shuffle(given_).tobytes() == reference.planes(given_.tolist(), size)
+    found = np.empty_like(given_)
+    _unshuffle_(_shuffle(given_).tobytes(), found)
+    assert found.tolist() == given_.tolist()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(SIZES), st.lists(st.integers(0, 2**64 - 1), max_size=50), st.integers(1, 8))
+def test_order_is_by_magnitude_and_then_by_place(size: int, numbers: list[int], repeats: int) -> None:
+    old = words(size, numbers * repeats)
+    assert _magnitude_order(old).tolist() == reference.order(old.tolist(), 8 * size)
 
 
 # Round trips and the reference.

@@ -12,8 +12,7 @@ from typing import Any, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from supermask.deltas.coding.classes import BaseBits, sort_weights
-from supermask.deltas.coding.model import MAGNITUDES, MAX_STEP, OFFSETS, MaskModel
+from supermask.deltas.coding.model import MAGNITUDES, MAX_STEP, OFFSETS, BaseBits, MaskModel, sort_weights
 from supermask.deltas.keep_mask import MaskPositions
 
 __all__ = ["fit_mask_model"]
@@ -32,15 +31,9 @@ _HEAD = 24  # bits: what a vector's head takes
 
 
 def fit_mask_model(mask: MaskPositions, shape: tuple[int, int], base: BaseBits | None) -> MaskModel:
-    """A model that codes a mask well.
+    """A model of a mask, of so many rows and columns, with weights of both kinds.
 
-    Each part is taken if it saves more bits than its description takes: densities by the base's magnitudes first, if
-    there is a base, then densities of rows and of columns.
-
-    Args:
-        mask: with weights of both kinds.
-        shape: rows and columns.
-        base: the base's values, or None.
+    Each part is taken if it saves more bits than it takes: magnitudes of the base, then rows, then columns.
     """
     fit = _Fit(mask, shape)
     if mask.weights >= _SMALLEST and mask.count >= _FEWEST:
@@ -52,8 +45,6 @@ def fit_mask_model(mask: MaskPositions, shape: tuple[int, int], base: BaseBits |
 
 @final
 class _Fit:
-    """A model in the making."""
-
     def __init__(self, mask: MaskPositions, shape: tuple[int, int]) -> None:
         self.mask = mask
         self.shape = shape
@@ -66,7 +57,7 @@ class _Fit:
         return (named if self.mask.dropped else weights - named).astype(np.float64)
 
     def take(self, steps: Floats, expected: Floats, weights: Counts, **parts: Any) -> None:
-        """Take a part into the model, which afterwards expects about as many zeros as there are."""
+        """Take a part into the model, and move the offset so that it expects as many zeros as there are."""
         odds = np.exp(_logit(expected / np.maximum(weights, 1)) + steps * _STEP)
         now = float(weights @ (odds / (1 + odds))) / self.mask.weights
         shift = (_logit(self.share) - _logit(now)) / _STEP
@@ -93,7 +84,6 @@ def _fit_magnitudes(fit: _Fit, base: BaseBits) -> None:
 
 
 def _fit_lines(fit: _Fit, base: BaseBits | None) -> None:
-    """Rows and columns that are denser than the model says, or less dense."""
     from supermask.deltas.coding import loops
 
     for along, name in enumerate(("rows", "columns")):
@@ -112,7 +102,7 @@ def _fit_lines(fit: _Fit, base: BaseBits | None) -> None:
 
 
 def _saved(zeros: Floats, expected: Floats, weights: Counts, steps: Floats) -> Floats:
-    """The bits that steps, (groups, choices), save for groups of weights, by their zeros and those expected so far."""
+    """The bits that steps, (groups, choices), save, by the groups' zeros and those expected so far."""
     shift = steps * _STEP
     chance = np.clip(expected / np.maximum(weights, 1), 1e-9, 1 - 1e-6)[:, None]
     nats: Floats = zeros[:, None] * shift - weights[:, None] * np.log1p(chance * np.expm1(shift))

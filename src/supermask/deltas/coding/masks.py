@@ -1,10 +1,9 @@
 """A keep mask as bytes, by a model of where its zeros fall: by row, by column, and by the base's magnitudes.
 
-    fit (find a model)  →  classes (which weights are alike)  →  symbols (entropy-code each class)
+    fit (find a model)  →  model (which weights are alike)  →  symbols (entropy-code each class)
 
-Every weight gets a class from whole-number arithmetic on what the decoder knows, and inside a class all weights are
-alike, so its zeros cost what zeros strewn at random among so many weights must cost. docs/FORMAT.md, section "Keep
-masks", specifies the bytes.
+Inside a class all weights are alike, so its zeros cost what zeros strewn at random among so many weights must cost.
+docs/FORMAT.md, section "Keep masks", specifies the bytes.
 """
 
 from __future__ import annotations
@@ -17,18 +16,27 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from supermask.deltas.coding.classes import BaseBits, as_matrix, base_bits, sort_weights
 from supermask.deltas.coding.fit import fit_mask_model
 from supermask.deltas.coding.laws import ODDS_BITS, RATES, odds, rate_of
-from supermask.deltas.coding.model import CLASSES, MIDDLE, MaskModel, mask_needs_base, read_model, write_model
+from supermask.deltas.coding.model import (
+    CLASSES,
+    MIDDLE,
+    BaseBits,
+    MaskModel,
+    as_matrix,
+    base_bits,
+    mask_needs_base,
+    read_model,
+    sort_weights,
+    write_model,
+)
 from supermask.deltas.coding.symbols import Run, SymbolReader, SymbolWriter
 from supermask.deltas.keep_mask import MaskPositions, position_dtype
 from supermask.errors import ConfigurationError, DeltaFormatError, DeltaStateError
 
 __all__ = ["MAX_WEIGHTS", "decode_mask", "encode_mask", "is_storable_shape"]
 
-MAX_WEIGHTS = 1 << 34
-"""The largest tensor of the format: 17 billion weights."""
+MAX_WEIGHTS = 1 << 34  # of a tensor
 
 _ONE_KIND = b"\0"
 _CODES_DROPPED = np.arange(CLASSES) < MIDDLE
@@ -37,12 +45,7 @@ _Counts: TypeAlias = npt.NDArray[np.int64]
 
 
 def is_storable_shape(shape: Sequence[int]) -> bool:
-    """Whether the format can hold a tensor of this shape: no negative size, and at most `MAX_WEIGHTS` strides.
-
-    Example:
-        >>> is_storable_shape((768, 768)), is_storable_shape((0, 1 << 60))
-        (True, False)
-    """
+    """Whether the format can hold a tensor of this shape: no negative size, and at most `MAX_WEIGHTS` strides."""
     return all(size >= 0 for size in shape) and math.prod(max(size, 1) for size in shape) <= MAX_WEIGHTS
 
 
@@ -50,12 +53,9 @@ def encode_mask(mask: MaskPositions, base: Tensor | None = None) -> bytes:
     """Code a keep mask in little more than its entropy, or in less where its zeros follow rows, columns or the base.
 
     Args:
-        mask: which weights are dropped.
-        base: the base's tensor, of the mask's shape. With it the mask is coded against its magnitudes if that is
-            smaller, and can then only be read with it.
-
-    Returns:
-        The payload. How many zeros there are is not in it and must be stored beside it.
+        mask: which weights are dropped; how many is not in the payload and must be stored beside it.
+        base: the base's tensor, of the mask's shape. Where its magnitudes make the payload smaller, it can only be read
+            with them.
 
     Raises:
         ConfigurationError: if the base is of another shape than the mask, or the mask of one that cannot be stored.
@@ -91,17 +91,9 @@ def decode_mask(
         zeros: how many weights it drops.
         base: the base's tensor, of that shape, if `mask_needs_base`; otherwise not looked at.
 
-    Returns:
-        The positions of the dropped weights, or of the survivors if they are fewer.
-
     Raises:
-        DeltaFormatError: if the payload does not code a mask of this shape and number of zeros against a base of this
-            dtype.
+        DeltaFormatError: if the payload codes no mask of this shape and number of zeros against a base of this dtype.
         DeltaStateError: if the base is needed and is not there.
-
-    Example:
-        >>> decode_mask(b"\\x00", (2, 3), zeros=0).positions.size
-        0
     """
     from supermask.deltas.coding import loops
 
@@ -156,7 +148,6 @@ def _encode(mask: MaskPositions, model: MaskModel, base: BaseBits | None) -> byt
 
 
 def _read_coded(reader: SymbolReader, counts: _Counts) -> _Counts:
-    """How many weights of each class are coded."""
     coded, present = np.zeros(CLASSES, dtype=np.int64), np.flatnonzero(counts)
     guesses = [_expected(int(counts[c]), int(c)) for c in present]
     folded = reader.take([Run(rate, 1, 2 * int(counts[c])) for c, (_, rate) in zip(present, guesses, strict=True)])

@@ -1,4 +1,4 @@
-"""Where a mask's zeros are likely: a sum of few whole numbers for each weight, from vectors that the payload holds.
+"""Where a mask's zeros are likely: a class for each weight, from few numbers that the payload holds.
 
 For weight w in row i and column j the logarithm of the odds that it is dropped is, in half octaves,
 
@@ -10,14 +10,18 @@ Rows and columns differ in density, and small weights, or large ones, are droppe
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import Any, NamedTuple, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from supermask.deltas.coding.laws import COINS, RATES, rate_of
 from supermask.deltas.coding.symbols import Run, SymbolReader, SymbolWriter
+from supermask.deltas.tensor_bytes import as_bits, dtype_name
 from supermask.errors import DeltaFormatError
 
 __all__ = [
@@ -26,9 +30,13 @@ __all__ = [
     "MAX_STEP",
     "MIDDLE",
     "OFFSETS",
+    "BaseBits",
     "MaskModel",
+    "as_matrix",
+    "base_bits",
     "mask_needs_base",
     "read_model",
+    "sort_weights",
     "write_model",
 ]
 
@@ -37,12 +45,11 @@ Steps: TypeAlias = npt.NDArray[np.int16]
 CLASSES = 64
 MIDDLE = 40
 """Weights of class c are dropped with odds of about 2^((c - MIDDLE)/2); from MIDDLE on, those that stay are coded."""
-MAX_STEP = 31
-"""The largest number in a vector: 16 octaves."""
-MAGNITUDES = 64
-"""How many ranges of |w| are told apart: 8 octaves in steps of an eighth octave or so, the three leading bits."""
+MAX_STEP = 31  # the largest number in a vector: 16 octaves
+MAGNITUDES = 64  # ranges of |w| that are told apart: 8 octaves, in eight steps each
 OFFSETS = range(-64, 64)
 
+_SHIFTS = {"float64": 49, "float32": 20, "float16": 7, "bfloat16": 4}  # leaves sign, exponent and 3 bits more
 _ROWS, _COLUMNS, _MAGNITUDES = 1, 2, 4
 _VARINT_BYTES = 5  # 2^34, the most weights that a tensor has, takes as many
 
@@ -54,10 +61,8 @@ class MaskModel:
 
     Args:
         offset: in half octaves, one of `OFFSETS`.
-        rows: one step for each row.
-        columns: one step for each column.
-        magnitudes: one step for each of `MAGNITUDES` ranges of |w|, the ends included in the outer ones; with them the
-            model goes by the base.
+        rows, columns: one step for each.
+        magnitudes: one step for each range of |w|, of which the outer ones are open; they take the base.
         first_magnitude: the leading bits of |w| in the first range.
     """
 
@@ -68,23 +73,73 @@ class MaskModel:
     first_magnitude: int = 0
 
 
+@final
+class BaseBits(NamedTuple):
+    """The base's values as unsigned bits, flat; `shift` leaves sign, exponent and three bits of the fraction."""
+
+    bits: npt.NDArray[Any]
+    shift: int
+
+    @property
+    def sign(self) -> int:
+        """The sign's bit, once shifted."""
+        return 1 << 8 * self.bits.itemsize - 1 - self.shift
+
+    def leading(self) -> npt.NDArray[Any]:
+        """Exponent and the three leading bits of the fraction of each |w|: eight steps to an octave."""
+        leading: npt.NDArray[Any] = self.bits >> self.bits.dtype.type(self.shift) & self.bits.dtype.type(self.sign - 1)
+        return leading
+
+
+def base_bits(base: Tensor) -> BaseBits | None:
+    """What masks are coded against; None if the tensor's dtype has no magnitudes that a model can go by."""
+    shift = _SHIFTS.get(dtype_name(base.dtype))
+    if shift is None:
+        return None
+    bits = as_bits(base).cpu().contiguous().reshape(-1).numpy()
+    return BaseBits(bits.view(f"u{bits.itemsize}"), shift)
+
+
+def as_matrix(shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of a tensor: its first dimension, and all others in one; one row if there are no two."""
+    return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
+
+
+def sort_weights(
+    model: MaskModel, shape: tuple[int, int], base: BaseBits | None
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Each weight's class, flat and read-only, and how many weights each of the `CLASSES` has."""
+    from supermask.deltas.coding import loops
+
+    rows, columns = shape
+    counts = np.zeros(CLASSES, dtype=np.int64)
+    if model.rows is None and model.columns is None and model.magnitudes is None:
+        only = min(max(model.offset + MIDDLE, 0), CLASSES - 1)
+        counts[only] = rows * columns
+        return np.broadcast_to(np.uint8(only), rows * columns), counts
+    classes = np.empty(rows * columns, dtype=np.uint8)
+    row = np.full(rows, model.offset + MIDDLE, dtype=np.int16)
+    if model.rows is not None:
+        row += model.rows
+    column = np.zeros(columns, dtype=np.int16) if model.columns is None else model.columns
+    bits, shift, steps = np.empty(0, dtype=np.uint32), 0, np.empty(0, dtype=np.int16)
+    if base is not None and model.magnitudes is not None:
+        bits, shift = base
+        ranges = np.clip(np.arange(base.sign) - model.first_magnitude, 0, MAGNITUDES - 1)
+        steps = np.tile(model.magnitudes[ranges], 2)  # whatever the sign
+    loops.sort_weights(row, column, bits, shift, steps, classes, counts)
+    return classes, counts
+
+
 def mask_needs_base(payload: bytes | memoryview) -> bool:
-    """Whether a mask's payload can only be read with the base's tensor.
-
-    Raises:
-        DeltaFormatError: if it is empty, or begins as none does.
-
-    Example:
-        >>> mask_needs_base(b"\\x03"), mask_needs_base(b"\\x04")
-        (False, True)
-    """
+    """Whether a payload can only be read with the base's tensor; a DeltaFormatError if it begins as no mask does."""
     if not len(payload) or payload[0] > _ROWS | _COLUMNS | _MAGNITUDES:
         raise DeltaFormatError("the payload of a keep mask has no form that is known here")
     return bool(payload[0] & _MAGNITUDES)
 
 
 def write_model(model: MaskModel, writer: SymbolWriter) -> bytes:
-    """Put a model's vectors into a writer, and give the bytes that stand before the coded words."""
+    """Put a model's vectors into a writer; the bytes that stand before the coded words come back."""
     parts = ((_ROWS, model.rows), (_COLUMNS, model.columns), (_MAGNITUDES, model.magnitudes))
     head = bytearray([sum(flag for flag, part in parts if part is not None), model.offset - OFFSETS[0]])
     vectors = [vector for vector in (model.rows, model.columns) if vector is not None]
@@ -98,18 +153,20 @@ def write_model(model: MaskModel, writer: SymbolWriter) -> bytes:
 
 
 def read_model(payload: bytes | memoryview, rows: int, columns: int) -> tuple[MaskModel, SymbolReader]:
-    """Take a model of a matrix out of a payload, and give the reader behind it; DeltaFormatError if there is none."""
+    """The model of a matrix in a payload, and the reader behind it."""
     based, data = mask_needs_base(payload), io.BytesIO(payload)
     flags, offset = _take(data), _take(data) + OFFSETS[0]
     if offset not in OFFSETS:
         raise DeltaFormatError(f"the payload of a keep mask has the offset {offset}, which no writer writes")
     first = _take(data) | _take(data) << 8 if based else 0
-    parts = [("rows", rows, MAX_STEP)] if flags & _ROWS else []
-    if flags & _COLUMNS:
-        parts.append(("columns", columns, MAX_STEP))
-    if based:
-        parts.append(("magnitudes", MAGNITUDES, 2 * MAX_STEP))  # a difference of two steps
-    heads = [(name, length, largest, *_read_head(data, length)) for name, length, largest in parts]
+    parts = (
+        (_ROWS, "rows", rows, MAX_STEP),
+        (_COLUMNS, "columns", columns, MAX_STEP),
+        (_MAGNITUDES, "magnitudes", MAGNITUDES, 2 * MAX_STEP),  # a difference of two steps
+    )
+    heads = [
+        (name, length, largest, *_read_head(data, length)) for flag, name, length, largest in parts if flags & flag
+    ]
     reader = SymbolReader(data.read())
     runs = []
     for _, length, largest, filled, rate in heads:
@@ -133,8 +190,7 @@ def _write_vector(vector: Steps, writer: SymbolWriter) -> bytes:
     """Code a vector, which is mostly zero."""
     places = np.flatnonzero(vector)
     count, sizes = places.size, np.abs(vector[places]) - 1
-    head = bytearray()
-    rest = count
+    head, rest = bytearray(), count
     while rest >= 128:
         head.append(rest & 127 | 128)
         rest >>= 7

@@ -21,13 +21,7 @@ __all__ = ["Run", "SymbolReader", "SymbolWriter"]
 
 @final
 class Run(NamedTuple):
-    """Numbers that follow one law.
-
-    Args:
-        rate: of the geometric law; or `COINS`.
-        numbers: how many.
-        room: what they sum to at most; it bounds the work, whatever the payload says.
-    """
+    """So many numbers by the law of a rate or of `COINS`; they sum to `room` at most, which bounds the work."""
 
     rate: int
     numbers: int
@@ -36,17 +30,7 @@ class Run(NamedTuple):
 
 @final
 class SymbolWriter:
-    """Collects runs of numbers in the order of reading, and codes them at the end.
-
-    The coder is a stack: what goes in last comes out first.
-
-    Example:
-        >>> writer = SymbolWriter()
-        >>> writer.run([0, 3, 40], rate=0)
-        >>> reader = SymbolReader(writer.finish())
-        >>> reader.take([Run(0, 3, room=100)]).tolist()
-        [0, 3, 40]
-    """
+    """Collects runs in the order of reading, and codes them at the end: the coder is a stack."""
 
     def __init__(self) -> None:
         self._runs: list[tuple[int, npt.NDArray[np.int32]]] = []
@@ -89,11 +73,7 @@ class SymbolReader:
         self._state[1] = self._words.size - len(last)
 
     def take(self, runs: Sequence[Run]) -> npt.NDArray[np.int64]:
-        """The numbers of some runs, end to end.
-
-        Raises:
-            DeltaFormatError: if a run sums to more than there is room for.
-        """
+        """The numbers of some runs, end to end."""
         from supermask.deltas.coding import loops
 
         if not runs:
@@ -105,6 +85,6 @@ class SymbolReader:
         return numbers
 
     def finish(self) -> None:
-        """Raise DeltaFormatError if there are bytes that no run has asked for."""
+        """Refuse bytes that no run has asked for."""
         if self._state.any():
             raise DeltaFormatError("the payload of a keep mask goes on after its last weight")

@@ -6,21 +6,20 @@ lowest bit, the weights of a block ordered by the base's magnitude, which says h
 first bytes before all second ones, which lays the near-constant bytes together. The zeros that rounding leaves in a
 value's low bits so cost nothing either.
 
-zstd gets 2^18 elements at a time, each block a frame of its own, so working sets are small and decoding is bounded.
-docs/FORMAT.md, section "Values", specifies all of it.
+zstd gets blocks of 2^18 elements, each a frame of its own, so decoding is bounded. docs/FORMAT.md, section "Values".
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, TypeAlias, final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import zstandard
 from torch import Tensor
 
-from supermask.deltas.coding.differences import Words, fold, magnitude_order, shuffle, unfold, unshuffle_
 from supermask.deltas.coding.masks import MAX_WEIGHTS
 from supermask.deltas.tensor_bytes import STORED_DTYPES, as_bits, as_bytes, dtype_name, from_bytes
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError, DeltaStateError
@@ -36,6 +35,9 @@ _BLOCK = 1 << 18  # elements at a time; part of the format
 _SAMPLE = 4  # blocks by which the coding of a larger tensor is chosen
 _MAX_WINDOW = 1 << 21  # bytes: the largest block
 _LENGTH = 4  # bytes of the number before each frame
+_ORDER_BITS = 16  # numpy sorts such keys by radix
+
+_Words: TypeAlias = npt.NDArray[Any]  # unsigned, little-endian, one dimension
 
 # The fastest strategy, and short matches left alone: shuffled bytes have skewed frequencies and few repetitions, so
 # matches of less than 7 bytes cost more than the entropy coder that they bypass. On real deltas level 3 is larger,
@@ -47,22 +49,14 @@ _PARAMETERS = zstandard.ZstdCompressionParameters(
 
 @final
 class EncodedValues(NamedTuple):
-    """Values as `encode_values` gives them; their coding, one of `VALUE_CODINGS`, must be stored beside the payload."""
+    """A payload, and its coding, which must be stored beside it."""
 
     data: bytes
     coding: str
 
 
 def needs_reference(coding: str) -> bool:
-    """Whether values of this coding can only be decoded with the base's values at hand.
-
-    Raises:
-        DeltaFormatError: if there is no such coding.
-
-    Example:
-        >>> [needs_reference(coding) for coding in VALUE_CODINGS]
-        [False, False, True]
-    """
+    """Whether values of this coding can only be decoded with the base's; a DeltaFormatError if there is none such."""
     if coding not in VALUE_CODINGS:
         raise DeltaFormatError(f"values have the coding {coding!r}, which is none of {', '.join(VALUE_CODINGS)}")
     return coding == _SORTED
@@ -71,20 +65,15 @@ def needs_reference(coding: str) -> bool:
 def encode_values(values: Tensor, reference: Tensor | None = None) -> EncodedValues:
     """Code values, every bit of them, in the smallest of the codings that suit them.
 
-    Up to 2^20 values the smallest is known; beyond that it is judged by four blocks of 2^18, evenly spread. What would
-    not shrink is stored raw. Equal arguments give equal payloads under one version of the library zstandard; another
-    version may give another payload of the same values.
+    Beyond 2^20 values it is judged by four blocks. What would not shrink is stored raw. Equal arguments give equal
+    payloads under one version of the library zstandard.
 
     Args:
         values: any shape and strides, of a dtype in `STORED_DTYPES`; taken in row-major order.
-        reference: the base's values at the same places, same dtype and number; None if they are not at hand.
-
-    Returns:
-        Payload and coding; never more bytes than the values have.
+        reference: the base's values at the same places, of the same dtype.
 
     Raises:
-        ConfigurationError: if the dtype cannot be stored, there are more than `MAX_WEIGHTS` values, or the reference
-            has another dtype or number of values.
+        ConfigurationError: if the dtype cannot be stored, there are too many values, or the reference does not match.
 
     Example:
         >>> base = torch.randn(1000, generator=torch.Generator().manual_seed(0))
@@ -108,7 +97,7 @@ def encode_values(values: Tensor, reference: Tensor | None = None) -> EncodedVal
     base = None if reference is None else _words(as_bits(reference))
     starts = range(0, words.size, _BLOCK)
     sample = [starts[len(starts) * part // _SAMPLE] for part in range(_SAMPLE)] if len(starts) > _SAMPLE else starts
-    codings: dict[str, Words | None] = {_SHUFFLE: None} if base is None else {_SORTED: base, _SHUFFLE: None}
+    codings: dict[str, _Words | None] = {_SHUFFLE: None} if base is None else {_SORTED: base, _SHUFFLE: None}
     tried = {coding: {start: _frame(words, old, start) for start in sample} for coding, old in codings.items()}
     coding = min(tried, key=lambda coding: sum(map(len, tried[coding].values())))
     data = b"".join(tried[coding].get(start) or _frame(words, codings[coding], start) for start in starts)
@@ -120,11 +109,10 @@ def encode_values(values: Tensor, reference: Tensor | None = None) -> EncodedVal
 def decode_values(
     data: bytes | memoryview, *, coding: str, dtype: torch.dtype, count: int, reference: Tensor | None = None
 ) -> Tensor:
-    """The values that `encode_values` coded, bit for bit.
+    """The values that `encode_values` coded, bit for bit: a new tensor on the CPU, shape (count,).
 
-    Memory stays below the values' own bytes plus some 20 MB, and time below a fixed amount a value and a byte of the
-    payload, whatever the payload says: each zstd frame must state the size that is known beforehand and is refused if
-    it gives any other.
+    Memory stays below the values' own bytes plus some 20 MB, and time below a fixed amount a value and a byte, whatever
+    the payload says: each zstd frame must have the size that is known beforehand.
 
     Args:
         data: the payload.
@@ -133,17 +121,10 @@ def decode_values(
         count: how many they are.
         reference: the base's values at the same places, any shape; looked at only if the coding needs them.
 
-    Returns:
-        A new tensor on the CPU, shape (count,).
-
     Raises:
         DeltaFormatError: if the coding is unknown, or the payload does not code so many values of this dtype.
         DeltaStateError: if the coding needs a reference and there is none.
         BaseMismatchError: if the reference has another dtype or number of values.
-
-    Example:
-        >>> decode_values(b"\\x00\\x00\\x80\\x3f", coding="raw", dtype=torch.float32, count=1)
-        tensor([1.])
     """
     if not needs_reference(coding):
         reference = None
@@ -166,15 +147,15 @@ def decode_values(
     words, base = _words(as_bits(values)), None if reference is None else _words(as_bits(reference))
     for start, content in zip(starts, contents, strict=True):
         block = words[start : start + _BLOCK]
-        unshuffle_(content, block)
+        _unshuffle_(content, block)
         if base is not None:
-            old, differences = base[start : start + _BLOCK], unfold(block)
-            block[magnitude_order(old)] = differences
+            old, differences = base[start : start + _BLOCK], _unfold(block)
+            block[_magnitude_order(old)] = differences
             block += old
     return values
 
 
-def _words(bits: Tensor) -> Words:
+def _words(bits: Tensor) -> _Words:
     """A tensor's bits as unsigned whole numbers; shares the memory of a contiguous tensor on the CPU."""
     return np.frombuffer(as_bytes(bits), dtype=f"<u{bits.element_size()}")
 
@@ -188,21 +169,18 @@ def _mismatch(reference: Tensor, dtype: torch.dtype, count: int) -> str | None:
     )
 
 
-def _frame(words: Words, base: Words | None, start: int) -> bytes:
-    """The frame of a block, its length before it: what it differs by from the base's, if that is given."""
+def _frame(words: _Words, base: _Words | None, start: int) -> bytes:
+    """The frame of a block, its length before it."""
     block = words[start : start + _BLOCK]
     if base is not None:
         old = base[start : start + _BLOCK]
-        block = fold(block - old)[magnitude_order(old)]
-    frame = zstandard.ZstdCompressor(compression_params=_PARAMETERS).compress(shuffle(block).data)
+        block = _fold(block - old)[_magnitude_order(old)]
+    frame = zstandard.ZstdCompressor(compression_params=_PARAMETERS).compress(_shuffle(block).data)
     return len(frame).to_bytes(_LENGTH, "little") + frame
 
 
 def _unpack(data: memoryview, sizes: Sequence[int]) -> Iterator[bytes]:
-    """What the frames of a payload hold, so many bytes each, one decompressed after the other.
-
-    The headers of all frames are checked at once, before anything is allocated for their contents.
-    """
+    """What the frames of a payload hold, one after the other; the headers of all are checked before."""
     frames, position = [], 0
     for number, size in enumerate(sizes):
         end = position + _LENGTH + int.from_bytes(data[position : position + _LENGTH], "little")
@@ -240,3 +218,34 @@ def _decompress(decompressor: zstandard.ZstdDecompressor, frame: memoryview, nby
     if len(content) != nbytes:
         raise DeltaFormatError(f"a zstd frame of values has {len(content)} bytes instead of {nbytes}")
     return content
+
+
+def _fold(words: _Words) -> _Words:
+    """Small numbers of either sign to small numbers: 0, -1, 1, -2, ... to 0, 1, 2, 3, ..."""
+    folded: _Words = (words << 1) ^ np.negative(words >> (8 * words.itemsize - 1))
+    return folded
+
+
+def _unfold(words: _Words) -> _Words:
+    unfolded: _Words = (words >> 1) ^ np.negative(words & 1)
+    return unfolded
+
+
+def _shuffle(words: _Words) -> npt.NDArray[np.uint8]:
+    """All lowest bytes, then all second ones, and so on: bytes of shape (bytes of a word, words)."""
+    return np.ascontiguousarray(words.view(np.uint8).reshape(-1, words.itemsize).T)
+
+
+def _unshuffle_(data: bytes, words: _Words) -> None:
+    spread = words.view(np.uint8).reshape(-1, words.itemsize)
+    # Plane by plane, which numpy copies several times faster than the transposed whole.
+    for place, plane in enumerate(np.frombuffer(data, dtype=np.uint8).reshape(words.itemsize, -1)):
+        spread[:, place] = plane
+
+
+def _magnitude_order(reference: _Words) -> npt.NDArray[np.intp]:
+    """The places of a block by the highest bits of the base's magnitude there: in this order differences are alike."""
+    width = 8 * reference.itemsize
+    keys = (reference << 1) >> (width - min(_ORDER_BITS, width // 2))
+    order: npt.NDArray[np.intp] = np.argsort(keys.astype(np.uint16), kind="stable")
+    return order
