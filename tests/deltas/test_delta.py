@@ -106,6 +106,11 @@ def test_masks_of_any_device_and_layout_are_stored_alike() -> None:
             {"training": {"notes": {"loss": float("nan")}}},
             "loss: nan is no JSON",
         ),
+        (
+            {"weight": DenseValues(torch.ones(2, 2))},
+            {"training": {"seed": 0}},
+            "training: 'seed' is no field; fields: config, .*, notes; anything else goes into notes",
+        ),
         ({"weight": DenseValues(torch.ones(2, 2))}, {"method": {"labels": {1, 2}}}, "method"),
         ({"weight": DenseValues(torch.ones(2, 2))}, {"method": {1: 2}}, "method"),
         ({"weight": DenseValues(torch.ones(2, 2))}, {"places": {"weight": ChangePlace(block=-1)}}, "block"),

@@ -12,9 +12,8 @@ import zstandard
 
 from fuzz.anatomy import SIZES, Anatomy, frame_of_zeros
 from fuzz.byte_edits import edit_bytes
-from supermask.deltas.coding.laws import COINS, RATES
 from supermask.deltas.coding.model import MAGNITUDES, OFFSETS, MaskModel, write_model
-from supermask.deltas.coding.symbols import SymbolWriter
+from supermask.deltas.coding.symbols import COINS, RATES, SymbolWriter
 
 __all__ = ["PAYLOAD_EDITS", "PayloadEdit"]
 

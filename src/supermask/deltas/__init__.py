@@ -1,7 +1,4 @@
-"""What a task is once learnt: the delta, the base it belongs to, its file, and putting it on a model and taking it off.
-
-Needs torch, numpy, numba, constriction, zstandard and pydantic; no transformers.
-"""
+"""What a task is once learnt: the delta, the base it belongs to, its file, and putting it on a model and taking it off."""
 
 from __future__ import annotations
 

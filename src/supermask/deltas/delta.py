@@ -24,8 +24,9 @@ from supermask.deltas.document import (
     TaskRecord,
     TrainingRecord,
     describe_invalid,
+    oversize,
 )
-from supermask.deltas.file import Payloads, file_nbytes, payloads_digest, read_delta, require_storable, write_delta
+from supermask.deltas.file import Payloads, file_nbytes, payloads_digest, read_delta, write_delta
 from supermask.deltas.fingerprint import Fingerprint, named_tensors, require_base
 from supermask.deltas.payloads import StoredChanges, encode_change, needs_base
 from supermask.deltas.threads import WEIGHTS_AT_A_TIME, run_in_threads
@@ -140,7 +141,10 @@ class TaskDelta:
             document = DeltaDocument.model_validate({**told, **sealed})
         except ValidationError as error:
             raise ConfigurationError(f"this delta cannot be stored: {describe_invalid(error)}") from None
-        require_storable(document)
+        if fault := oversize(document.to_json().encode("utf-8")):
+            raise ConfigurationError(
+                f"this delta cannot be stored: its document is {fault}; put less into method, task and training"
+            )
         return cls(document, payloads)
 
     @classmethod
@@ -157,11 +161,8 @@ class TaskDelta:
 
         Args:
             path: a folder, which gets `delta.safetensors` and for people `delta_config.json`; or a single file, if the
-                name ends in `.safetensors`.
+                name ends in `.safetensors`. The safetensors file comes back.
             overwrite: replace a delta that is there.
-
-        Returns:
-            The safetensors file.
 
         Raises:
             OutputError: if a delta is there already, or the place is not writable or full; what was there stays.
@@ -227,16 +228,12 @@ class TaskDelta:
     def decode(
         self, base: nn.Module | Mapping[str, torch.Tensor], *, verify: bool = True, threads: int | None = None
     ) -> dict[str, Change]:
-        """Decode every change now, to put the delta on again and again in the time of a copy.
+        """Decode every change now, for `apply_`, to put the delta on again and again in the time of a copy.
 
         Args:
             base: the model without a delta on it, or its tensors by name.
             verify: check its fingerprint first: on another base a delta may decode to something else.
             threads: how many tensors are decoded together; as for `apply_`.
-
-        Returns:
-            By tensor name in model order, for `apply_`; do not write to them. A mask takes 4 bytes for each dropped
-            weight or one bit for each weight, whichever is less.
 
         Raises:
             BaseMismatchError: if the base is another one, or its head has another shape.
@@ -276,11 +273,9 @@ class TaskDelta:
         return self._coded(changes, dict(self.document), self.base, {} if self_contained else tensors, places)
 
     def changes_for(self, base: nn.Module | Mapping[str, torch.Tensor]) -> Mapping[str, Change]:
-        """What happens to each tensor, head included, by name in model order; decoded on access.
+        """What happens to each tensor, by name in model order, decoded on access; `{}` will do unless `needs_base`.
 
-        Args:
-            base: the model without a delta on it, or its tensors by name; `{}` if `needs_base` is False. It is not
-                checked here: `decode` does.
+        The base, a model without a delta on it or its tensors by name, is not checked here: `decode` does.
         """
         return StoredChanges(self.document, self.payloads, named_tensors(base))
 
@@ -326,7 +321,7 @@ class TaskDelta:
 
     @property
     def weights(self) -> int:
-        """How many weights have a keep mask; head and dense values are not among them."""
+        """How many weights have a keep mask."""
         return self.document.weights
 
     @property

@@ -328,13 +328,7 @@ class DeltaDocument(_Record):
 
 
 def parse_json(text: bytes, where: str) -> Any:
-    """Parse JSON strictly: UTF-8, no key twice in an object, of bounded size; a DeltaFormatError says where it is not.
-
-    Example:
-        >>> parse_json(b'{"a": 1, "a": 2}', "header")
-        Traceback (most recent call last):
-        supermask.errors.DeltaFormatError: header: not valid JSON (the key 'a' stands twice in one object)
-    """
+    """Parse JSON strictly: UTF-8, no key twice in an object, of bounded size; a DeltaFormatError says where not."""
     if fault := oversize(text):
         raise DeltaFormatError(f"{where}: {fault}")
     try:

@@ -25,11 +25,10 @@ from supermask.deltas.document import (
     FORMAT_VERSION,
     MAX_TEXT,
     DeltaDocument,
-    oversize,
     parse_document,
     parse_json,
 )
-from supermask.errors import ConfigurationError, DeltaFormatError, OutputError
+from supermask.errors import DeltaFormatError, OutputError
 
 __all__ = [
     "CONFIG_FILE",
@@ -39,7 +38,6 @@ __all__ = [
     "payloads_digest",
     "read_delta",
     "read_document",
-    "require_storable",
     "write_delta",
 ]
 
@@ -68,10 +66,7 @@ class Payloads(NamedTuple):
 
 
 def read_document(path: str | os.PathLike[str]) -> DeltaDocument:
-    """Read what a stored delta says about itself; masks and values are neither read nor checked.
-
-    Args:
-        path: the folder that `TaskDelta.save` wrote, or the safetensors file alone.
+    """Read what a delta says about itself, from its folder or file; masks and values are neither read nor checked.
 
     Raises:
         DeltaFormatError: if there is no delta, or it is truncated, edited or of another version.
@@ -125,14 +120,6 @@ def payloads_digest(payloads: Iterable[Payloads]) -> str:
 def file_nbytes(document: DeltaDocument) -> int:
     """The size of a delta's file in bytes, header and all."""
     return sum(map(len, _front(document))) + document.nbytes
-
-
-def require_storable(document: DeltaDocument) -> None:
-    """Refuse a document that is too large for every reader, with a ConfigurationError."""
-    if fault := oversize(document.to_json().encode("utf-8")):
-        raise ConfigurationError(
-            f"this delta cannot be stored: its document is {fault}; put less into method, task and training"
-        )
 
 
 def _front(document: DeltaDocument) -> tuple[bytes, bytes]:

@@ -128,29 +128,19 @@ def _sum_lines(classes: Any, chances: Any, rows: Any, columns: Any) -> None:
 
 
 take_runs = compiled(_take_runs)
-"""(words, state, laws, tables, counts, rooms, numbers) -> whether the numbers had room.
-
-Decodes runs of numbers, end to end. `state` is the coder's number and how many words it has left, both moved on. Run r
-takes `counts[r]` numbers by the law at `tables[r]`, which may sum to `rooms[r]`.
-"""
+"""Decode runs end to end, and say whether they had room: run r is `counts[r]` numbers by the law at `tables[r]`, which
+may sum to `rooms[r]`. `state`, the coder's number and how many words it has left, moves on."""
 
 sort_weights = compiled(_sort_weights)
-"""(row, column, base, shift, steps_of, classes, counts): each weight's class, and how many each has.
-
-`steps_of` holds the step for what `base >> shift` may be. An empty `base` stands for none. Sums are of 15 bits and a
-sign; `counts` is added to.
-"""
+"""Each weight's class, and how many each has, added to `counts`. `steps_of` holds the step for what `base >> shift` may
+be; an empty `base` stands for none."""
 
 point_at = compiled(_point_at)
-"""(classes, gaps, starts, ends, others, positions): the weights asked for, ascending.
-
-Class c has its gaps at `starts[c]` to `ends[c]`: how many weights of the class stand before each coded one, since the
-coded one before it. They and the coded weights are no more than the class has. Asked for are its coded weights, or, if
-`others[c]`, those that are not; `positions` has room for just them.
-"""
+"""The weights asked for, ascending: of class c the coded ones, or, if `others[c]`, all others. Gaps `starts[c]` to
+`ends[c]` say how many of the class stand before each coded one, since the one before; `positions` has just room."""
 
 gaps_within = compiled(_gaps_within)
-"""(classes, positions, starts, others, gaps): the inverse of `point_at`, for at least one position."""
+"""The inverse of `point_at`, for at least one position."""
 
 sum_lines = compiled(_sum_lines)
-"""(classes, chances, rows, columns): add up `chances[class]` over each row and each column, in 64 bits."""
+"""Add up `chances[class]` over each row and each column, in 64 bits."""

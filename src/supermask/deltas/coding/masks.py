@@ -17,7 +17,6 @@ import numpy.typing as npt
 from torch import Tensor
 
 from supermask.deltas.coding.fit import fit_mask_model
-from supermask.deltas.coding.laws import ODDS_BITS, RATES, odds, rate_of
 from supermask.deltas.coding.model import (
     CLASSES,
     MIDDLE,
@@ -30,7 +29,7 @@ from supermask.deltas.coding.model import (
     sort_weights,
     write_model,
 )
-from supermask.deltas.coding.symbols import Run, SymbolReader, SymbolWriter
+from supermask.deltas.coding.symbols import ODDS_BITS, RATES, Run, SymbolReader, SymbolWriter, odds, rate_of
 from supermask.deltas.keep_mask import MaskPositions, position_dtype
 from supermask.errors import ConfigurationError, DeltaFormatError, DeltaStateError
 
@@ -56,16 +55,6 @@ def encode_mask(mask: MaskPositions, base: Tensor | None = None) -> bytes:
         mask: which weights are dropped; how many is not in the payload and must be stored beside it.
         base: the base's tensor, of the mask's shape. Where its magnitudes make the payload smaller, it can only be read
             with them.
-
-    Raises:
-        ConfigurationError: if the base is of another shape than the mask, or the mask of one that cannot be stored.
-
-    Example:
-        >>> import torch
-        >>> base = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
-        >>> mask = MaskPositions.of(base.abs() > 0.2)
-        >>> len(encode_mask(mask)) > 5 * len(encode_mask(mask, base))
-        True
     """
     if not is_storable_shape(mask.shape):
         raise ConfigurationError(f"a mask of shape {mask.shape} is beyond the format's limit of {MAX_WEIGHTS} weights")
@@ -86,9 +75,8 @@ def decode_mask(
     payload says; real masks take one byte a weight and 12 a dropped one.
 
     Args:
-        payload: the bytes.
-        shape: of the mask.
-        zeros: how many weights it drops.
+        payload: as it was encoded.
+        shape, zeros: of the mask: its size, and how many weights it drops.
         base: the base's tensor, of that shape, if `mask_needs_base`; otherwise not looked at.
 
     Raises:

@@ -19,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from supermask.deltas.coding.laws import COINS, RATES, rate_of
-from supermask.deltas.coding.symbols import Run, SymbolReader, SymbolWriter
+from supermask.deltas.coding.symbols import COINS, RATES, Run, SymbolReader, SymbolWriter, rate_of
 from supermask.deltas.tensor_bytes import as_bits, dtype_name
 from supermask.errors import DeltaFormatError
 

@@ -3,8 +3,7 @@
 Fine-tuning moves a weight by a small part of its size, so the high bits of new and old value agree. Taken as whole
 numbers of w bits, u and r, their difference u - r mod 2^w is small, and so is what is stored: its sign folded into the
 lowest bit, the weights of a block ordered by the base's magnitude, which says how large the differences are, and all
-first bytes before all second ones, which lays the near-constant bytes together. The zeros that rounding leaves in a
-value's low bits so cost nothing either.
+first bytes before all second ones, so that near-constant ones, and zeros that rounding left, cost next to nothing.
 
 zstd gets blocks of 2^18 elements, each a frame of its own, so decoding is bounded. docs/FORMAT.md, section "Values".
 """
@@ -27,9 +26,7 @@ from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatE
 __all__ = ["VALUE_CODINGS", "EncodedValues", "decode_values", "encode_values", "needs_reference"]
 
 _RAW, _SHUFFLE, _SORTED = "raw", "shuffle", "sorted_difference"
-
-VALUE_CODINGS = (_RAW, _SHUFFLE, _SORTED)
-"""How values may be coded: their bytes, their bytes shuffled, or what they differ by from the base's."""
+VALUE_CODINGS = (_RAW, _SHUFFLE, _SORTED)  # their bytes, these shuffled, or differences from the base's
 
 _BLOCK = 1 << 18  # elements at a time; part of the format
 _SAMPLE = 4  # blocks by which the coding of a larger tensor is chosen
@@ -39,9 +36,8 @@ _ORDER_BITS = 16  # numpy sorts such keys by radix
 
 _Words: TypeAlias = npt.NDArray[Any]  # unsigned, little-endian, one dimension
 
-# The fastest strategy, and short matches left alone: shuffled bytes have skewed frequencies and few repetitions, so
-# matches of less than 7 bytes cost more than the entropy coder that they bypass. On real deltas level 3 is larger,
-# level 9 within 2 % either way at three times the time, and level 19 saves 1 % at thirty times the time.
+# Shuffled bytes have skewed frequencies and few repetitions: matches of less than 7 bytes cost more than the entropy
+# coder that they bypass. On real deltas level 3 is larger, and level 19 saves 1 % at thirty times the time.
 _PARAMETERS = zstandard.ZstdCompressionParameters(
     compression_level=1, strategy=zstandard.STRATEGY_FAST, min_match=7, hash_log=14, window_log=21
 )
@@ -71,19 +67,6 @@ def encode_values(values: Tensor, reference: Tensor | None = None) -> EncodedVal
     Args:
         values: any shape and strides, of a dtype in `STORED_DTYPES`; taken in row-major order.
         reference: the base's values at the same places, of the same dtype.
-
-    Raises:
-        ConfigurationError: if the dtype cannot be stored, there are too many values, or the reference does not match.
-
-    Example:
-        >>> base = torch.randn(1000, generator=torch.Generator().manual_seed(0))
-        >>> tuned = base + 1e-5
-        >>> encoded = encode_values(tuned, base)
-        >>> encoded.coding, len(encoded.data) < 600, len(encode_values(tuned).data) > 3000
-        ('sorted_difference', True, True)
-        >>> found = decode_values(encoded.data, coding=encoded.coding, dtype=torch.float32, count=1000, reference=base)
-        >>> torch.equal(found, tuned)
-        True
     """
     if dtype_name(values.dtype) not in STORED_DTYPES:
         raise ConfigurationError(
@@ -115,10 +98,8 @@ def decode_values(
     the payload says: each zstd frame must have the size that is known beforehand.
 
     Args:
-        data: the payload.
-        coding: one of `VALUE_CODINGS`.
-        dtype: of the values.
-        count: how many they are.
+        data, coding: as they were encoded.
+        dtype, count: of the values.
         reference: the base's values at the same places, any shape; looked at only if the coding needs them.
 
     Raises:
