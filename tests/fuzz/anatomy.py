@@ -12,8 +12,6 @@ from typing import Any
 
 import zstandard
 
-__all__ = ["SIZES", "Anatomy", "frame_of_zeros", "in_file", "pack", "put_together", "take_apart"]
-
 PARTS = {"keep": "keep_nbytes", "values": "values_nbytes"}
 SIZES = {
     **dict.fromkeys(("float64", "int64"), 8),
@@ -25,12 +23,7 @@ SIZES = {
 
 @dataclass
 class Anatomy:
-    """The parts of a delta's file.
-
-    Args:
-        document: as plain JSON.
-        payloads: `NAME:keep` and `NAME:values` to bytes, in the order of the changes.
-    """
+    """The document as plain JSON, and payloads as `NAME:keep` and `NAME:values`, in the order of the changes."""
 
     document: Any
     payloads: dict[str, bytes]
@@ -51,12 +44,9 @@ def take_apart(data: bytes) -> Anatomy:
 
 
 def put_together(anatomy: Anatomy, *, text: bytes | None = None, packed: bytes | None = None) -> bytes:
-    """The file of some parts, sizes and hashes put right as far as the document still has places for them.
+    """The file of some parts, sizes and hashes put right where there are places for them.
 
-    Args:
-        anatomy: the parts; the document gets the payloads' sizes and hash.
-        text: what stands for the document in place of its JSON.
-        packed: the compressed document, in place of one that is made of the text.
+    The document's `text`, or what it is `packed` into, may be given in place of what the parts say.
     """
     seal(anatomy)
     if text is None:
@@ -89,12 +79,7 @@ def pack(text: bytes, *, level: int = 3, write_content_size: bool = True, write_
 
 
 def frame_of_zeros(nbytes: int, *, claimed: int | None = None) -> bytes:
-    """A zstd frame in blocks of one repeated byte, written by hand: 4 bytes for each 128 KiB.
-
-    Args:
-        nbytes: that it expands to.
-        claimed: what it states; by default the truth.
-    """
+    """A zstd frame in blocks of one repeated byte, written by hand: 4 bytes for each 128 KiB."""
     single_segment, size_of_8_bytes = 1 << 5, 3 << 6
     blocks, left = [b"\x28\xb5\x2f\xfd", bytes([single_segment | size_of_8_bytes])], nbytes
     blocks.append((nbytes if claimed is None else claimed).to_bytes(8, "little"))

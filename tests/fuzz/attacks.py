@@ -14,8 +14,6 @@ import zstandard
 from fuzz.anatomy import Anatomy, frame_of_zeros, put_together, take_apart
 from fuzz.seeds import seeds_of
 
-__all__ = ["ATTACKS", "Attack"]
-
 LOAD, DECODING, APPLYING = "refused at load", "refused at decoding", "refused at applying"
 CUBE = "cube:values"  # 144 values of 4 bytes
 ROWS = 48  # of the mask `large`, which has 64 columns
@@ -23,15 +21,7 @@ ROWS = 48  # of the mask `large`, which has 64 columns
 
 @final
 class Attack(NamedTuple):
-    """One attack.
-
-    Args:
-        what: is tried.
-        outcome: that must come of it; `other` if it is a well-formed other delta. Several are divided by `|`.
-        words: that the refusal must have in it.
-        edit: of an intact delta's parts, in place.
-        seed: the name of that delta; `one mask` has a mask coded against the base, and a head.
-    """
+    """What is tried on the delta `seed`; outcomes that may come of it, divided by `|`; words that a refusal has in it."""
 
     what: str
     outcome: str

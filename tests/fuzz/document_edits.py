@@ -11,8 +11,6 @@ from typing import Any
 
 from fuzz.anatomy import PARTS, Anatomy
 
-__all__ = ["DOCUMENT_EDITS", "DocumentEdit", "edit_json", "odd_text"]
-
 DocumentEdit = Callable[[random.Random, Anatomy], None]
 
 NUMBERS = (0, 1, -1, 2, 7, 255, 1 << 31, 1 << 32, 1 << 34, (1 << 34) + 1, (1 << 53) - 1, 1 << 53, 1 << 63, 1 << 64)

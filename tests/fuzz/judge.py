@@ -28,8 +28,6 @@ from supermask.deltas import (
 )
 from supermask.errors import BaseMismatchError, DeltaFormatError, DeltaStateError
 
-__all__ = ["CPU_SECONDS", "NAMED", "Refusal", "Verdict", "Violation", "attempt", "judge", "loaded"]
-
 NAMED = (DeltaFormatError, DeltaStateError, BaseMismatchError)
 """All that may be raised."""
 
@@ -55,15 +53,7 @@ class Refusal(NamedTuple):
 
 @final
 class Verdict(NamedTuple):
-    """What became of a file.
-
-    Args:
-        outcome: `right`: the delta that it was; `other`: a well-formed other one that was applied; or where it was
-            refused: `at load`, `at decoding`, `at applying`.
-        message: with which it was refused.
-        decoded: how many changes were decoded.
-        cpu_seconds: that it took.
-    """
+    """What became of a file: `right`, `other` (a well-formed other delta, applied), or where it was refused."""
 
     outcome: str
     message: str
@@ -80,21 +70,7 @@ def loaded(data: bytes) -> TaskDelta:
 
 
 def judge(data: bytes, base: str, folder: Path, *, sealed: bool = True, limit_seconds: float = CPU_SECONDS) -> Verdict:
-    """Load, decode and apply a file.
-
-    Args:
-        data: the file.
-        base: the name of the base that it is put on.
-        folder: an empty folder, which is empty again afterwards.
-        sealed: whether hashes were put right; otherwise only intact deltas may load.
-        limit_seconds: of processor time.
-
-    Returns:
-        What became of it.
-
-    Raises:
-        Violation: if anything else did.
-    """
+    """Load, decode and apply a file in an empty folder, which is left empty; unless `sealed`, only intact ones may load."""
     file = folder / "delta.safetensors"
     file.write_bytes(data)
     start = time.process_time()

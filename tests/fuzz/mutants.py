@@ -14,22 +14,13 @@ from fuzz.document_edits import DOCUMENT_EDITS, edit_json, odd_text
 from fuzz.payload_edits import PAYLOAD_EDITS, bomb
 from fuzz.seeds import Seed, seeds_of
 
-__all__ = ["Mutant", "mutant"]
-
 LONG_SHARE = 0.02  # of the mutants are of large files, which take longer
 TRIES = 8
 
 
 @final
 class Mutant(NamedTuple):
-    """A mutated file.
-
-    Args:
-        data: its bytes.
-        base: the name of the base that it started from.
-        how: what was done to it.
-        sealed: whether all hashes and checksums are right again.
-    """
+    """A mutated file, and what was done to it; `sealed` if all hashes are right again."""
 
     data: bytes
     base: str

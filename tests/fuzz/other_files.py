@@ -25,26 +25,12 @@ from supermask.deltas.store import DeltaStore
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError, UnknownNameError
 from supermask.interop import load_sparse_checkpoint, read_sparse_document
 
-__all__ = ["OTHER_FILES", "judge_other_file", "read_intact_ones"]
-
 SPARSE = Path(__file__).parent.parent / "interop" / "golden" / "sparse_v1"
 SPARSE_FILE = "sparse_model.safetensors"
 
 
 def judge_other_file(source: random.Random, folder: Path, *, limit_seconds: float = 1.0) -> tuple[str, Verdict]:
-    """Mutate one of the other files and read it.
-
-    Args:
-        source: of all choices.
-        folder: an empty folder, which is empty again afterwards.
-        limit_seconds: of processor time.
-
-    Returns:
-        Which file it was, and what became of it.
-
-    Raises:
-        Violation: if anything but the right thing or a named error came of it.
-    """
+    """Mutate one of the other files and read it: a Violation if it is neither right nor refused by name."""
     kind = source.choice(list(OTHER_FILES))
     place = folder / "judged"
     place.mkdir()

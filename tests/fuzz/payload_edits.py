@@ -15,8 +15,6 @@ from fuzz.byte_edits import edit_bytes
 from supermask.deltas.coding.model import MAGNITUDES, OFFSETS, MaskModel, write_model
 from supermask.deltas.coding.symbols import COINS, RATES, SymbolWriter
 
-__all__ = ["PAYLOAD_EDITS", "PayloadEdit"]
-
 PayloadEdit = Callable[[random.Random, Anatomy], None]
 
 BLOCK = 1 << 18

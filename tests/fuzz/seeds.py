@@ -17,8 +17,6 @@ from fuzz.bases import BASES, EIGHT_BITS, FLOATS, HEAD, WHOLE, FuzzBase, base_na
 from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, SparseValues, TaskDelta, fingerprint
 from supermask.deltas.coding import VALUE_CODINGS
 
-__all__ = ["Seed", "seeds", "seeds_of"]
-
 DESCRIBED: dict[str, Any] = {
     "method": {"kind": "fuzzed", "eps": 1e-6, "seed": None},
     "task": {"name": "toy", "label_names": ["größer", "kleiner"]},
@@ -28,13 +26,7 @@ DESCRIBED: dict[str, Any] = {
 
 @final
 class Seed(NamedTuple):
-    """An intact delta.
-
-    Args:
-        name: what it shows.
-        base: the name of its base.
-        data: its file.
-    """
+    """An intact delta over a base, by what it shows."""
 
     name: str
     base: str

@@ -1,4 +1,4 @@
-"""What a task is once learnt: the delta, the base it belongs to, its file, and putting it on a model and taking it off."""
+"""What a task is once learnt: the delta, the base that it belongs to, its file, and putting it on and taking it off."""
 
 from __future__ import annotations
 
