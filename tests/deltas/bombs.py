@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 import zstandard
+
+from deltas.reference_format import behind, header_of
 
 PARTS: Final = 1 << 17  # with a comma and a colon each, just as many as a document may have
 
@@ -49,20 +50,15 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 def file_of(text: bytes) -> bytes:
     """A delta's file whose document is this text, with the right hash."""
     packed = zstandard.ZstdCompressor(level=3).compress(text)
-    header = {
-        "__metadata__": {"format": f"supermask-delta 1 {hashlib.sha256(text).hexdigest()}"},
-        "document": {"dtype": "U8", "shape": [len(packed)], "data_offsets": [0, len(packed)]},
-        "payloads": {"dtype": "U8", "shape": [0], "data_offsets": [len(packed)] * 2},
-    }
-    encoded = json.dumps(header).encode()
-    return len(encoded).to_bytes(8, "little") + encoded + packed
+    return behind(header_of(text, len(packed), 0), packed)
 
 
 def refusals(folder: Path) -> dict[str, tuple[float, float, str]]:
     """What refusing each of them takes: growth in MiB, seconds, and the message; measured in processes of their own."""
     for place, text in enumerate(BOMBS.values()):
         (folder / f"{place}.safetensors").write_bytes(file_of(text()))
-    ran = subprocess.run([sys.executable, __file__, str(folder)], capture_output=True, text=True, check=True)
+    found = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, __file__, str(folder)], env=found, capture_output=True, text=True, check=True)
     return dict(zip(BOMBS, map(json.loads, ran.stdout.splitlines()), strict=True))
 
 

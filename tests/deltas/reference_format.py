@@ -61,8 +61,8 @@ def split(data: bytes) -> File:
     return File(header, *(body[slice(*header[key]["data_offsets"])] for key in ("document", "payloads")))
 
 
-def header_of(text: str, packed: int, payloads: int) -> dict[str, Any]:
-    sha256 = hashlib.sha256(text.encode()).hexdigest()
+def header_of(text: str | bytes, packed: int, payloads: int) -> dict[str, Any]:
+    sha256 = hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
     return {
         "__metadata__": {"format": f"supermask-delta 1 {sha256}"},
         "document": {"dtype": "U8", "shape": [packed], "data_offsets": [0, packed]},
@@ -71,7 +71,7 @@ def header_of(text: str, packed: int, payloads: int) -> dict[str, Any]:
 
 
 def behind(header: Any, body: bytes) -> bytes:
-    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
     encoded += b" " * (-len(encoded) % 8)
     return len(encoded).to_bytes(8, "little") + encoded + body
 

@@ -1,6 +1,6 @@
 """A delta's file taken apart, and put together again with every hash right: what mutators and attacks work on.
 
-No code is shared with the library, so that what is put together may be as wrong as one likes.
+By the reference alone, not the library, so that what is put together may be as wrong as one likes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import zstandard
+
+from deltas.reference_format import behind, header_of, split
+from deltas.reference_values import frame, run_block
 
 PARTS = {"keep": "keep_nbytes", "values": "values_nbytes"}
 SIZES = {
@@ -31,11 +34,8 @@ class Anatomy:
 
 def take_apart(data: bytes) -> Anatomy:
     """The parts of an intact file."""
-    length = int.from_bytes(data[:8], "little")
-    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
-    begin, end = header["document"]["data_offsets"]
-    document = json.loads(zstandard.ZstdDecompressor().decompress(body[begin:end]))
-    payloads, rest = {}, body[end:]
+    file = split(data)
+    document, payloads, rest = file.document, {}, file.payloads
     for change in document["changes"]:
         for part, field in PARTS.items():
             if field in change:
@@ -54,40 +54,19 @@ def put_together(anatomy: Anatomy, *, text: bytes | None = None, packed: bytes |
             "utf-8", "surrogatepass"
         )
     packed, body = pack(text) if packed is None else packed, b"".join(anatomy.payloads.values())
-    ends = (len(packed), len(packed) + len(body))
-    header = {
-        "__metadata__": {"format": f"supermask-delta 1 {hashlib.sha256(text).hexdigest()}"},
-        "document": {"dtype": "U8", "shape": [ends[0]], "data_offsets": [0, ends[0]]},
-        "payloads": {"dtype": "U8", "shape": [len(body)], "data_offsets": [*ends]},
-    }
-    return in_file(header, packed + body)
+    return behind(header_of(text, len(packed), len(body)), packed + body)
 
 
-def in_file(header: Any, body: bytes) -> bytes:
-    """A safetensors file of a header and what follows it."""
-    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
-    encoded += b" " * (-len(encoded) % 8)
-    return len(encoded).to_bytes(8, "little") + encoded + body
-
-
-def pack(text: bytes, *, level: int = 3, write_content_size: bool = True, write_checksum: bool = False) -> bytes:
+def pack(text: bytes, *, level: int = 3, **options: bool) -> bytes:
     """A document's text under zstd."""
-    compressor = zstandard.ZstdCompressor(
-        level=level, write_content_size=write_content_size, write_checksum=write_checksum
-    )
-    return compressor.compress(text)
+    return zstandard.ZstdCompressor(level=level, **options).compress(text)
 
 
 def frame_of_zeros(nbytes: int, *, claimed: int | None = None) -> bytes:
     """A zstd frame in blocks of one repeated byte, written by hand: 4 bytes for each 128 KiB."""
-    single_segment, size_of_8_bytes = 1 << 5, 3 << 6
-    blocks, left = [b"\x28\xb5\x2f\xfd", bytes([single_segment | size_of_8_bytes])], nbytes
-    blocks.append((nbytes if claimed is None else claimed).to_bytes(8, "little"))
-    while left:
-        size = min(left, 1 << 17)
-        left -= size
-        blocks.append((size << 3 | 0b010 | (left == 0)).to_bytes(3, "little") + b"\0")
-    return b"".join(blocks)
+    full = 1 << 17
+    blocks = [run_block(b"\0", min(full, nbytes - at), last=at + full >= nbytes) for at in range(0, nbytes, full)]
+    return frame(b"", stated=nbytes if claimed is None else claimed, blocks=blocks)
 
 
 def seal(anatomy: Anatomy) -> None:

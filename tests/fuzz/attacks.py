@@ -21,7 +21,7 @@ ROWS = 48  # of the mask `large`, which has 64 columns
 
 @final
 class Attack(NamedTuple):
-    """What is tried on the delta `seed`; outcomes that may come of it, divided by `|`; words that a refusal has in it."""
+    """What is tried on the delta `seed`, what may come of it, divided by `|`, and words that a refusal has in it."""
 
     what: str
     outcome: str

@@ -70,7 +70,7 @@ def loaded(data: bytes) -> TaskDelta:
 
 
 def judge(data: bytes, base: str, folder: Path, *, sealed: bool = True, limit_seconds: float = CPU_SECONDS) -> Verdict:
-    """Load, decode and apply a file in an empty folder, which is left empty; unless `sealed`, only intact ones may load."""
+    """Load, decode and apply a file in an empty folder, left empty; unless `sealed`, only intact ones may load."""
     file = folder / "delta.safetensors"
     file.write_bytes(data)
     start = time.process_time()

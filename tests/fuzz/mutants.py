@@ -8,7 +8,8 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple, final
 
-from fuzz.anatomy import PARTS, Anatomy, in_file, pack, put_together, take_apart
+from deltas.reference_format import behind
+from fuzz.anatomy import PARTS, Anatomy, pack, put_together, take_apart
 from fuzz.byte_edits import edit_bytes, spliced
 from fuzz.document_edits import DOCUMENT_EDITS, edit_json, odd_text
 from fuzz.payload_edits import PAYLOAD_EDITS, bomb
@@ -68,10 +69,10 @@ def header_edited(source: random.Random, seed: Seed) -> tuple[bytes, str, bool]:
         name, version, sha256 = header["__metadata__"]["format"].split()
         version = source.choice(("2", "0", "", "01", "1.0", "-1", "9" * 40))
         header["__metadata__"]["format"] = source.choice((f"{name} {version} {sha256}", name, sha256, 1, None, [name]))
-        return in_file(header, body), "version", False
+        return behind(header, body), "version", False
     for _ in range(source.choice((1, 1, 2))):
         edit_json(source, header)
-    return in_file(header, body), "header", False
+    return behind(header, body), "header", False
 
 
 def document_edited(source: random.Random, seed: Seed) -> tuple[bytes, str, bool]:

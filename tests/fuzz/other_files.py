@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from fuzz.anatomy import in_file
+from deltas.reference_format import behind
 from fuzz.bases import base_named
 from fuzz.byte_edits import edit_bytes
 from fuzz.document_edits import edit_json, odd_text
@@ -146,7 +146,7 @@ def sealed_sparse(source: random.Random, data: bytes) -> bytes:
         entries[name] = {"dtype": "U8", "shape": [len(payload)], "data_offsets": span}
         packed += payload
     metadata |= {"document": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    return in_file({"__metadata__": metadata, **entries}, packed)
+    return behind({"__metadata__": metadata, **entries}, packed)
 
 
 def sealed_document(document: Any, payloads: dict[str, bytes]) -> Any:
