@@ -28,13 +28,13 @@ def measure(
     ] = None,
     results: Results = None,
     base: Annotated[
-        str | None, option(None, "--base", "NAME_OR_DIR", "Where the base is now. \\[default: what the record names]")
+        str | None, option(None, "NAME_OR_DIR", "Where the base is now. \\[default: what the record names]")
     ] = None,
     keep_deltas: Annotated[
         Literal["masks", "all", "none"],
-        option(None, "--keep-deltas", None, "Which of the given deltas are copied beside their records."),
+        option(None, None, "Which of the given deltas are copied beside their records."),
     ] = "masks",
-    again: Annotated[bool, option(None, "--again", "", "Measure also what is measured already.")] = False,
+    again: Annotated[bool, option(None, "", "Measure also what is measured already.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure recorded runs: distances, zeros and magnitudes of their deltas.

@@ -24,10 +24,10 @@ StudyName = Annotated[
         show_default=False,
     ),
 ]
-Base = Annotated[str | None, option(None, "--base", "NAME_OR_DIR", "Another base than the study's.")]
-Tasks = Annotated[str | None, option(None, "--tasks", "NAMES", "Only these tasks, such as mrpc,rte.")]
-Seeds = Annotated[str | None, option(None, "--seeds", "NUMBERS", "These seeds, such as 0,1,2 or 0-4.")]
-Results = Annotated[Path | None, option(None, "--results", "DIR", "Folder of the records. \\[default: results/BASE]")]
+Base = Annotated[str | None, option(None, "NAME_OR_DIR", "Another base than the study's.")]
+Tasks = Annotated[str | None, option(None, "NAMES", "Only these tasks, such as mrpc,rte.")]
+Seeds = Annotated[str | None, option(None, "NUMBERS", "These seeds, such as 0,1,2 or 0-4.")]
+Results = Annotated[Path | None, option(None, "DIR", "Folder of the records. \\[default: results/BASE]")]
 
 
 def chosen_studies(

@@ -43,28 +43,23 @@ def run(
     ] = None,
     results: Results = None,
     work: Annotated[
-        Path | None, _where("--work", "DIR", "Where runs keep what they resume from. \\[default: RESULTS/.work]")
+        Path | None, _where("DIR", "Where runs keep what they resume from. \\[default: RESULTS/.work]")
     ] = None,
     keep_deltas: Annotated[
-        Literal["masks", "all", "none"],
-        _where("--keep-deltas", None, "Which deltas stay beside their records."),
+        Literal["masks", "all", "none"], _where(None, "Which deltas stay beside their records.")
     ] = "masks",
-    jobs: Annotated[int | None, _where("--jobs", "N", "Runs at a time. \\[default: one a device]")] = None,
-    devices: Annotated[
-        str | None, _where("--devices", "NAMES", "CUDA devices to use, such as 0,1. \\[default: all]")
-    ] = None,
+    jobs: Annotated[int | None, _where("N", "Runs at a time. \\[default: one a device]")] = None,
+    devices: Annotated[str | None, _where("NAMES", "CUDA devices to use, such as 0,1. \\[default: all]")] = None,
     ray: Annotated[
-        str | None, _where("--ray", "ADDRESS", "Run on the Ray cluster of this address; local starts one here.")
+        str | None, _where("ADDRESS", "Run on the Ray cluster of this address; local starts one here.")
     ] = None,
     launch: Annotated[
-        str | None, _where("--launch", "COMMAND", 'Starts each run, such as "accelerate launch --num_processes 4".')
+        str | None, _where("COMMAND", 'Starts each run, such as "accelerate launch --num_processes 4".')
     ] = None,
-    checkpoint_steps: Annotated[int, _where("--checkpoint-steps", "N", "Steps between checkpoints.")] = 100,
-    any_version: Annotated[
-        bool, _where("--any-version", "", "Take records of other versions of supermask, too.")
-    ] = False,
+    checkpoint_steps: Annotated[int, _where("N", "Steps between checkpoints.")] = 100,
+    any_version: Annotated[bool, _where("", "Take records of other versions of supermask, too.")] = False,
     cpu: Cpu = False,
-    dry_run: Annotated[bool, option(None, "--dry-run", "", "Check everything and tell what would be run.")] = False,
+    dry_run: Annotated[bool, option(None, "", "Check everything and tell what would be run.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make the runs of a study that are not recorded yet.
@@ -104,7 +99,7 @@ def run(
         print_json(document)
     else:
         if rows:
-            table = plain_table("run", "state", "steps", "time", right=("steps", "time"))
+            table = plain_table("run", "state", ">steps", ">time")
             for row in rows:
                 table.add_row(*row)
             show(table)

@@ -52,7 +52,7 @@ def table(
     results: Results = None,
     kind: Annotated[Format, typer.Option("--format", help="How to write it.")] = "text",
     output: Annotated[
-        Path | None, option(None, "--output", "PATH", "File to write; with all, a folder. \\[default: standard output]")
+        Path | None, option(None, "PATH", "File to write; with all, a folder. \\[default: standard output]")
     ] = None,
 ) -> None:
     """Show a study as a table: our numbers, and the paper's in parentheses.
@@ -80,7 +80,7 @@ def table(
 
 def figure(
     study: _StudyOrAll,
-    output: Annotated[Path, option(None, "--output", "DIR", "Folder to write to.")] = Path("figures"),
+    output: Annotated[Path, option(None, "DIR", "Folder to write to.")] = Path("figures"),
     base: Base = None,
     tasks: Tasks = None,
     seeds: Seeds = None,
@@ -109,8 +109,8 @@ def figure(
 
 
 def report(
-    output: Annotated[Path, option(None, "--output", "FILE", "Page to write.")] = Path("report.html"),
-    study: Annotated[str, option(None, "--study", "STUDY", "Only this study.")] = ALL,
+    output: Annotated[Path, option(None, "FILE", "Page to write.")] = Path("report.html"),
+    study: Annotated[str, option(None, "STUDY", "Only this study.")] = ALL,
     base: Base = None,
     tasks: Tasks = None,
     seeds: Seeds = None,
@@ -169,7 +169,7 @@ def _print_table(made: Table, kind: Format) -> None:
         print_lines(_as_text(made, kind).splitlines())
         return
     print_lines([made.title])
-    show(terminal_table(made), whole=True)
+    show(terminal_table(made))
     print_lines([*made.notes, *_absent(made), ""])
 
 

@@ -32,7 +32,7 @@ def list_studies(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"studies": [{**study.model_dump(mode="json"), "runs": len(runs_of(study))} for study in studies]})
         return
-    table = plain_table("study", "shows", "what", "tasks", "runs", right=("tasks", "runs"))
+    table = plain_table("study", "shows", "what", ">tasks", ">runs", folds=True)
     for study in studies:
         counts = (str(len(study.tasks)), str(len(runs_of(study))))
         table.add_row(study.name, study.shows, f"{study.title} ({study.paper})", *counts)
@@ -77,8 +77,8 @@ def _print(found: list[tuple[Study, list[RunStatus]]], store: RecordStore) -> No
     from supermask.study.pace import seconds_left, shown_duration
 
     warn_of_skipped(store)
-    columns = ("recorded", "measured", "running", "failed", "missing", "time for the rest")
-    table = plain_table("study", *columns, right=columns)
+    columns = (">recorded", ">measured", ">running", ">failed", ">missing", ">time for the rest")
+    table = plain_table("study", *columns, folds=True)
     for study, runs in found:
         left = [run for run in runs if run.state != "recorded"]
         table.add_row(

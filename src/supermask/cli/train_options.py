@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
-from supermask.cli.options import option
+from supermask.cli.options import option, spelt
 from supermask.errors import ConfigurationError, SupermaskError, UnknownNameError
 from supermask.settings import MethodSettings, PruningSettings, SupermaskSettings, TrainingConfig
 
@@ -107,7 +107,7 @@ def _option(panel: str, name: str, field: FieldInfo, owners: Sequence[str] = ())
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=False if kind is bool else None,
-        annotation=Annotated[kind, option(panel, _spelt(name), metavar, words)],
+        annotation=Annotated[kind, option(panel, metavar, words)],
     )
 
 
@@ -117,7 +117,7 @@ def _make_method(name: str, given: Mapping[str, Any]) -> Method:
     if name in ("full", "head-only"):
         if given:
             raise ConfigurationError(
-                f"the method {name} has no settings, but received {', '.join(map(_spelt, given))}; leave them out, or "
+                f"the method {name} has no settings, but received {', '.join(map(spelt, given))}; leave them out, or "
                 "use --method freezing --exclude SELECTOR to train a part"
             )
         return Freezing() if name == "full" else Freezing.head_only()
@@ -135,16 +135,12 @@ def _make_method(name: str, given: Mapping[str, Any]) -> Method:
     try:
         return METHODS[name](**{_SETTING_OF.get(option, option): value for option, value in given.items()})
     except ConfigurationError as error:
-        renamed = [f"{_SETTING_OF[option]} is {_spelt(option)} here" for option in given if option in _SETTING_OF]
+        renamed = [f"{_SETTING_OF[option]} is {spelt(option)} here" for option in given if option in _SETTING_OF]
         raise ConfigurationError("; ".join([str(error), *renamed])) from None
-
-
-def _spelt(option: str) -> str:
-    return f"--{option.replace('_', '-')}"
 
 
 def _stranger(option: str, method: str, owners: Sequence[str]) -> str:
     remedy = f"leave it out or use --method {owners[0]}"
     if (option, method) == ("sparsity", "supermask"):
         remedy = f"use --initial-sparsity, which steers a supermask's zeros, or --method {owners[0]}"
-    return f"{_spelt(option)} is no option of the method {method} but of {' and '.join(owners)}; {remedy}"
+    return f"{spelt(option)} is no option of the method {method} but of {' and '.join(owners)}; {remedy}"
