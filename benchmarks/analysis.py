@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from supermask.core import angular_distance, l0_distance, l1_distance, zero_overlap
+from supermask.core import angular_distance, count_zeros, l0_distance, l1_distance
 from supermask.training.provenance import current_environment
 
 SHAPES = [(30522, 768), *([(768, 768)] * 4 + [(3072, 768), (768, 3072)]) * 12]
@@ -67,7 +67,7 @@ def measure(shapes: list[tuple[int, int]], rounds: int) -> dict[str, Any]:
         "angular, plain torch": lambda: [plain_angular(first, second) for first, second in weights],
         "L0, plain torch": lambda: [int((first != second).count_nonzero()) for first, second in weights],
         "read the masks": lambda: [(read(first), read(second)) for first, second in masks],
-        "overlap": lambda: [zero_overlap(first, second) for first, second in masks],
+        "overlap": lambda: [count_zeros(first, second) for first, second in masks],
         "overlap, plain torch": lambda: [plain_overlap(first, second) for first, second in masks],
     }
     seconds: dict[str, list[float]] = {row: [] for row in rows}

@@ -131,7 +131,7 @@ def measure_model(name: str, rounds: int) -> dict[str, Any]:
         return lambda logit, gradient, m, v: kernels.adam_step_(logit, gradient, m, v, AdamStep(**ADAM))
 
     def gradient_step(gradient: Tensor, weight: Tensor, logit: Tensor, m: Tensor, v: Tensor) -> None:
-        cpu.gradient_adam_step_(gradient, weight, logit, m, v, AdamStep(**ADAM), through=True)
+        cpu.adam_step_(logit, gradient, m, v, AdamStep(**ADAM), weight=weight, through=True)
 
     single, half = torch.float32, torch.bfloat16
     rows: dict[str, Row] = {

@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from supermask.core.kernels.adam8 import BLOCK, EightBitMoments
 from supermask.core.kernels.arguments import AdamStep
 
 BERT_BASE = 12 * (4 * 768 * 768 + 2 * 768 * 3072)
@@ -106,7 +107,7 @@ class Operands:
     logit_gradient: Tensor
     first: Tensor
     second: Tensor
-    eight_bit: tuple[Tensor, Tensor, Tensor, Tensor]
+    eight_bit: EightBitMoments
     key: Tensor
     scale: Tensor
 
@@ -121,8 +122,6 @@ class Operation:
 
 
 def make_operands(count: int, dtype: torch.dtype, device: torch.device) -> Operands:
-    from supermask.core.kernels.adam8 import BLOCK
-
     generator = torch.Generator(device).manual_seed(0)
 
     def normal() -> Tensor:
@@ -138,7 +137,7 @@ def make_operands(count: int, dtype: torch.dtype, device: torch.device) -> Opera
         logit_gradient=normal().mul_(1e-6),
         first=normal().mul_(1e-6),
         second=normal().mul_(1e-6).square_(),
-        eight_bit=(codes[0], scales[0], codes[1], scales[1]),
+        eight_bit=EightBitMoments(codes[0], scales[0], codes[1], scales[1]),
         key=torch.tensor([0x12345678, 0x9ABCDEF0], device=device),
         scale=torch.tensor(0.5, device=device),
     )
@@ -164,13 +163,12 @@ def operations(kernels: Any, at: Operands) -> list[Operation]:
         kernels.adam_step_(at.mask_logits, at.logit_gradient, *state[1:], AdamStep(**ADAM, gradient_scale=at.scale))
 
     def both() -> None:
-        kernels.gradient_adam_step_(
-            at.gradient, at.weight, *state, AdamStep(**ADAM, gradient_scale=at.scale), through=True
-        )
+        adam = AdamStep(**ADAM, gradient_scale=at.scale)
+        kernels.adam_step_(at.mask_logits, at.gradient, *state[1:], adam, weight=at.weight, through=True)
 
     def adam8() -> None:
         kernels.adam_step_8bit_(
-            at.mask_logits, at.logit_gradient, *at.eight_bit, AdamStep(**ADAM, gradient_scale=at.scale), key=at.key
+            at.mask_logits, at.logit_gradient, at.eight_bit, AdamStep(**ADAM, gradient_scale=at.scale), key=at.key
         )
 
     return [
@@ -180,7 +178,7 @@ def operations(kernels: Any, at: Operands) -> list[Operation]:
         Operation("mask_logit_gradient, stop", 2 * size + 4, gradient(False)),
         Operation("mask_logit_gradient, through", 2 * size + 8, gradient(True)),
         Operation("adam_step_", 7 * 4, adam),
-        Operation("gradient_adam_step_, through", 2 * size + 6 * 4, both),
+        Operation("adam_step_, of the weight, through", 2 * size + 6 * 4, both),
         Operation("adam_step_8bit_", 3 * 4 + 4 + 16 / 256, adam8),
     ]
 

@@ -29,7 +29,7 @@ from supermask.core.counter_random import key_words
 from supermask.core.kernels import adam8, kernels_for
 from supermask.core.kernels.adam8 import BLOCK
 from supermask.core.kernels.arguments import AdamStep
-from supermask.methods import method_optimizer
+from supermask.methods import optimizer as method_optimizer
 from supermask.methods.gradient_norms import clip_by_norm_, gradient_norm
 from supermask.training.provenance import current_environment
 
@@ -108,7 +108,7 @@ def speed_rows(parameters: list[nn.Parameter]) -> dict[str, Callable[[], Any]]:
     count = sum(parameter.numel() for parameter in parameters)
     source, target = torch.zeros(count), torch.empty(count)
     moments = [(torch.zeros_like(parameter), torch.zeros_like(parameter)) for parameter in parameters]
-    states = [state_of(parameter.numel()) for parameter in parameters]
+    states = [adam8.EightBitMoments.zeros(parameter.numel()) for parameter in parameters]
 
     def ours() -> None:
         for parameter, gradient, (first, second) in zip(parameters, gradients, moments, strict=True):
@@ -116,7 +116,7 @@ def speed_rows(parameters: list[nn.Parameter]) -> dict[str, Callable[[], Any]]:
 
     def ours_8bit() -> None:
         for index, (parameter, gradient, state) in enumerate(zip(parameters, gradients, states, strict=True)):
-            eight(parameter, gradient, **state, key=key_words(index), adam=AdamStep(**ADAM, step=10))
+            eight(parameter, gradient, state, key=key_words(index), adam=AdamStep(**ADAM, step=10))
 
     def gradient_alone() -> None:
         for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -124,9 +124,8 @@ def speed_rows(parameters: list[nn.Parameter]) -> dict[str, Callable[[], Any]]:
 
     def gradient_and_step() -> None:
         for parameter, gradient, (first, second) in zip(parameters, gradients, moments, strict=True):
-            kernels.gradient_adam_step_(
-                gradient, parameter, parameter, first, second, AdamStep(**ADAM, step=10), through=True
-            )
+            adam = AdamStep(**ADAM, step=10)
+            kernels.adam_step_(parameter, gradient, first, second, adam, weight=parameter, through=True)
 
     return {
         "copy": lambda: target.copy_(source),
@@ -136,19 +135,13 @@ def speed_rows(parameters: list[nn.Parameter]) -> dict[str, Callable[[], Any]]:
         "torch clip_grad_norm_": lambda: nn.utils.clip_grad_norm_(parameters, 1.0),
         "our clipping": lambda: clip_by_norm_(gradients, gradient_norm(gradients), max_norm=1.0),
         "mask_logit_gradient": gradient_alone,
-        "gradient_adam_step_": gradient_and_step,
+        "adam_step_, of the weight": gradient_and_step,
     }
 
 
 def gradient_of(parameter: nn.Parameter) -> Tensor:
     assert parameter.grad is not None
     return parameter.grad
-
-
-def state_of(count: int) -> dict[str, Tensor]:
-    blocks = -(-count // BLOCK)
-    codes = {name: torch.zeros(count, dtype=torch.uint8) for name in ("first", "second")}
-    return codes | {f"{name}_scale": torch.zeros(blocks) for name in codes}
 
 
 # What 8 bits do.
@@ -227,13 +220,13 @@ def float_step() -> Callable[..., None]:
 
 
 def coded_step() -> Callable[..., None]:
-    state: dict[str, Tensor] = {}
+    held: list[adam8.EightBitMoments] = []
 
     def step(logits: Tensor, gradient: Tensor, index: int, settings: dict[str, Any]) -> None:
-        if not state:
-            state.update(state_of(len(logits)))
+        if not held:
+            held.append(adam8.EightBitMoments.zeros(len(logits)))
         adam8.adam_step_8bit_(
-            logits, gradient, **state, key=key_words("replay", index), adam=AdamStep(**settings, step=index)
+            logits, gradient, held[0], key=key_words("replay", index), adam=AdamStep(**settings, step=index)
         )
 
     return step

@@ -11,7 +11,7 @@ from torch import distributed, nn
 
 from supermask.errors import ConfigurationError
 from supermask.methods import Attachment, Freezing, Method, Pruning, Supermask, make_optimizer
-from supermask.methods.method_optimizer import MethodOptimizer
+from supermask.methods.optimizer import MethodOptimizer
 from supermask.methods.sharding import local_part
 from tiny_models import tiny_batch, tiny_model
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supermask.atomic import write_atomically, write_through
+from supermask.atomic import sweep, write_atomically, write_through
 from supermask.errors import OutputError
 
 
@@ -105,7 +105,7 @@ def test_the_data_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monke
         real = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *args, real=real, name=name: (calls.append(name), real(*args))[1])
     write_atomically(tmp_path / "delta.bin", b"1")
-    assert calls == ["fsync", "replace"]
+    assert calls == ["fsync", "replace", "fsync"]
 
 
 def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
@@ -148,3 +148,20 @@ def test_a_failed_write_through_leaves_no_open_file(tmp_path: Path, monkeypatch:
     with pytest.raises(OSError, match="Input/output error"):
         write_through(tmp_path / "delta.bin", [b"1"])
     assert len(closed) == 1
+
+
+def test_only_old_litter_of_this_very_file_is_swept(tmp_path: Path) -> None:
+    names = [f".x.{'a' * 16}.part", f".x.{'b' * 16}.part", f".y.{'a' * 16}.part", ".x.part", ".x.a.part", "x"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (0, 0))
+    os.utime(tmp_path / names[1])
+    sweep(tmp_path / "x")
+    assert files_in(tmp_path) == sorted(names[1:])
+
+
+def test_a_name_that_no_system_knows_is_refused(tmp_path: Path) -> None:
+    for name in ("a\0b", "a" * 300):
+        with pytest.raises(OutputError, match="cannot be written"):
+            write_atomically(tmp_path / name, b"")
+    assert files_in(tmp_path) == []

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 
 import numpy as np
@@ -70,21 +69,10 @@ def test_pieces_cover_the_tensor_once_and_in_order(count: int) -> None:
     assert sizes == [(start, min(CHUNK, count - start)) for start in range(0, count, CHUNK)]
 
 
-def test_no_numbers_for_no_weights() -> None:
-    assert list(random_bits16(0, (1, 2))) == []
-
-
 def test_numbers_are_int32_in_range() -> None:
     for _, bits in random_bits16(CHUNK + 9, key_words("range")):
         assert bits.dtype == torch.int32
         assert int(bits.min()) >= 0 and int(bits.max()) < 65536
-
-
-def test_an_index_has_the_same_number_whatever_the_count() -> None:
-    key = key_words("prefix")
-    longest = bits_of(CHUNK + 100, key)
-    for count in (1, 17, CHUNK, CHUNK + 1):
-        np.testing.assert_array_equal(bits_of(count, key), longest[:count])
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
@@ -189,16 +177,6 @@ def test_each_bit_is_fair() -> None:
         assert abs(ones - 2**19) < 5 * math.sqrt(2**20 / 4), place
 
 
-@pytest.mark.parametrize("lag", [1, 2, 3, 4, 8, 16, 64, 256, 384, 768, 1536, 3072, 65536])
-@pytest.mark.parametrize("level", [439, 6554, 32768])  # 0.67 %, 10 % and 50 %
-def test_neighbours_and_lags_are_independent(lag: int, level: int) -> None:
-    below = bits_of(1 << 20, key_words("lags", 3)) < level
-    pairs = below.size - lag
-    share = level / 65536
-    both = int((below[lag:] & below[:-lag]).sum())
-    assert abs(both - pairs * share**2) < 5 * math.sqrt(pairs * share**2 * (1 - share**2))
-
-
 def test_neighbouring_numbers_fill_the_square_evenly() -> None:
     bits = bits_of(1 << 20, key_words("square"))
     cells = np.bincount((bits[::2] >> 10) * 64 + (bits[1::2] >> 10), minlength=4096)
@@ -218,11 +196,3 @@ def test_streams_of_different_keys_are_independent(parts: tuple[int | str, ...],
     first, second = bits_of(1 << 19, key_words(*parts)), bits_of(1 << 19, key_words(*others))
     cells = np.bincount((first >> 10) * 64 + (second >> 10), minlength=4096)
     assert abs(chi_square_deviations(cells)) < 5
-
-
-def test_many_steps_of_one_weight_are_independent() -> None:
-    # What a weight sees over a training: one index, another key each step.
-    series = np.array([[reference_bits16(index, key_words(0, step, "w")) for index in (0, 1)] for step in range(8192)])
-    assert abs(chi_square_deviations(np.bincount(series[:, 0] >> 10, minlength=64))) < 5
-    for early, late in itertools.combinations((series[:-1, 0], series[1:, 0], series[:-1, 1]), 2):
-        assert abs(np.corrcoef(early, late)[0, 1]) < 5 / math.sqrt(early.size)

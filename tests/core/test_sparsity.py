@@ -44,12 +44,6 @@ def test_entropy_ends_in_plain_zeros_and_is_symmetric() -> None:
         assert entropy_bits(share) < entropy_bits(0.5) == 1.0
 
 
-@pytest.mark.parametrize(("share", "megabytes"), [(0.010, 0.86), (0.029, 2.0), (0.129, 5.9), (0.40, 10.3)])
-def test_what_the_papers_masks_cost_to_store(share: float, megabytes: float) -> None:
-    # BERT-base has 84.9 million weights in its blocks.
-    assert entropy_bits(share) * 84.9e6 / 8 / 1e6 == pytest.approx(megabytes, rel=0.03)
-
-
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_the_entropy_of_no_fraction_is_refused(share: float) -> None:
     with pytest.raises(ConfigurationError, match=rf"\[0, 1\], received {share}"):

@@ -91,7 +91,7 @@ def test_a_damaged_delta_is_not_added(tmp_path: Path, store: DeltaStore, other: 
     other.save(tmp_path / "rte")
     damage(tmp_path / "rte")
     before = contents(store.path)
-    with pytest.raises(DeltaFormatError, match="checksum"):
+    with pytest.raises(DeltaFormatError, match="do not have the hash"):
         store.add(tmp_path / "rte")
     with pytest.raises(DeltaFormatError, match="no delta in this folder"):
         store.add(tmp_path)
@@ -255,7 +255,7 @@ def test_removing_takes_nothing_that_is_not_the_deltas(tmp_path: Path, store: De
         store.remove("mrpc")
     (store.path / "mrpc" / "notes.txt").unlink()
     (store.path / "mrpc" / "README.md").write_text("the delta's card")
-    (store.path / "mrpc" / f".{DELTA}.0123456789abcdef.new").write_text("of a killed overwrite")
+    (store.path / "mrpc" / f".{DELTA}.0123456789abcdef.part").write_text("of a killed overwrite")
     other.save(tmp_path / "elsewhere")
     (store.path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UnknownNameError):
@@ -320,8 +320,8 @@ def test_all_is_well_and_the_base_is_hashed_once(
     abc: DeltaStore, base: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked = []
-    check = store_module.require_base_tensors
-    monkeypatch.setattr(store_module, "require_base_tensors", lambda *given: checked.append(given) or check(*given))
+    check = store_module.require_base
+    monkeypatch.setattr(store_module, "require_base", lambda *given: checked.append(given) or check(*given))
     before = snapshot(base)
     for given in (None, base, named_tensors(base), tiny_model(labels=7)):
         checked.clear()
@@ -351,9 +351,9 @@ def test_every_fault_is_told(abc: DeltaStore, base: nn.Module, delta: TaskDelta)
     assert [fault.name for fault in decoded.faults] == ["a", "d", "d", "e", "f", "huge"]
     masks = [fault.what.split(":")[0] for fault in decoded.faults if fault.name == "d"]
     assert masks == ["dense.weight", "embedding.weight"]
-    assert decoded.faults[-1].what == "dense.weight: claims the shape (131072, 131072), and the base's is (8, 8)"
+    assert decoded.faults[-1].what == "dense.weight: the change has shape (131072, 131072), the base's tensor (8, 8)"
     assert [stranger.name for stranger in decoded.strangers] == ["notes"]
-    with pytest.raises(DeltaFormatError, match="does not have the checksum"):
+    with pytest.raises(DeltaFormatError, match="do not have the hash"):
         abc["a"]
 
 

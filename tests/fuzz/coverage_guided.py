@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 # Compiled to machine code by numba, which cannot read instrumented bytecode.
-COMPILED = ["supermask.deltas.mask_kernels", "supermask.deltas.coding.kernels"]
+COMPILED = ["supermask.deltas.mask_kernels", "supermask.deltas.coding.loops"]
 SLOWEST_SECONDS = 5.0  # instrumented code takes several times as long
 
 

@@ -23,7 +23,6 @@ from supermask.deltas import (
     KeepMask,
     SparseValues,
     TaskDelta,
-    encode_keep_mask,
     read_document,
 )
 from supermask.errors import BaseMismatchError, DeltaFormatError, DeltaStateError
@@ -134,8 +133,6 @@ def _decode_all(delta: TaskDelta, base: FuzzBase) -> tuple[dict[str, Any], str]:
         else:
             _check_change(change, record)
             found[record.name] = _as_bits(change)
-            if record.keep is not None:
-                _check_unique(change, delta, record.name)
         if record.weights > LARGEST_DECODED:
             continue
         other = attempt(lambda: alone[record.name])  # noqa: B023
@@ -191,18 +188,6 @@ def _check_change(change: Change, record: Any) -> None:
     if isinstance(change, DenseValues | SparseValues):
         _require(str(change.values.dtype) == f"torch.{record.dtype}", f"{record.name} has another dtype than stated")
     _require(type(change).__name__ == record.kind.title().replace("_", ""), f"{record.name} is of another kind")
-
-
-def _check_unique(change: Change, delta: TaskDelta, name: str) -> None:
-    """There is one payload for each mask in version 1, and in form 0 of version 2."""
-    payload = delta.payloads[f"{name}:keep"]
-    assert isinstance(change, KeepMask | SparseValues)
-    if delta.document.version == 2:
-        if payload[0] != 0:
-            return
-        payload = payload[1:]
-    if change.positions.weights <= 1 << 14:
-        _require(encode_keep_mask(change.keep) == payload, f"{name}: a second payload for one mask")
 
 
 def _as_bits(change: Change) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 import torch
+from supermask.deltas.container import serialize_container
 from torch import Tensor
 
 from deltas import reference_version_1
@@ -15,8 +16,7 @@ from deltas.tiny_values import forced
 from fuzz.anatomy import put_together, take_apart
 from fuzz.bases import BASES, EIGHT_BITS, FLOATS, HEAD, WHOLE, FuzzBase, base_named
 from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, SparseValues, TaskDelta, fingerprint
-from supermask.deltas.container import serialize_container
-from supermask.deltas.value_codec import VALUE_CODINGS
+from supermask.deltas.coding import VALUE_CODINGS
 
 __all__ = ["Seed", "seeds", "seeds_of"]
 

@@ -15,7 +15,7 @@ import torch
 import zstandard
 from safetensors.numpy import load_file, save_file
 
-from deltas import reference_codec
+from deltas.coding import reference_masks
 from interop.golden.make_golden import tensors_digest
 from interop.tiny_exports import bits_of, tiny_base, tiny_delta
 from supermask.errors import DeltaFormatError
@@ -84,7 +84,9 @@ def test_by_the_page_alone(place: str, written: Path) -> None:
         values = iter(decoded(payload, width // 8, kept, tensor["values"]["coding"]))
         keep = [True] * weights
         if "keep" in tensor:
-            keep = reference_codec.decode(payloads.pop(f"{name}:keep").tobytes(), weights, tensor["zeros"])
+            keep = reference_masks.decode(
+                payloads.pop(f"{name}:keep").tobytes(), tensor["shape"], tensor["zeros"], None
+            )
         content = b"".join((next(values) if is_kept else 0).to_bytes(width // 8, "little") for is_kept in keep)
         assert next(values, None) is None
         found.update(dict.fromkeys(tensor["names"], content))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+from supermask.deltas import DenseValues
 from supermask.errors import ConfigurationError, DeltaStateError
 from supermask.methods import Freezing, Pruning, Supermask
 from tiny_models import tiny_batch, tiny_model
@@ -42,6 +45,35 @@ def test_a_failed_attempt_leaves_the_model_as_it_was() -> None:
     with torch.no_grad():
         weight[0, 0] = value
     Supermask(initial_sparsity=0.3).attach_(model).detach_()
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_rounded_values_are_what_sixteen_bits_hold_and_what_did_not_move_is_left_out(kind: Any) -> None:
+    model = tiny_model("bert")
+    attachment = Freezing(exclude=["embeddings", "attention"]).attach_(model)
+    moved = model.get_parameter("bert.encoder.layer.1.output.dense.weight")
+    with torch.no_grad():
+        moved += 1e-3
+    exact, rounded = attachment.extract(), attachment.extract(round_values=kind)
+    assert list(rounded.changes_for(model)) == list(exact.changes_for(model))
+    assert "bert.encoder.layer.1.output.dense.weight" in rounded.changes_for(model)
+    for name, change in rounded.changes_for(attachment.base_tensors()).items():
+        before = exact.changes_for(attachment.base_tensors())[name]
+        assert isinstance(change, DenseValues) and isinstance(before, DenseValues)
+        assert change.values.dtype is torch.float32
+        assert torch.equal(change.values, before.values.to(getattr(torch, kind)).float())
+
+
+def test_values_that_cannot_be_rounded_are_refused() -> None:
+    model = tiny_model("bert")
+    attachment = Freezing.head_only().attach_(model)
+    with torch.no_grad():
+        model.classifier.bias[0] = 7e4
+    assert attachment.extract(round_values="bfloat16")
+    with pytest.raises(ConfigurationError, match=r"classifier\.bias: 70000\.0 is beyond what torch\.float16 holds"):
+        attachment.extract(round_values="float16")
+    with pytest.raises(ConfigurationError, match="round to bfloat16 or float16, received 'int8'"):
+        attachment.extract(round_values="int8")  # type: ignore[arg-type]
 
 
 def test_only_supermasks_are_drawn() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -136,61 +134,6 @@ def test_a_half_precision_base_stays_so_and_its_logits_do_not() -> None:
         assert torch.equal(mask.mask_logits, before)
         module(torch.ones(1, 4, dtype=module.bias.dtype)).sum().backward()
         assert mask.mask_logits.grad.dtype == torch.float32
-
-
-# What is kept from the forward to the backward pass.
-
-
-@contextmanager
-def saved_bytes(module: nn.Module, inputs: Tensor) -> Iterator[list[int]]:
-    """Bytes of what a forward pass keeps that is neither parameter, buffer nor input."""
-    known = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers(), inputs)}
-    found: dict[int, int] = {}
-    total: list[int] = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            found[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
-        yield total
-    total.append(sum(found.values()))
-
-
-@pytest.mark.parametrize(
-    ("kind", "recompute", "copies"),
-    [
-        ("linear", True, 0),
-        ("linear", False, 1),
-        ("conv1d", True, 0),
-        ("conv1d", False, 1),
-        ("embedding", True, 0),
-        ("embedding", False, 0),
-    ],
-)
-def test_bytes_kept_for_each_masked_weight(kind: str, recompute: bool, copies: int) -> None:
-    module = MODULES[kind]()
-    mask = masked(module)
-    mask.recompute = recompute
-    inputs = inputs_of(module)
-    if inputs.is_floating_point():
-        inputs = inputs.detach().requires_grad_()
-    with saved_bytes(module, inputs) as total:
-        output = module(inputs)
-    output.sum().backward()
-    weights = mask.mask_logits.numel()
-    assert total == [copies * 4 * weights]
-
-
-def test_under_autocast_a_copy_of_the_input_is_kept_and_none_of_the_weight() -> None:
-    module = nn.Linear(4, 6)
-    masked(module)
-    inputs = inputs_of(module)
-    with torch.autocast("cpu", torch.bfloat16), saved_bytes(module, inputs) as total:
-        module(inputs)
-    assert total == [2 * inputs.numel()]
 
 
 # Evaluation.

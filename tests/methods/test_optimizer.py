@@ -11,7 +11,7 @@ from torch import nn
 
 from supermask.errors import ConfigurationError
 from supermask.methods import Attachment, Freezing, Method, Pruning, Supermask, make_optimizer
-from supermask.methods.method_optimizer import MethodOptimizer
+from supermask.methods.optimizer import MethodOptimizer
 from tiny_models import tiny_batch, tiny_model
 
 MASK = Supermask(learning_rate=0.5, train=["norm", "bias"])
@@ -68,7 +68,7 @@ def test_it_is_adamw_with_each_kind_clipped_apart(max_grad_norm: float, fused: b
 
 
 def test_the_norm_is_measured_once_and_is_that_of_all_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    from supermask.methods import method_optimizer
+    from supermask.methods import optimizer as method_optimizer
 
     calls = []
     measure = method_optimizer.gradient_norm

@@ -9,7 +9,8 @@ from transformers import TrainingArguments
 import supermask
 from supermask import Freezing, Method, Supermask, TrainingConfig
 from supermask.errors import ConfigurationError
-from supermask.methods import gradient_norms, method_optimizer
+from supermask.methods import gradient_norms
+from supermask.methods import optimizer as method_optimizer
 from tiny_models import tiny_model
 from tiny_tasks import tiny_data, tiny_run
 

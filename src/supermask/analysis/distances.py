@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from supermask.core import angular_distance, l0_distance, l1_distance
 from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, TaskDelta, named_tensors
-from supermask.deltas.listing import require_base_tensors
+from supermask.deltas.fingerprint import require_base
 from supermask.errors import BaseMismatchError, ConfigurationError
 from supermask.models import map_parameters
 
@@ -103,9 +103,6 @@ def tensor_distance(
         changed: same shape. Where its dtype is another than the base's, rounding to the narrower one counts as change.
         name, role, block: are passed on.
 
-    Returns:
-        The distances; see `TensorDistance`.
-
     Raises:
         ConfigurationError: if the shapes differ, or a value is not finite.
 
@@ -140,19 +137,7 @@ def tensor_distance(
 def iterate_distances(
     base: Mapping[str, Tensor], changed: Mapping[str, Tensor], *, places: Mapping[str, ChangePlace] | None = None
 ) -> Iterator[TensorDistance]:
-    """Compare the tensors that both have, one after the other, so that a lazy mapping never holds two of a kind.
-
-    Args:
-        base: by name; what is not floating point is passed over.
-        changed: by name.
-        places: role and block of tensors, where they are known.
-
-    Yields:
-        The distances, in the base's order.
-
-    Raises:
-        BaseMismatchError: at a tensor that has another shape.
-    """
+    """As `distances` of named tensors, one after the other, so that a lazy mapping never holds two of a kind."""
     for name in base:
         if name not in changed:
             continue
@@ -219,7 +204,7 @@ def delta_distances(
     """
     tensors = _tensors(base)
     if verify:
-        require_base_tensors(tensors, delta.document)
+        require_base(tensors, delta.base)
     changes = delta.changes_for(tensors)
     return tuple(
         change_distance(
@@ -233,15 +218,7 @@ def delta_distances(
 def change_distance(
     base: Tensor, change: Change, *, name: str = "", role: str | None = None, block: int | None = None
 ) -> TensorDistance:
-    """How far one change moves its tensor.
-
-    Args:
-        base: the base's tensor.
-        change: what a delta does to it.
-        name, role, block: are passed on.
-
-    Raises:
-        ConfigurationError: as `tensor_distance`.
+    """How far one change moves its tensor, the base's; arguments and errors are those of `tensor_distance`.
 
     Example:
         >>> mask = KeepMask(torch.tensor([[True, False], [True, True]]))
@@ -361,12 +338,9 @@ def _distinct(model: nn.Module | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Each tensor under its first name: a tied one is one tensor."""
     if not isinstance(model, nn.Module):
         return model
-    seen: set[int] = set()
-    return {
-        name: tensor
-        for name, tensor in named_tensors(model).items()
-        if not (id(tensor) in seen or seen.add(id(tensor)))  # type: ignore[func-returns-value]
-    }
+    tensors = named_tensors(model)
+    first = {id(tensor): name for name, tensor in reversed(tensors.items())}
+    return {name: tensor for name, tensor in tensors.items() if first[id(tensor)] == name}
 
 
 def _place(role: object | None, block: int | None) -> ChangePlace:

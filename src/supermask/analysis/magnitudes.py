@@ -73,13 +73,7 @@ class MagnitudePruning(Configuration):
 
 
 def magnitudes(weights: Iterable[Tensor]) -> Magnitudes:
-    """Summarise the magnitudes of weights.
-
-    Args:
-        weights: of the base, any shapes; sums are taken in float64, bins in float32.
-
-    Returns:
-        Count, largest, mean and histogram.
+    """Summarise the magnitudes of weights of any shapes: sums are taken in float64, bins in float32.
 
     Raises:
         ConfigurationError: if a weight is not finite.

@@ -5,7 +5,8 @@ lie at random; statistics of thresholded masks do not. The functions here say wh
 
 A delta holds the thresholded mask and no mask logit, so the expected zeros of a draw cannot be had from it; the
 record's `sampled_sparsity` has their total. Where a function has to assume where the logits are, it assumes that they
-never moved or are far beyond zero, and says so.
+never moved or are far beyond zero, and says so. `init_logit` is the ν that kept weights start with; what should be a
+fraction and is none is a `ConfigurationError`.
 """
 
 from __future__ import annotations
@@ -32,9 +33,6 @@ __all__ = [
 def noise_floor(init_logit: float = 5.0) -> float:
     """The fraction of untouched weights that a draw drops: 1 - σ(ν).
 
-    Args:
-        init_logit: ν that kept weights start with.
-
     Example:
         >>> round(100 * noise_floor(), 3)
         0.669
@@ -51,11 +49,7 @@ def sampled_sparsity(zeros: float, *, init_logit: float = 5.0, certain: bool = T
 
     Args:
         zeros: thresholded sparsity ℓ, in [0, 1].
-        init_logit: ν of the kept weights.
         certain: whether learnt zeros are dropped by every draw, or stand at -ν.
-
-    Raises:
-        ConfigurationError: if `zeros` is no fraction.
 
     Example:
         >>> round(sampled_sparsity(0.9, certain=False), 4)
@@ -74,13 +68,9 @@ def learnt_sparsity(sampled: float, *, init_logit: float = 5.0) -> float:
 
     Args:
         sampled: sparsity of draws, in [0, 1].
-        init_logit: ν that kept weights start with.
 
     Returns:
         ℓ; 0 below the floor.
-
-    Raises:
-        ConfigurationError: if `sampled` is no fraction.
 
     Example:
         >>> [round(100 * learnt_sparsity(percent / 100), 2) for percent in (1.0, 1.3)]  # RTE and MRPC in Table 5
@@ -100,12 +90,8 @@ def noise_overlap(sparsity: float, *, init_logit: float = 5.0, smallest_moved: b
 
     Args:
         sparsity: of the draw, in [0, 1].
-        init_logit: ν that kept weights start with.
         smallest_moved: whether logits moved without regard to magnitude, small weights' like all others'; else small
             weights' did not move at all.
-
-    Raises:
-        ConfigurationError: if `sparsity` is no fraction.
 
     Example:
         >>> [round(100 * noise_overlap(0.029, smallest_moved=moved), 1) for moved in (False, True)]  # CoLA in Table 4
@@ -127,13 +113,9 @@ def sampled_magnitude_overlap(
     Args:
         weights: the base's masked tensors by name.
         keep_masks: thresholded, boolean, by the same names.
-        init_logit: ν that kept weights start with.
 
     Returns:
         The expected overlap, in [0, 1].
-
-    Raises:
-        ConfigurationError: if the names differ, or there is no weight.
 
     Example:
         >>> import torch
@@ -161,10 +143,6 @@ def sampled_overlap(count: OverlapCount, *, init_logit: float = 5.0) -> OverlapC
 
     Of the weights that both drop every draw shares all; of those that one drops, the floor's fraction f; of all others,
     f². Counts are rounded to whole weights.
-
-    Args:
-        count: of the thresholded masks of one tensor.
-        init_logit: ν that kept weights start with.
 
     Returns:
         The expected counts of a draw each, beside what chance would give.

@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from supermask.core import zero_count, zero_overlap
+from supermask.core import count_zeros
 
 __all__ = ["OverlapCount", "count_overlap"]
 
@@ -121,9 +121,6 @@ def count_overlap(first_keep_mask: Tensor, second_keep_mask: Tensor) -> OverlapC
             vector has none.
         second_keep_mask: boolean, same shape.
 
-    Returns:
-        The counts; `OverlapCount` says under which null model.
-
     Raises:
         ConfigurationError: if the shapes differ.
 
@@ -135,8 +132,7 @@ def count_overlap(first_keep_mask: Tensor, second_keep_mask: Tensor) -> OverlapC
 
     Source: Figure 7 of the paper, for the counts.
     """
-    overlap = zero_overlap(first_keep_mask, second_keep_mask)
-    first_zeros, second_zeros = zero_count(first_keep_mask), zero_count(second_keep_mask)
+    first_zeros, second_zeros, shared = count_zeros(first_keep_mask, second_keep_mask)
     margins = (
         _from_margins(first_keep_mask, second_keep_mask) / (first_zeros * second_zeros)
         if first_zeros and second_zeros and first_keep_mask.ndim > 1
@@ -146,7 +142,7 @@ def count_overlap(first_keep_mask: Tensor, second_keep_mask: Tensor) -> OverlapC
         weights=first_keep_mask.numel(),
         first_zeros=first_zeros,
         second_zeros=second_zeros,
-        shared=overlap.shared,
+        shared=shared,
         expected_given_rows_and_columns=margins,
     )
 

@@ -52,11 +52,19 @@ class RandomLaw:
         kind: `uniform`, `normal` or `truncated_normal`.
         scale: the bound of a uniform law, the standard deviation (before cutting off) of a normal one.
         cut: where a truncated law is cut off, in units of `scale`.
+
+    Raises:
+        ConfigurationError: if one of the numbers is not positive and finite.
     """
 
     kind: Literal["uniform", "normal", "truncated_normal"]
     scale: float
     cut: float | None = None
+
+    def __post_init__(self) -> None:
+        for what, value in (("the scale", self.scale), ("the cut", self.cut)):
+            if value is not None and not 0.0 < value < math.inf:
+                raise ConfigurationError(f"{what} of a random law is a positive number, received {value}")
 
     @property
     def variance(self) -> float:
@@ -79,12 +87,7 @@ class RandomLaw:
         return self.scale * (spread - 4 * _density(self.cut) / inside)
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """One initialisation, float32.
-
-        Args:
-            shape: of the tensor.
-            generator: of the random numbers, on the CPU.
-        """
+        """One initialisation, float32; the generator is on the CPU."""
         if self.kind == "normal":
             return torch.randn(shape, generator=generator) * self.scale
         share = torch.rand(shape, generator=generator, dtype=torch.float64)  # in [0, 1)
@@ -136,35 +139,23 @@ class SampledDistances:
 
 
 def uniform_law(bound: float) -> RandomLaw:
-    """Uniform between -bound and bound.
-
-    Raises:
-        ConfigurationError: if the bound is not positive.
-    """
-    return RandomLaw(kind="uniform", scale=_positive(bound, "the bound"))
+    """Uniform between -bound and bound."""
+    return RandomLaw(kind="uniform", scale=bound)
 
 
 def normal_law(standard_deviation: float) -> RandomLaw:
-    """Normal around 0.
-
-    Raises:
-        ConfigurationError: if the standard deviation is not positive.
-    """
-    return RandomLaw(kind="normal", scale=_positive(standard_deviation, "the standard deviation"))
+    """Normal around 0."""
+    return RandomLaw(kind="normal", scale=standard_deviation)
 
 
 def truncated_normal_law(standard_deviation: float, *, cut: float = 2.0) -> RandomLaw:
     """Normal around 0, drawn again where it is further off than `cut` standard deviations.
 
-    Raises:
-        ConfigurationError: if an argument is not positive.
-
     Example:
         >>> round(truncated_normal_law(0.02).variance ** 0.5, 4)
         0.0176
     """
-    scale = _positive(standard_deviation, "the standard deviation")
-    return RandomLaw(kind="truncated_normal", scale=scale, cut=_positive(cut, "the cut"))
+    return RandomLaw(kind="truncated_normal", scale=standard_deviation, cut=cut)
 
 
 PAPER_UNIFORM = RandomLaw(kind="uniform", scale=1 / math.sqrt(768))
@@ -269,9 +260,3 @@ def _components(shape: tuple[int, ...]) -> int:
     if not shape or math.prod(shape) < 1:
         raise ConfigurationError(f"a tensor of shape {tuple(shape)} has no components to compare")
     return math.prod(shape)
-
-
-def _positive(value: float, what: str) -> float:
-    if not value > 0.0 or not math.isfinite(value):
-        raise ConfigurationError(f"{what} is a positive number, received {value}")
-    return value

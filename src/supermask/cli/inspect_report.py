@@ -12,7 +12,8 @@ from supermask.cli.heat import zeros_map
 from supermask.cli.printing import PlainTable, answer, facts_table, percent, plain_table, shown_bytes
 from supermask.core import entropy_bits
 from supermask.deltas import DeltaDocument
-from supermask.deltas.container import container_nbytes
+from supermask.deltas.document import FORMAT_VERSION
+from supermask.deltas.file import file_nbytes
 from supermask.report.drawing import save_figure
 from supermask.report.zeros import zeros_figure
 
@@ -21,7 +22,7 @@ __all__ = ["bits_per_weight", "draw", "report"]
 
 def bits_per_weight(document: DeltaDocument) -> float | None:
     """Bits that the coded keep masks take, a masked weight; None if no weight is masked."""
-    bits = 8 * sum(change.keep.nbytes for change in document.changes if change.keep is not None)
+    bits = 8 * sum(change.keep_nbytes or 0 for change in document.changes)
     return bits / document.weights if document.weights else None
 
 
@@ -74,11 +75,8 @@ def _facts(document: DeltaDocument) -> Iterator[tuple[str, str]]:
     if bits is not None:
         entropy = entropy_bits(document.sparsity)
         yield "mask", f"{bits:.4f} bits a masked weight; {entropy:.4f} if zeros fell at random"
-    rounded = sorted({change.rounded for change in document.changes if change.rounded})
-    if rounded:
-        yield "values", f"rounded to {', '.join(rounded)}: not every bit that was learnt"
-    yield "format", f"version {document.version}"
-    yield "size", shown_bytes(container_nbytes(document))
+    yield "format", f"version {FORMAT_VERSION}"
+    yield "size", shown_bytes(file_nbytes(document))
 
 
 def _zeros_in_words(document: DeltaDocument) -> str:
@@ -111,9 +109,8 @@ def _as_json(
     return {
         "path": str(path),
         "digest": document.digest,
-        "bytes": container_nbytes(document),
-        "format_version": document.version,
-        "rounded": sorted({change.rounded for change in document.changes if change.rounded}),
+        "bytes": file_nbytes(document),
+        "format_version": FORMAT_VERSION,
         "base": document.base.model_dump(exclude={"tensors"}),
         "task": document.task.model_dump(mode="json", exclude_unset=True),
         "method": document.method.describe(),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +12,8 @@ from supermask.cli.failures import Interruption
 from supermask.cli.options import AsJson, Cpu, DataDir, option
 from supermask.cli.printing import note, plain_table, print_json, print_lines, show
 from supermask.cli.study_options import Base, Results, Seeds, StudyName, Tasks, chosen_studies
+from supermask.cli.train_options import setting_option, with_options
+from supermask.settings import RunSettings
 
 if TYPE_CHECKING:
     from supermask.study.execution import StudyReport
@@ -28,9 +27,11 @@ EXAMPLES = (
     "supermask study run table6 --data-dir glue --dry-run",
 )
 
-_where = partial(option, "Where and how")
+# The others are options that verbs share, or none.
+_HERE = ("work", "keep_deltas", "jobs", "devices", "ray", "launch", "checkpoint_steps", "any_version")
 
 
+@with_options(setting_option("Where and how", name, RunSettings.model_fields[name]) for name in _HERE)
 def run(
     study: StudyName,
     data_dir: DataDir = None,
@@ -42,25 +43,10 @@ def run(
         typer.Option("--limit", min=1, metavar="N", help="Train on the first N examples; the records say so."),
     ] = None,
     results: Results = None,
-    work: Annotated[
-        Path | None, _where("DIR", "Where runs keep what they resume from. \\[default: RESULTS/.work]")
-    ] = None,
-    keep_deltas: Annotated[
-        Literal["masks", "all", "none"], _where(None, "Which deltas stay beside their records.")
-    ] = "masks",
-    jobs: Annotated[int | None, _where("N", "Runs at a time. \\[default: one a device]")] = None,
-    devices: Annotated[str | None, _where("NAMES", "CUDA devices to use, such as 0,1. \\[default: all]")] = None,
-    ray: Annotated[
-        str | None, _where("ADDRESS", "Run on the Ray cluster of this address; local starts one here.")
-    ] = None,
-    launch: Annotated[
-        str | None, _where("COMMAND", 'Starts each run, such as "accelerate launch --num_processes 4".')
-    ] = None,
-    checkpoint_steps: Annotated[int, _where("N", "Steps between checkpoints.")] = 100,
-    any_version: Annotated[bool, _where("", "Take records of other versions of supermask, too.")] = False,
     cpu: Cpu = False,
     dry_run: Annotated[bool, option(None, "", "Check everything and tell what would be run.")] = False,
     as_json: AsJson = False,
+    **settings: Any,
 ) -> None:
     """Make the runs of a study that are not recorded yet.
 
@@ -69,26 +55,14 @@ def run(
     again the next time, and makes the exit code 1.
     """
     from supermask.study.execution import run_plan
-    from supermask.study.orders import RunSettings
     from supermask.study.plan import plan_studies
     from supermask.study.progress import StudyProgress
 
     studies, folder = chosen_studies(study, base=base, tasks=tasks, seeds=seeds, results=results, limit=limit)
-    settings = RunSettings(
-        results=folder,
-        work=work,
-        data_dir=None if data_dir is None else str(data_dir),
-        limit=limit,
-        jobs=jobs,
-        devices=tuple((devices or "").replace(",", " ").split()),
-        keep_deltas=keep_deltas,
-        launch=tuple(shlex.split(launch or "")),
-        ray=ray,
-        checkpoint_steps=checkpoint_steps,
-        any_version=any_version,
-        use_cpu=cpu,
-    )
-    plan = plan_studies(studies, settings)
+    told = {name: value for name, value in settings.items() if value is not None}
+    where = {"results": folder, "data_dir": None if data_dir is None else str(data_dir), "limit": limit, "use_cpu": cpu}
+    chosen = RunSettings(**where, **told)
+    plan = plan_studies(studies, chosen)
     try:
         report = None if dry_run else run_plan(plan, StudyProgress())
     except KeyboardInterrupt:
@@ -116,7 +90,7 @@ def _plan_document(plan: Plan) -> dict[str, Any]:
         "results": str(plan.settings.results),
         "base": plan.base.fingerprint,
         "notes": plan.notes,
-        "slots": plan.slots,
+        "slots": len(plan.slots),
         "seconds_left": plan.seconds,
         "runs": [
             {

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from supermask.cli import options
 from supermask.cli.failures import Interruption
 from supermask.cli.options import DEFAULT_LABEL, DEFAULT_TEXT, option, refuse_together
-from supermask.cli.train_options import METHODS_IN_WORDS, make_settings, with_settings
+from supermask.cli.train_options import METHODS_IN_WORDS, make_settings, settings_of_training, with_options
 from supermask.models import DEFAULT_BASE
 
 __all__ = ["EXAMPLES", "train"]
@@ -33,7 +33,7 @@ EXAMPLES = (
 )
 
 
-@with_settings
+@with_options(settings_of_training())
 def train(
     output: Annotated[Path, _run("DIR", "Folder for the delta, its record and a picture of its zeros.")],
     task: options.TaskName = None,

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from supermask.core.bernoulli import DrawKey, keep_probability, sample_keep_mask, threshold_keep_mask
+from supermask.core.bernoulli import DrawKey, sample_keep_mask, threshold_keep_mask
 from supermask.core.distance import angular_distance, l0_distance, l1_distance
 from supermask.core.magnitude import global_magnitude_keep_masks, magnitude_keep_mask
-from supermask.core.overlap import ZeroOverlap, zero_overlap
+from supermask.core.overlap import count_zeros
 from supermask.core.schedule import cubic_sparsity
 from supermask.core.sparsity import entropy_bits, sparsity, zero_count
 from supermask.core.straight_through import masked_weight
 
 __all__ = [
     "DrawKey",
-    "ZeroOverlap",
     "angular_distance",
+    "count_zeros",
     "cubic_sparsity",
     "entropy_bits",
     "global_magnitude_keep_masks",
-    "keep_probability",
     "l0_distance",
     "l1_distance",
     "magnitude_keep_mask",
@@ -26,5 +25,4 @@ __all__ = [
     "sparsity",
     "threshold_keep_mask",
     "zero_count",
-    "zero_overlap",
 ]

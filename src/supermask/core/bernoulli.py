@@ -1,6 +1,7 @@
 """From mask logits to keep masks: one Bernoulli draw, or the threshold.
 
-A mask logit ν gives each weight the keep probability σ(ν). *Sampled* masks are single draws; the *thresholded* mask
+A mask logit ν gives each weight the keep probability σ(ν); at an untouched ν = 5 that is 0.99331, a floor of 0.669 %
+zeros in every draw that no training has put there. *Sampled* masks are single draws; the *thresholded* mask
 keeps ν > 0.
 """
 
@@ -9,13 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import final
 
-import torch
 from torch import Tensor
 
 from supermask.core.counter_random import KeyWords, key_words
 from supermask.core.kernels import kernels_for
 
-__all__ = ["DrawKey", "keep_probability", "sample_keep_mask", "threshold_keep_mask"]
+__all__ = ["DrawKey", "sample_keep_mask", "threshold_keep_mask"]
 
 
 @final
@@ -46,25 +46,6 @@ class DrawKey:
         return key_words(self.seed, self.step, self.micro_batch, self.rank, self.stream, tensor_name)
 
 
-def keep_probability(mask_logits: Tensor) -> Tensor:
-    """The probability σ(ν) that a sampled mask keeps each weight.
-
-    Args:
-        mask_logits: ν, any shape, floating point.
-
-    Returns:
-        σ(ν), same shape and dtype, in [0, 1]. An untouched ν = 5 keeps with probability 0.99331: a floor of 0.669 %
-        zeros in every draw that no training has put there.
-
-    Example:
-        >>> keep_probability(torch.tensor([0.0, 5.0]))
-        tensor([0.5000, 0.9933])
-
-    Source: equation 4 of the paper.
-    """
-    return torch.sigmoid(mask_logits)
-
-
 def sample_keep_mask(mask_logits: Tensor, key: DrawKey, tensor_name: str) -> Tensor:
     """Draw one keep mask μ ~ Bern(σ(ν)), the same for the same key on every device.
 
@@ -82,6 +63,7 @@ def sample_keep_mask(mask_logits: Tensor, key: DrawKey, tensor_name: str) -> Ten
         Boolean tensor of the same shape, True where the weight survives; False where ν is not a number.
 
     Example:
+        >>> import torch
         >>> logits = torch.full((4, 4), 5.0)
         >>> first, again = (sample_keep_mask(logits, DrawKey(seed=1), "layer.weight") for _ in range(2))
         >>> torch.equal(first, again)
@@ -93,15 +75,10 @@ def sample_keep_mask(mask_logits: Tensor, key: DrawKey, tensor_name: str) -> Ten
 
 
 def threshold_keep_mask(mask_logits: Tensor) -> Tensor:
-    """Keep the weights that more draws would keep than drop: ν > 0.
-
-    Args:
-        mask_logits: ν, any shape.
-
-    Returns:
-        Boolean tensor of the same shape, True where the weight survives; False where ν is not a number.
+    """Keep the weights that more draws would keep than drop, ν > 0; what is not a number is dropped.
 
     Example:
+        >>> import torch
         >>> threshold_keep_mask(torch.tensor([-1.0, 0.0, 0.5]))
         tensor([False, False,  True])
     """

@@ -22,7 +22,19 @@ BLOCK = 4096
 _BLOCK = np.uint64(BLOCK)  # unsigned, or numba looks for negative indices each time
 
 
-def _absolute_differences(first: Any, second: Any, sums: Any) -> None:
+def _summing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `compiled`; sums may be taken in another order, which is what makes a long sum fast."""
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc"}}
+    try:
+        dispatcher: Callable[..., Any] = numba.njit(**options, cache=True)(function)
+    except RuntimeError:  # as in `compiled`
+        dispatcher = numba.njit(**options)(function)
+    return dispatcher
+
+
+@_summing
+def absolute_differences(first: Any, second: Any, sums: Any) -> None:
+    """Σ|a - b| of every block into `sums`, of shape (blocks, 1)."""
     size = np.uint64(first.size)
     for block in range(sums.shape[0]):
         start = np.uint64(block) * _BLOCK
@@ -32,7 +44,9 @@ def _absolute_differences(first: Any, second: Any, sums: Any) -> None:
         sums[block, 0] = total
 
 
-def _square_sums(first: Any, second: Any, sums: Any) -> None:
+@_summing
+def square_sums(first: Any, second: Any, sums: Any) -> None:
+    """Σa², Σb², Σ(a - b)², Σ(a + b)² and Σ(a - b)(a + b) of every block, shape (blocks, 5)."""
     size = np.uint64(first.size)
     for block in range(sums.shape[0]):
         start = np.uint64(block) * _BLOCK
@@ -49,14 +63,18 @@ def _square_sums(first: Any, second: Any, sums: Any) -> None:
         sums[block, 2], sums[block, 3], sums[block, 4] = difference, total, product
 
 
-def _unequal(first: Any, second: Any) -> int:
+@compiled
+def unequal(first: Any, second: Any) -> int:
+    """How many numbers differ."""
     count = 0
     for index in range(np.uint64(first.size)):
         count += first[index] != second[index]
     return count
 
 
-def _shared_zeros(first: Any, second: Any) -> tuple[int, int, int]:
+@compiled
+def shared_zeros(first: Any, second: Any) -> tuple[int, int, int]:
+    """Zero bytes of the first, of the second, and of both."""
     one = two = both = 0
     for index in range(np.uint64(first.size)):
         first_zero, second_zero = first[index] == 0, second[index] == 0
@@ -64,26 +82,3 @@ def _shared_zeros(first: Any, second: Any) -> tuple[int, int, int]:
         two += second_zero
         both += first_zero & second_zero
     return one, two, both
-
-
-def _summing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As `compiled`; sums may be taken in another order, which is what makes a long sum fast."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc"}}
-    try:
-        dispatcher: Callable[..., Any] = numba.njit(**options, cache=True)(function)
-    except RuntimeError:  # as in `compiled`
-        dispatcher = numba.njit(**options)(function)
-    return dispatcher
-
-
-absolute_differences = _summing(_absolute_differences)
-"""(first, second, sums): Σ|a - b| of every block into `sums`, of shape (blocks, 1)."""
-
-square_sums = _summing(_square_sums)
-"""(first, second, sums): Σa², Σb², Σ(a - b)², Σ(a + b)² and Σ(a - b)(a + b) of every block, shape (blocks, 5)."""
-
-unequal = compiled(_unequal)
-"""(first, second) -> how many numbers differ."""
-
-shared_zeros = compiled(_shared_zeros)
-"""(first, second), bytes -> zeros of the first, of the second, and of both."""

@@ -61,12 +61,6 @@ def entropy_bits(sparsity: float) -> float:
 def zeros_of_logits(mask_logits: Iterable[Tensor]) -> tuple[int, float]:
     """How many weights the thresholded mask drops, and how many a draw drops in expectation, Σ (1 - σ(ν)).
 
-    Args:
-        mask_logits: ν of each tensor, any shapes and devices.
-
-    Returns:
-        Zeros of the thresholded mask, ν > 0, over all tensors, and the expected zeros of a draw.
-
     Example:
         >>> zeros_of_logits([torch.tensor([0.0, 2.0]), torch.zeros(1, 2)])
         (3, 1.6192029...)

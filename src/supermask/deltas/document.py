@@ -1,6 +1,6 @@
-"""What a delta says about itself: one frozen, typed JSON document that stands in the file's header.
+"""What a delta says about itself: one frozen, typed JSON document that stands in the file before masks and values.
 
-Everything but the masks and values themselves is here, so `supermask inspect` reads headers alone. docs/FORMAT.md,
+Everything but the masks and values themselves is here, so `supermask inspect` reads documents alone. docs/FORMAT.md,
 section "The document", specifies each field.
 """
 
@@ -9,53 +9,92 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, final
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 
-from supermask.deltas.codec import is_storable_shape
-from supermask.deltas.fingerprint import Fingerprint
+from supermask.deltas.coding import VALUE_CODINGS, is_storable_shape, needs_reference
+from supermask.deltas.fingerprint import SHORT_HASH, Fingerprint
 from supermask.deltas.tensor_bytes import STORED_DTYPES
-from supermask.deltas.value_codec import VALUE_CODINGS, needs_reference
 from supermask.errors import DeltaFormatError
 
 __all__ = [
     "FORMAT_NAME",
     "FORMAT_VERSION",
+    "MAX_TEXT",
     "BaseRecord",
     "ChangePlace",
     "ChangeRecord",
     "DataRecord",
     "DeltaDocument",
     "MethodRecord",
-    "PayloadRecord",
     "TaskRecord",
     "TrainingRecord",
     "describe_invalid",
+    "oversize",
     "parse_document",
     "parse_json",
 ]
 
 FORMAT_NAME = "supermask-delta"
-FORMAT_VERSION = 2
-"""What is written. Version 1 is read, and written again where it was read."""
+FORMAT_VERSION = 1
 
-_Count = Annotated[int, Field(ge=0, lt=1 << 53)]
-_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_Crc32 = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
-_ShortHash = Annotated[str, Field(pattern=r"^([0-9a-f]{8}){1,2}$")]
+MAX_TEXT = 1 << 22
+"""Bytes of a document's JSON: some 10,000 tensors with long names."""
+_MAX_PARTS = 1 << 18  # as many as a document of 10,000 tensors has
+_MAX_ROWS = 100
+
+_ItemT = TypeVar("_ItemT")
+
+
+def _table(value: object) -> object:
+    if isinstance(value, dict) and len(value) > _MAX_ROWS:
+        raise ValueError(f"{len(value)} entries, more than {_MAX_ROWS}")
+    return value
+
+
+def _hashes(value: object) -> object:
+    for name, short in value.items() if isinstance(value, dict) else ():
+        if not isinstance(short, str) or not _SHORT_HASH.fullmatch(short):
+            raise ValueError(f"{str(name)[:100]!r} has no hash of {SHORT_HASH} hex digits")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ValueError(f"{str(name)[:100]!r} is no name of 1 to 1000 characters that can be shown")
+    return value
+
+
+# Each of these stops at the first faults, since a hostile document has a hundred thousand of them.
 _STEERING = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"  # what a terminal takes for more than text
-_Name = Annotated[str, Field(max_length=1000, pattern=rf"^[^{_STEERING}]+$")]  # messages can show it as it is
-_Text = Annotated[str, Field(max_length=1000)]
-_Settings = dict[str, JsonValue]
-_Number = Annotated[float, Field(allow_inf_nan=False, strict=False)]
+_NAME = re.compile(rf"[^{_STEERING}]{{1,1000}}")
+_SHORT_HASH = re.compile(rf"[0-9a-f]{{{SHORT_HASH}}}")
+_Count: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 53)]
+_Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Name: TypeAlias = Annotated[str, Field(max_length=1000, pattern=rf"^[^{_STEERING}]+$")]  # can be shown as it is
+_Text: TypeAlias = Annotated[str, Field(max_length=1000)]
+_Settings: TypeAlias = dict[str, JsonValue]
+_Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+_List: TypeAlias = Annotated[tuple[_ItemT, ...], FailFast(), Field(strict=False)]
+_Table: TypeAlias = Annotated[dict[_Name, _ItemT], BeforeValidator(_table)]
 
 _KINDS: dict[str, tuple[bool, bool]] = {  # kind: has a keep mask, has values
     "keep_mask": (True, False),
     "dense_values": (False, True),
     "sparse_values": (True, True),
 }
+_DESCRIPTIONS = ("method", "task", "training")
+_OF_A_MASK = ("zeros", "keep_nbytes")
+_OF_VALUES = ("dtype", "values_nbytes", "values_coding")
 
 
 @final
@@ -75,34 +114,44 @@ class ChangePlace:
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-
-@final
-class PayloadRecord(_Record):
-    """One payload of the file: how long it is, its checksum, and how it is coded.
-
-    Version 1 has `sha256` alone, version 2 `crc32`, and `coding` for values.
-    """
-
-    nbytes: _Count
-    sha256: _Sha256 | None = None
-    crc32: _Crc32 | None = None
-    coding: str | None = None
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        if cls.model_config.get("extra") == "forbid":
+            for name in value.keys() - cls.model_fields.keys():
+                raise ValueError(f"{str(name)[:100]!r} is no field; fields: {', '.join(cls.model_fields)}")
+        return dict(value)
 
 
 @final
 class ChangeRecord(_Record):
-    """One changed tensor: what is done to it, and the payloads that say how."""
+    """One changed tensor: what is done to it, and how long the payloads are that say how.
+
+    Args:
+        name: of the tensor.
+        role: what it does, for the reader.
+        block: which block it is in, for the reader.
+        kind: `keep_mask`, `dense_values` or `sparse_values`.
+        shape: of the tensor.
+        zeros: how many weights the mask drops.
+        keep_nbytes: bytes of the coded mask.
+        dtype: of the values.
+        values_nbytes: bytes of the coded values.
+        values_coding: one of `VALUE_CODINGS`.
+    """
 
     name: _Name
     role: _Name | None = None
     block: _Count | None = None
     kind: Literal["keep_mask", "dense_values", "sparse_values"]
-    shape: tuple[_Count, ...]
-    dtype: str | None = None
+    shape: _List[_Count]
     zeros: _Count | None = None
-    keep: PayloadRecord | None = None
-    values: PayloadRecord | None = None
-    rounded: Literal["bfloat16", "float16"] | None = None
+    keep_nbytes: _Count | None = None
+    dtype: str | None = None
+    values_nbytes: _Count | None = None
+    values_coding: str | None = None
 
     @property
     def weights(self) -> int:
@@ -112,31 +161,28 @@ class ChangeRecord(_Record):
     @property
     def nbytes(self) -> int:
         """Bytes of its payloads in the file."""
-        return sum(payload.nbytes for payload in (self.keep, self.values) if payload)
+        return (self.keep_nbytes or 0) + (self.values_nbytes or 0)
 
     @model_validator(mode="after")
     def _consistent(self) -> ChangeRecord:
         masked, valued = _KINDS[self.kind]
         if not is_storable_shape(self.shape):
             raise ValueError(f"{self.name}: shape {self.shape} is beyond the format's limit")
-        if masked != (self.keep is not None) or masked != (self.zeros is not None):
-            raise ValueError(f"{self.name}: {self.kind} must {'' if masked else 'not '}have zeros and keep")
-        if valued != (self.values is not None) or valued != (self.dtype is not None):
-            raise ValueError(f"{self.name}: {self.kind} must {'' if valued else 'not '}have dtype and values")
+        for fields, wanted in ((_OF_A_MASK, masked), (_OF_VALUES, valued)):
+            if any((getattr(self, field) is not None) != wanted for field in fields):
+                raise ValueError(f"{self.name}: {self.kind} must {'' if wanted else 'not '}have {', '.join(fields)}")
         if self.zeros is not None and self.zeros > self.weights:
             raise ValueError(f"{self.name}: {self.zeros} zeros among {self.weights} weights")
-        if self.dtype is not None and self.values is not None:
+        if self.keep_nbytes == 0:
+            raise ValueError(f"{self.name}: a keep mask has at least 1 byte")
+        if self.dtype is not None and self.values_nbytes is not None:
             if self.dtype not in STORED_DTYPES:
                 raise ValueError(f"{self.name}: dtype {self.dtype!r} is none of {', '.join(STORED_DTYPES)}")
-            if self.values.coding not in (None, *VALUE_CODINGS):
-                raise ValueError(f"{self.name}: coding {self.values.coding!r} is none of {', '.join(VALUE_CODINGS)}")
-            itemsize = STORED_DTYPES[self.dtype][0].itemsize if self.rounded is None else 2
-            raw = (self.weights - (self.zeros or 0)) * itemsize
-            fits = self.values.nbytes == raw if self.values.coding in (None, "raw") else self.values.nbytes < raw
-            if not fits:
-                raise ValueError(f"{self.name}: {self.values.nbytes} bytes of values do not fit its shape and zeros")
-        if self.rounded is not None and self.dtype not in ("float32", "float64"):
-            raise ValueError(f"{self.name}: {self.dtype or 'no'} values cannot have been rounded to {self.rounded}")
+            if self.values_coding not in VALUE_CODINGS:
+                raise ValueError(f"{self.name}: coding {self.values_coding!r} is none of {', '.join(VALUE_CODINGS)}")
+            raw = (self.weights - (self.zeros or 0)) * STORED_DTYPES[self.dtype].itemsize
+            if self.values_nbytes > raw or (self.values_coding == "raw") != (self.values_nbytes == raw):
+                raise ValueError(f"{self.name}: {self.values_nbytes} bytes of values do not fit its shape and zeros")
         return self
 
 
@@ -149,12 +195,12 @@ class BaseRecord(_Record):
     architecture: _Name
     dtype: _Name
     digest: _Sha256
-    tensors: dict[_Name, _ShortHash]
+    tensors: Annotated[dict[str, str], BeforeValidator(_hashes)]
 
     @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint that a model must have for the delta to be applied."""
-        return Fingerprint(digest=self.digest, tensors=self.tensors, dtype=self.dtype)
+        return Fingerprint(digest=self.digest, tensors=self.tensors, dtype=self.dtype, name=self.name)
 
 
 @final
@@ -173,8 +219,8 @@ class TaskRecord(_Record):
     name: _Text | None = None
     version: _Count | None = None
     kind: _Name | None = None
-    label_names: tuple[_Text, ...] = ()
-    metrics: tuple[_Name, ...] = ()
+    label_names: _List[_Text] = ()
+    metrics: _List[_Name] = ()
     paired: bool | None = None
 
 
@@ -225,8 +271,8 @@ class TrainingRecord(_Record):
     config: _Settings = {}
     precision: _Name | None = None
     steps: _Count | None = None
-    data: dict[_Name, DataRecord] = {}
-    scores: dict[_Name, dict[_Name, _Number]] = {}
+    data: _Table[DataRecord] = {}
+    scores: _Table[_Table[_Number]] = {}
     supermask: _Name | None = None
     source: _Name | None = None
     notes: _Settings = {}
@@ -242,15 +288,13 @@ class TrainingRecord(_Record):
 class DeltaDocument(_Record):
     """All that a delta says about itself."""
 
-    format: Literal["supermask-delta"]
-    version: Literal[1, 2]
     base: BaseRecord
-    head: tuple[_Name, ...]
+    head: _List[_Name] = ()
     method: MethodRecord = MethodRecord()
     task: TaskRecord = TaskRecord()
     training: TrainingRecord = TrainingRecord()
-    changes: tuple[ChangeRecord, ...] = Field(min_length=1)
-    payloads_sha256: _Sha256 | None = None
+    changes: Annotated[_List[ChangeRecord], Field(min_length=1)]
+    payloads_sha256: _Sha256
 
     @property
     def weights(self) -> int:
@@ -269,58 +313,21 @@ class DeltaDocument(_Record):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the document in hex. It covers the hash of every payload, so it is the identity of the delta."""
+        """SHA-256 of the document in hex. It covers the hash of the payloads, so it is the identity of the delta."""
         return hashlib.sha256(self.to_json().encode("utf-8")).hexdigest()
 
-    def to_json(self, *, indent: int | None = None) -> str:
-        """The document as JSON: sorted keys, absent fields left out.
-
-        Args:
-            indent: spaces per level, for people; without it there is no white space at all.
-
-        Returns:
-            The text; equal documents give equal text.
-        """
-        content: dict[str, Any] = {name: getattr(self, name) for name in ("format", "version", "head")}
-        for name in ("method", "task", "training"):
-            content[name] = getattr(self, name).model_dump(exclude_unset=True)
+    def to_json(self) -> str:
+        """The document as JSON: sorted keys, no white space, nothing absent; equal documents give equal text."""
         # Only our own records leave out what is absent: a null among the settings is the method's to mean something by.
-        content["base"] = self.base.model_dump(exclude_none=True)
-        content["changes"] = [change.model_dump(exclude_none=True) for change in self.changes]
-        if self.payloads_sha256 is not None:
-            content["payloads_sha256"] = self.payloads_sha256
-        separators = (",", ":") if indent is None else None
-        return json.dumps(
-            content, indent=indent, separators=separators, sort_keys=True, ensure_ascii=False, allow_nan=False
-        )
-
-    @field_validator("version", mode="before")
-    @classmethod
-    def _whole_number(cls, value: object) -> object:
-        if type(value) is not int:  # 2.0 and True are equal to what is allowed
-            raise ValueError(f"{value!r} is no whole number")
-        return value
-
-    @model_validator(mode="after")
-    def _of_its_version(self) -> DeltaDocument:
-        second = self.version == 2
-        if second != (self.payloads_sha256 is not None):
-            raise ValueError(f"version {self.version} must {'' if second else 'not '}have payloads_sha256")
-        if any(len(short) != (8 if second else 16) for short in self.base.tensors.values()):
-            raise ValueError(f"version {self.version} has {8 if second else 16} hex digits for each tensor of the base")
-        for change in self.changes:
-            if change.rounded is not None and not second:
-                raise ValueError(f"{change.name}: version 1 knows no rounded values")
-            if second and change.keep is not None and not change.keep.nbytes:
-                raise ValueError(f"{change.name}: a keep mask of version 2 has at least 1 byte")
-            for payload, valued in ((change.keep, False), (change.values, True)):
-                if payload is None:
-                    continue
-                expected = (not second, second, second and valued)
-                if (payload.sha256 is not None, payload.crc32 is not None, payload.coding is not None) != expected:
-                    fields = ("crc32 and coding" if valued else "crc32") if second else "sha256"
-                    raise ValueError(f"{change.name}: a payload of version {self.version} has nbytes, {fields}")
-        return self
+        described = {name: getattr(self, name).model_dump(exclude_unset=True) for name in _DESCRIPTIONS}
+        content = {
+            "base": self.base.model_dump(exclude_none=True),
+            "head": self.head,
+            **{name: told for name, told in described.items() if told},
+            "changes": [change.model_dump(exclude_none=True) for change in self.changes],
+            "payloads_sha256": self.payloads_sha256,
+        }
+        return json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False)
 
     @model_validator(mode="after")
     def _consistent(self) -> DeltaDocument:
@@ -331,20 +338,19 @@ class DeltaDocument(_Record):
             if kinds.get(name) != "dense_values" or name in self.base.tensors:
                 raise ValueError(f"{name}: a head tensor comes with dense values and is no tensor of the base")
         for change in self.changes:
-            coding = change.values.coding if change.values is not None else None
-            if change.name in self.head and coding is not None and needs_reference(coding):
+            if change.name in self.head and needs_reference(str(change.values_coding)):
                 raise ValueError(f"{change.name}: a head tensor cannot be coded against the base, which has none")
         if strangers := kinds.keys() - self.base.tensors.keys() - set(self.head):
             raise ValueError(f"{min(strangers)}: changed, but neither a tensor of the base nor of the head")
-        for section in ("method", "task", "training"):
+        for section in _DESCRIPTIONS:
             _require_json(getattr(self, section).model_dump(mode="json"), section)
         for text in (*kinds, *self.base.tensors, self.base.architecture, self.base.name, self.base.revision):
             _require_json(text, "name")
         return self
 
 
-def parse_json(text: str | bytes, where: str) -> Any:
-    """Parse JSON strictly: UTF-8, no key twice in an object.
+def parse_json(text: bytes, where: str) -> Any:
+    """Parse JSON strictly and in little memory: UTF-8, no key twice in an object, of bounded size.
 
     Args:
         text: the JSON.
@@ -354,17 +360,27 @@ def parse_json(text: str | bytes, where: str) -> Any:
         DeltaFormatError: if it is not such JSON.
 
     Example:
-        >>> parse_json('{"a": 1, "a": 2}', "header")
+        >>> parse_json(b'{"a": 1, "a": 2}', "header")
         Traceback (most recent call last):
         supermask.errors.DeltaFormatError: header: not valid JSON (the key 'a' stands twice in one object)
     """
+    if fault := oversize(text):
+        raise DeltaFormatError(f"{where}: {fault}")
     try:
-        return json.loads(text if isinstance(text, str) else text.decode("utf-8"), object_pairs_hook=_unique)
+        return json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise DeltaFormatError(f"{where}: not valid JSON ({_one_line(error)})") from None
 
 
-def parse_document(text: str | bytes, where: str) -> DeltaDocument:
+def oversize(text: bytes) -> str:
+    """Why JSON is larger than anything here is; empty if it is not."""
+    if len(text) > MAX_TEXT:
+        return f"{len(text)} bytes of JSON, more than {MAX_TEXT}"
+    parts = sum(map(text.count, (b",", b":", b"[", b"{")))
+    return f"JSON of {parts} parts, more than {_MAX_PARTS}" if parts > _MAX_PARTS else ""
+
+
+def parse_document(text: bytes, where: str) -> DeltaDocument:
     """Read a document, checking every field.
 
     Args:
@@ -374,9 +390,8 @@ def parse_document(text: str | bytes, where: str) -> DeltaDocument:
     Raises:
         DeltaFormatError: saying which fields are wrong and how.
     """
-    parse_json(text, where)
     try:
-        return DeltaDocument.model_validate_json(text)
+        return DeltaDocument.model_validate(parse_json(text, where))
     except ValidationError as error:
         raise DeltaFormatError(f"{where}: {describe_invalid(error)}") from None
 

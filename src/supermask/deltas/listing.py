@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor, nn
 
 from supermask.atomic import write_atomically
 from supermask.deltas.document import BaseRecord, DeltaDocument, describe_invalid
-from supermask.deltas.files import CONFIG_FILE, DELTA_FILE, read_document
-from supermask.deltas.fingerprint import fingerprint, named_tensors, require_same_base
-from supermask.deltas.tensor_bytes import dtype_name
+from supermask.deltas.file import CONFIG_FILE, DELTA_FILE, read_document
 from supermask.errors import BaseMismatchError, DeltaFormatError, SupermaskError
 
 __all__ = [
@@ -31,14 +28,11 @@ __all__ = [
     "StoreListing",
     "StoredDelta",
     "StoredScore",
-    "base_tensors",
     "create_store_file",
     "list_deltas",
-    "misfits",
     "name_fault",
     "read_store_base",
     "require_base_of_store",
-    "require_base_tensors",
     "scan_store",
     "twins",
 ]
@@ -299,45 +293,3 @@ def _stranger(folder: Path, name: str, is_folder: bool) -> str | None:
 def _in_words(base: BaseRecord | StoreBase) -> str:
     name = f"{base.name!r}, " if base.name else ""
     return f"{name}{base.dtype}, fingerprint {base.digest[:_SHOWN_DIGITS]}"
-
-
-def base_tensors(base: nn.Module | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The named tensors of a base that is given as a model or as its tensors."""
-    return named_tensors(base) if isinstance(base, nn.Module) else base
-
-
-def require_base_tensors(tensors: Mapping[str, Tensor], document: DeltaDocument) -> None:
-    """Refuse tensors that are not those of a delta's base; a head may be among them and is not looked at.
-
-    Args:
-        tensors: by name.
-        document: of the delta.
-
-    Raises:
-        BaseMismatchError: naming the tensors that differ or are missing.
-    """
-    expected = document.base.fingerprint
-    found = fingerprint({name: tensors[name] for name in expected.tensors if name in tensors})
-    require_same_base(found, expected, base_name=document.base.name)
-
-
-def misfits(document: DeltaDocument, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Changes that claim another shape or dtype than the base's tensor has; such are not to be decoded.
-
-    Args:
-        document: of a delta.
-        tensors: of its base, by name.
-
-    Returns:
-        What is wrong, by the tensor's name. The head's tensors, which the base does not have, are never among them.
-    """
-    found = {}
-    for record in document.changes:
-        tensor = tensors.get(record.name)
-        if record.name in document.head or tensor is None:
-            continue
-        if record.shape != tuple(tensor.shape):
-            found[record.name] = f"claims the shape {record.shape}, and the base's is {tuple(tensor.shape)}"
-        elif record.dtype is not None and record.dtype != dtype_name(tensor.dtype):
-            found[record.name] = f"claims the dtype {record.dtype}, and the base's is {dtype_name(tensor.dtype)}"
-    return found

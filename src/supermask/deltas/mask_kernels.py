@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from supermask.core.kernels.compiled import compiled
 
-__all__ = ["lift_bits", "lift_positions", "pack", "put_bits", "put_positions", "unpack"]
+__all__ = ["lift_bits", "lift_positions", "pack", "put_bits", "put_positions"]
 
 _ONE = np.uint64(1)
 _WORD = np.uint64(64)
@@ -74,16 +74,6 @@ def _pack(positions: Any, words: Any) -> None:
         words[position >> _TO_WORD] |= _ONE << (position & _IN_WORD)
 
 
-def _unpack(words: Any, positions: Any) -> None:
-    index = np.uint64(0)
-    for place in range(words.size):
-        word, start = words[place], np.uint64(place) * _WORD
-        while word:
-            positions[index] = start + _lowest_bit(word)
-            index += _ONE
-            word &= word - _ONE
-
-
 lift_positions = compiled(_lift_positions)
 """(flat, positions, values, done): move the weights at `positions` to `values`, leave zeros, then set `done[0]`."""
 
@@ -98,6 +88,3 @@ put_bits = compiled(_put_bits)
 
 pack = compiled(_pack)
 """(positions, words): set the bits at `positions` in words of 64, all zero before."""
-
-unpack = compiled(_unpack)
-"""(words, positions): the ascending positions of the ones in `words`."""

@@ -17,9 +17,11 @@ from typing import Final, final
 import filelock
 from torch import Tensor, nn
 
+from supermask.atomic import flush_folder
 from supermask.deltas.delta import TaskDelta
 from supermask.deltas.document import TaskRecord
-from supermask.deltas.files import CONFIG_FILE, DELTA_FILE, flush_folder
+from supermask.deltas.file import CONFIG_FILE, DELTA_FILE
+from supermask.deltas.fingerprint import named_tensors, require_base
 from supermask.deltas.listing import (
     BESIDE,
     STORE_FILE,
@@ -27,14 +29,11 @@ from supermask.deltas.listing import (
     StoredDelta,
     StoreFault,
     StoreListing,
-    base_tensors,
     create_store_file,
     list_deltas,
-    misfits,
     name_fault,
     read_store_base,
     require_base_of_store,
-    require_base_tensors,
     scan_store,
     twins,
 )
@@ -46,7 +45,7 @@ _LOCK_FILE: Final = ".lock"
 _PATIENCE_SECONDS: Final = 60.0
 _TOKEN = r"[0-9a-f]{16}"
 _LEFTOVER = re.compile(rf"\.[A-Za-z0-9][A-Za-z0-9._-]*\.{_TOKEN}\.(new|old)|\.store\.json\.{_TOKEN}\.part")
-_LEFTOVER_IN_DELTA = re.compile(rf"\.delta[._a-z]*\.{_TOKEN}\.(new|old|part)")
+_LEFTOVER_IN_DELTA = re.compile(rf"\.delta[._a-z]*\.{_TOKEN}\.part")
 _OF_A_DELTA = frozenset({DELTA_FILE, CONFIG_FILE, "README.md"})
 
 
@@ -190,7 +189,7 @@ class DeltaStore:
         """
         store_base = self.base
         names, strangers = scan_store(self.path)
-        tensors = base_tensors(base) if base is not None else None
+        tensors = named_tensors(base) if base is not None else None
         faults, checked = list(twins(names)), False
         for name in names:
             try:
@@ -202,7 +201,7 @@ class DeltaStore:
             if tensors is None:
                 continue
             if not checked:  # all deltas have this base, so it is hashed once
-                require_base_tensors(tensors, delta.document)
+                require_base(tensors, delta.base)
                 checked = True
             faults += [StoreFault(name=name, what=what) for what in _undecodable(delta, tensors)]
         faulty = {fault.name for fault in faults}
@@ -363,13 +362,9 @@ def _default_name(task: TaskRecord) -> str:
 
 
 def _undecodable(delta: TaskDelta, tensors: Mapping[str, Tensor]) -> Iterator[str]:
-    misfitting = misfits(delta.document, tensors)
     changes = delta.changes_for(tensors)
-    for record in delta.document.changes:
-        if record.name in misfitting:
-            yield f"{record.name}: {misfitting[record.name]}"
-            continue
+    for name in changes:
         try:
-            changes[record.name]
+            changes[name]
         except SupermaskError as error:
             yield str(error)

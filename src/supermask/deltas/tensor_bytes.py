@@ -13,22 +13,25 @@ from supermask.errors import DeltaFormatError
 
 __all__ = ["STORED_DTYPES", "as_bits", "as_bytes", "dtype_name", "from_bytes"]
 
-STORED_DTYPES: Mapping[str, tuple[torch.dtype, str]] = MappingProxyType(
+STORED_DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {
-        "float64": (torch.float64, "F64"),
-        "float32": (torch.float32, "F32"),
-        "float16": (torch.float16, "F16"),
-        "bfloat16": (torch.bfloat16, "BF16"),
-        "float8_e4m3fn": (torch.float8_e4m3fn, "F8_E4M3"),
-        "float8_e5m2": (torch.float8_e5m2, "F8_E5M2"),
-        "int64": (torch.int64, "I64"),
-        "int32": (torch.int32, "I32"),
-        "int16": (torch.int16, "I16"),
-        "int8": (torch.int8, "I8"),
-        "uint8": (torch.uint8, "U8"),
+        name: getattr(torch, name)
+        for name in (
+            "float64",
+            "float32",
+            "float16",
+            "bfloat16",
+            "float8_e4m3fn",
+            "float8_e5m2",
+            "int64",
+            "int32",
+            "int16",
+            "int8",
+            "uint8",
+        )
     }
 )
-"""What values a delta can store: the dtype's name in torch, the dtype, and its tag in safetensors.
+"""What values a delta can store, by the dtype's name in torch.
 
 Booleans are left out on purpose: a file could hold bytes that are neither 0 nor 1.
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from supermask.deltas.delta import TaskDelta
-from supermask.deltas.files import CONFIG_FILE, DELTA_FILE
+from supermask.deltas.file import CONFIG_FILE, DELTA_FILE
 from supermask.errors import UnknownNameError
 from supermask.hub.address import HubAddress, find_place
 from supermask.hub.client import explain_fetch, import_client

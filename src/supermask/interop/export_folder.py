@@ -22,11 +22,7 @@ _TASK_SETTINGS = ("id2label", "label2id", "architectures", "dtype", "pad_token_i
 
 
 def check_new_folder(folder: str | Path) -> None:
-    """Refuse a place that a new folder cannot be made at.
-
-    Raises:
-        OutputError: if a file or a folder with something in it is there.
-    """
+    """Refuse a place where a file, or a folder with something in it, is."""
     place = Path(folder)
     if place.is_dir() and not any(place.iterdir()):
         return
@@ -76,10 +72,6 @@ def task_config(base: Base, delta: TaskDelta) -> Iterator[None]:
 
     It gets the model's class, the classes' names, and what the model was built with where that was changed since, so
     that the same model is built from it.
-
-    Args:
-        base: the delta's base.
-        delta: names the classes, if it does.
     """
     config = base.model.config
     before = {name: getattr(config, name) for name in _TASK_SETTINGS if hasattr(config, name)}

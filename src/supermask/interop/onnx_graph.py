@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from supermask.errors import ConfigurationError, ExportError, MissingDependencyError
 from supermask.models import Base
+from supermask.models.sources import first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,16 +44,7 @@ _KNOWN_LOGS: Final = {
 
 
 def require_onnx(*, verify: bool, opset: int | None) -> None:
-    """Say what is missing for an export before anything is computed.
-
-    Args:
-        verify: whether onnxruntime is needed too.
-        opset: what is asked for.
-
-    Raises:
-        MissingDependencyError: if a library is not installed, or torch is too old.
-        ConfigurationError: if there is no such opset, or torch has no operators for it.
-    """
+    """Say what is missing for an export, onnxruntime too if it is to be verified, before anything is computed."""
     needed = ("onnx", "onnxscript", *(("onnxruntime",) if verify else ()))
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise MissingDependencyError(
@@ -73,11 +65,7 @@ def require_onnx(*, verify: bool, opset: int | None) -> None:
 
 
 def graph_inputs(base: Base) -> tuple[str, ...]:
-    """Names of the graph's inputs: what the base's tokenizer gives and its model takes.
-
-    Raises:
-        ExportError: if the model reads something else than text.
-    """
+    """Names of the graph's inputs: what the base's tokenizer gives and its model takes, which must be text alone."""
     taken = inspect.signature(base.model.forward).parameters
     given = [name for name in base.tokenizer.model_input_names if name in taken]
     if strange := [name for name in given if name not in _INPUTS]:
@@ -120,9 +108,6 @@ def export_graph(model: PreTrainedModel, example: Mapping[str, Tensor], *, opset
 
     Returns:
         torch's `ONNXProgram`, without the paths of source files that the exporter leaves in it.
-
-    Raises:
-        ExportError: if the exporter fails, or has another opset in the end.
     """
     kind = type(model).__name__
     try:
@@ -248,5 +233,5 @@ def _reason(error: BaseException) -> str:
     """The first line of what went wrong at the root."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    said = first_line(error)[:200]
+    return said if said == type(error).__name__ else f"{type(error).__name__}: {said}"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from supermask.errors import ExportError
 from supermask.models import Base
+from supermask.models.sources import first_line
 
 __all__ = ["TOLERANCE", "largest_difference", "probe_batches"]
 
@@ -61,18 +62,10 @@ def probe_batches(
 
 
 def largest_difference(file: Path, model: Any, batches: Iterator[dict[str, Tensor]]) -> float:
-    """Run a file under onnxruntime on the CPU, and a model under PyTorch.
-
-    Args:
-        file: the ONNX file.
-        model: what it was made of, on the CPU.
-        batches: inputs by name.
+    """Run a file under onnxruntime, and the model that it was made of under PyTorch, both on the CPU.
 
     Returns:
         The largest absolute difference of any logit; infinite if one of the two is not finite.
-
-    Raises:
-        ExportError: if onnxruntime cannot load or run the file.
     """
     import onnxruntime
 
@@ -91,10 +84,9 @@ def largest_difference(file: Path, model: Any, batches: Iterator[dict[str, Tenso
             largest = max(largest, float((logits - expected).abs().max()))
     except Exception as error:  # its errors have no common class but Exception
         if type(error).__module__.startswith("onnxruntime"):
-            lines = str(error).strip().splitlines()
             raise ExportError(
-                f"onnxruntime {onnxruntime.__version__} cannot run the ONNX file: {lines[0][:200]}; try another opset "
-                "or version of onnxruntime"
+                f"onnxruntime {onnxruntime.__version__} cannot run the ONNX file: {first_line(error)[:200]}; try "
+                "another opset or version of onnxruntime"
             ) from error
         raise
     return largest

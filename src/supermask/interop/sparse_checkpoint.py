@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from supermask.atomic import write_through
-from supermask.deltas import TaskDelta, decode_keep_mask, encode_keep_mask, named_tensors
+from supermask.deltas import TaskDelta, named_tensors
+from supermask.deltas.coding import decode_mask, decode_values, encode_mask, encode_values
 from supermask.deltas.document import describe_invalid
+from supermask.deltas.keep_mask import MaskPositions
 from supermask.deltas.tensor_bytes import STORED_DTYPES, as_bits, dtype_name
-from supermask.deltas.value_codec import decode_values, encode_values
-from supermask.errors import ConfigurationError, DeltaFormatError
+from supermask.errors import ConfigurationError, DeltaFormatError, DeltaStateError
 from supermask.interop.export_folder import check_new_folder, new_folder, task_config
 from supermask.interop.sparse_document import (
     SPARSE_FILE,
@@ -141,7 +142,7 @@ def _encode(names: tuple[str, ...], tensor: Tensor, payloads: dict[str, bytes]) 
     zeros = cpu.numel() - int(kept.count_nonzero())
     values, keep, mask = encode_values(cpu), None, b""
     if zeros:
-        mask, fewer = encode_keep_mask(kept), encode_values(cpu[kept])
+        mask, fewer = encode_mask(MaskPositions.of(kept)), encode_values(cpu[kept])
         if len(mask) + len(fewer.data) < len(values.data):
             values, keep = fewer, KeepPayload(nbytes=len(mask), sha256=sha256_hex(mask))
             payloads[f"{names[0]}:keep"] = mask
@@ -158,15 +159,15 @@ def _encode(names: tuple[str, ...], tensor: Tensor, payloads: dict[str, bytes]) 
 
 
 def _decode(record: StoredTensor, file: SparseFile) -> Tensor:
-    dtype, _ = STORED_DTYPES[record.dtype]
+    dtype = STORED_DTYPES[record.dtype]
     name = record.names[0]
     try:
         data = file.payload(f"{name}:values", record.values)
         values = decode_values(data, coding=record.values.coding, dtype=dtype, count=record.kept)
         if record.keep is None:
             return values.reshape(record.shape)
-        keep = decode_keep_mask(file.payload(f"{name}:keep", record.keep), record.shape, record.zeros or 0)
-    except DeltaFormatError as error:
+        keep = decode_mask(file.payload(f"{name}:keep", record.keep), record.shape, record.zeros or 0).keep
+    except (DeltaFormatError, DeltaStateError) as error:
         raise DeltaFormatError(f"{name}: {error}") from None
     bits = torch.zeros(record.shape, dtype=as_bits(values).dtype)
     bits[keep] = as_bits(values)
@@ -190,8 +191,8 @@ def _classifier(config: Any, document: SparseDocument) -> Any:
 
     weights: Counter[str] = Counter()
     for tensor in document.tensors:
-        weights[tensor.dtype] += tensor.weights if STORED_DTYPES[tensor.dtype][0].is_floating_point else 0
-    dtype, _ = STORED_DTYPES[max(weights, key=lambda name: (weights[name], name))]
+        weights[tensor.dtype] += tensor.weights if STORED_DTYPES[tensor.dtype].is_floating_point else 0
+    dtype = STORED_DTYPES[max(weights, key=lambda name: (weights[name], name))]
     try:
         model = AutoModelForSequenceClassification.from_config(config, dtype=dtype, trust_remote_code=False)
     except Exception as error:  # a model's own code runs on whatever its configuration says

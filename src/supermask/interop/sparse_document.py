@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal, final
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
-from supermask.deltas.codec import is_storable_shape
+from supermask.deltas.coding import is_storable_shape
 from supermask.deltas.document import describe_invalid, parse_json
 from supermask.deltas.tensor_bytes import STORED_DTYPES
 from supermask.errors import DeltaFormatError
@@ -94,7 +94,7 @@ class StoredTensor(_Record):
     @property
     def dense_nbytes(self) -> int:
         """The size of the tensor in memory."""
-        return self.weights * STORED_DTYPES[self.dtype][0].itemsize
+        return self.weights * STORED_DTYPES[self.dtype].itemsize
 
     @property
     def nbytes(self) -> int:
@@ -116,7 +116,7 @@ class StoredTensor(_Record):
             raise ValueError(f"{name}: shape {self.shape} is beyond the format's limit")
         if (self.zeros is None) != (self.keep is None) or (self.zeros or 0) > self.weights:
             raise ValueError(f"{name}: {self.zeros} zeros among {self.weights} weights")
-        nbytes = self.kept * STORED_DTYPES[self.dtype][0].itemsize
+        nbytes = self.kept * STORED_DTYPES[self.dtype].itemsize
         if self.values.nbytes > nbytes or (self.values.coding == "raw" and self.values.nbytes < nbytes):
             raise ValueError(f"{name}: {self.values.nbytes} bytes of values do not fit its shape and zeros")
         return self
@@ -266,7 +266,7 @@ def _read_document(path: Path, metadata: Mapping[str, str]) -> SparseDocument:
     text, keys = metadata.get("document", ""), {"format", "version", "document", "sha256"}
     if metadata.keys() != keys or sha256_hex(text.encode()) != metadata["sha256"]:
         raise _refusal(path, "the document does not have the hash that is stated beside it")
-    parse_json(text, f"{path}: document")  # refuses what pydantic would let pass: keys that stand twice
+    parse_json(text.encode(), f"{path}: document")  # refuses what pydantic would let pass: keys that stand twice
     try:
         return SparseDocument.model_validate_json(text)
     except ValidationError as error:

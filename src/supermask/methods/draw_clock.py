@@ -65,15 +65,9 @@ class DrawClock:
         self._put(replace(self.key, rank=rank))
 
     def mask_key(self, name: str, *, training: bool, seed: int | None = None) -> MaskKey:
-        """The mask that is due for one tensor.
+        """The mask that is due for one tensor in training or evaluation, as `core.kernels.ops` takes it.
 
-        Args:
-            name: the tensor's.
-            training: whether its mask trains; otherwise the mask of evaluation is due.
-            seed: stands in for the clock's.
-
-        Returns:
-            What `core.kernels.ops` takes: None for the thresholded mask, the key of a draw otherwise.
+        None is the thresholded mask. A seed stands in for the clock's.
         """
         if torch.compiler.is_compiling():
             # Keys change from step to step, and a graph is compiled for every Python value that it reads.
@@ -95,11 +89,7 @@ class DrawClock:
     # Hooks.
 
     def watch_(self, model: nn.Module) -> list[RemovableHandle]:
-        """Put the hooks on a model that replays need.
-
-        Returns:
-            Handles, which take them off again.
-        """
+        """Put the hooks on a model that replays need; the handles take them off again."""
         return [
             model.register_forward_pre_hook(self.before_forward),
             model.register_forward_hook(self.after_forward),

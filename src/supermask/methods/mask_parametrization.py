@@ -92,9 +92,6 @@ def keeps_logits_in_float32(convert: Callable[..., Any]) -> Callable[[Tensor], T
     """What `nn.Module._apply` does to mask logits and their gradients: they move between devices and stay float32.
 
     Near ν = 5 bfloat16 steps by 0.031, so that smaller updates would vanish.
-
-    Args:
-        convert: what `model.half()`, `model.to(...)` and their like apply to every tensor.
     """
 
     def kept(tensor: Tensor) -> Tensor:
@@ -105,10 +102,7 @@ def keeps_logits_in_float32(convert: Callable[..., Any]) -> Callable[[Tensor], T
 
 
 def multiplies_transposed(module: nn.Module) -> bool | None:
-    """How a module multiplies by its weight, if that is all that its `forward` does.
-
-    Args:
-        module: told by its class, and by whose `forward` it runs.
+    """How a module multiplies by its weight, if that is all that its `forward` does, told by its classes.
 
     Returns:
         False for x Wᵀ + b as in `nn.Linear`, True for x W + b as in `transformers`' `Conv1D`, None for all others.
@@ -149,10 +143,7 @@ def applied_once(masks: Iterable[MaskedWeight]) -> Iterator[None]:
     """Within the block every mask is applied to its weight once, at the first use in evaluation mode.
 
     The masked weights, a copy in the dtype of the computation, live until the block ends. Compiled graphs apply masks
-    anew.
-
-    Args:
-        masks: whose logits and clocks do not change meanwhile.
+    anew. Logits and clocks must not change meanwhile.
     """
     before = [(mask, mask._applied) for mask in masks]
     for mask, _ in before:

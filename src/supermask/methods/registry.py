@@ -21,9 +21,6 @@ METHODS: Mapping[str, type[Method]] = {method.kind: method for method in (Superm
 def method_from_description(description: Mapping[str, Any]) -> Method:
     """The method that `Method.describe` described.
 
-    Args:
-        description: its kind and settings.
-
     Raises:
         UnknownNameError: if the kind is no method.
         ConfigurationError: if a setting is unknown or out of range.

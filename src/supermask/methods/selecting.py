@@ -11,20 +11,12 @@ __all__ = ["chosen", "constrained_matrices", "left_as_they_are"]
 
 
 def chosen(parameters: ParameterMap, selectors: Sequence[str]) -> set[str]:
-    """Names that the selectors pick; none for no selectors.
-
-    Raises:
-        SelectionError: if a selector matches nothing.
-    """
+    """Names that the selectors pick; none for no selectors."""
     return set(select_parameters(selectors, parameters)) if selectors else set()
 
 
 def left_as_they_are(parameters: ParameterMap, exclude: Sequence[str]) -> set[str]:
-    """Names of the weights that `exclude` takes out of training; the head is never among them.
-
-    Raises:
-        SelectionError: if a selector matches nothing, or only the head.
-    """
+    """Names of the weights that `exclude` takes out of training; the head is never among them."""
     excluded = chosen(parameters, exclude) - set(parameters.head)
     if exclude and not excluded:
         raise SelectionError(f"exclude {list(exclude)} names the task head alone, which is always trained; drop it")
@@ -34,17 +26,9 @@ def left_as_they_are(parameters: ParameterMap, exclude: Sequence[str]) -> set[st
 def constrained_matrices(
     parameters: ParameterMap, *, select: Sequence[str], exclude: Sequence[str], verb: str
 ) -> tuple[ParameterInfo, ...]:
-    """The selected weights less the excluded ones, in model order.
+    """The selected weights less the excluded ones, in model order: matrices outside the head, and at least one.
 
-    Args:
-        parameters: the model's parameters.
-        select: selectors; the default names the pooler, which a model need not have.
-        exclude: selectors of what is left alone.
-        verb: what will be done to them, for the message.
-
-    Raises:
-        SelectionError: if a selector matches nothing, nothing is left, or something selected is no matrix or belongs to
-            the head.
+    The default of `select` names the pooler, which a model need not have; the verb is for the message.
     """
     if not select:
         raise SelectionError(

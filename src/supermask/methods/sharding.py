@@ -50,17 +50,7 @@ def whole_tensor(tensor: Tensor) -> Tensor:
 
 
 def part_of_whole(whole: Tensor, like: Tensor) -> Tensor:
-    """The part of a whole tensor that lies where this process's part of another tensor lies. Nothing is sent.
-
-    Args:
-        whole: plain, the same on every process.
-        like: sharded or plain, of the same shape.
-
-    Returns:
-        A view of `whole`.
-
-    Raises:
-        ConfigurationError: if the tensor is spread in a way that is not known here.
+    """The part, a view, of a whole tensor where this process's part of another tensor lies. Nothing is sent.
 
     Example:
         >>> part_of_whole(torch.ones(2), torch.zeros(2))

@@ -88,9 +88,6 @@ class BackboneNames:
         """The backbone's name of a checkpoint's tensor, whatever head it was saved with; None if it is none of it.
 
         Of a tied parameter every name gives the first one.
-
-        Args:
-            name: in the checkpoint.
         """
         bare = name.removeprefix(self.prefix)
         for ending, new in _LEGACY.items():
@@ -129,17 +126,10 @@ def open_checkpoint(name_or_path: str | Path, *, revision: str | None = None) ->
 
 
 def backbone_names(config: Path) -> BackboneNames | None:
-    """What the tensors of a checkpoint are, from its architecture built without weights.
-
-    Args:
-        config: a config.json.
+    """What the tensors of a checkpoint are, from the architecture of its config.json, built without weights.
 
     Returns:
         The names with roles and blocks; None if transformers knows no such architecture.
-
-    Raises:
-        ConfigurationError: if the file is no configuration.
-        MissingDependencyError: if transformers is not installed.
     """
     from supermask.models.loading import quiet_transformers
 
@@ -201,9 +191,9 @@ def _weight_files(folder: Path, name: str) -> dict[Path, frozenset[str] | None]:
             if Path(file).name != file:
                 raise BaseMismatchError(f"{index} names {file!r}, which is no file of this folder")
             shards.setdefault(folder / file, set()).add(tensor)
+    except BaseMismatchError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, BaseMismatchError):
-            raise
         raise BaseMismatchError(f"{index} is damaged: {first_line(error)}; fetch it again") from None
     if missing := [path.name for path in shards if not path.is_file()]:
         raise BaseMismatchError(

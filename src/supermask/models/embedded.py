@@ -109,17 +109,6 @@ def embedded_folder(base: KnownBase) -> Path:
     """The folder of an installed base, its weights checked.
 
     The package is found but not imported: it would import libraries that supermask does not need.
-
-    Args:
-        base: One of `known_bases()`.
-
-    Returns:
-        A folder with `config.json`, `model.safetensors` and the tokenizer.
-
-    Raises:
-        MissingDependencyError: If its package is not installed.
-        UnknownNameError: If it comes in no package that could be loaded by name.
-        BaseMismatchError: If the SHA-256 of the weights is not the recorded one.
     """
     if base.package is None:
         raise UnknownNameError(
@@ -129,8 +118,11 @@ def embedded_folder(base: KnownBase) -> Path:
     folder = _package_folder(base)
     if folder is None:
         raise MissingDependencyError(f"the base '{base.name}' is not installed; run: {base.install}")
-    digest = _sha256(folder / "model.safetensors")
-    if digest != base.sha256:
+    hashed = hashlib.sha256()
+    with (folder / "model.safetensors").open("rb") as file:
+        while chunk := file.read(1 << 20):
+            hashed.update(chunk)
+    if (digest := hashed.hexdigest()) != base.sha256:
         raise BaseMismatchError(
             f"the weights of '{base.name}' have the SHA-256 {digest}, but {base.sha256} was expected; "
             f"reinstall it: {base.install.replace('install', 'install --force-reinstall', 1)}"
@@ -147,11 +139,3 @@ def _package_folder(base: KnownBase) -> Path | None:
         if (folder / "model.safetensors").is_file():
             return folder
     return None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -37,18 +37,11 @@ def load(
     dtype: torch.dtype,
     allow_new: Sequence[str],
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[str, ...], tuple[str, ...]]:
-    """Read a base from its place; `load_base` says what the arguments mean.
+    """Read a base from its place; `load_base` says what the arguments mean, and what goes wrong.
 
     Returns:
         The model, the tokenizer, the names of its freshly drawn parameters, and the checkpoint's tensors without a
         place.
-
-    Raises:
-        MissingDependencyError: If transformers is not installed.
-        UnknownNameError: If the place has no weights.
-        BaseMismatchError: If the weights are unreadable or do not fill the model.
-        SelectionError: If a pattern of `allow_new` matches nothing.
-        ConfigurationError: If configuration or tokenizer are unusable.
     """
     with quiet_transformers():
         config = _config(source, num_labels, regression)
@@ -172,6 +165,7 @@ def _model(
                 dtype=dtype,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are errors below, with a remedy
+                adapter_kwargs={"local_files_only": source.local_files_only},  # or it asks the hub for an adapter
             )
         except OSError as error:
             raise UnknownNameError(

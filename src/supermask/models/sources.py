@@ -74,44 +74,31 @@ def _on_the_hub(name: str, revision: str | None) -> BaseSource:
     if close is not None and "/" not in name:
         raise UnknownNameError(f"there is no base '{name}'; did you mean {close}? Otherwise {_OTHERWISE}")
     try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import (
-            EntryNotFoundError,
-            GatedRepoError,
-            HFValidationError,
-            LocalEntryNotFoundError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
+        from huggingface_hub import errors, hf_hub_download
     except ImportError as error:
         raise MissingDependencyError(
             "loading a base needs transformers; run: pip install 'supermask[train]'"
         ) from error
 
+    repository = f"the hub repository '{name}'"
+    told: dict[type[Exception], str] = {  # children before their parents
+        errors.HFValidationError: f"'{name}' is neither a folder nor a hub id; {_OTHERWISE}",
+        errors.GatedRepoError: f"{repository} wants its terms accepted; do so on its page and log in, or {_OTHERWISE}",
+        errors.RevisionNotFoundError: f"{repository} has no revision '{revision}'; leave it out or correct it",
+        errors.RepositoryNotFoundError: f"the hub has no repository '{name}'; {_OTHERWISE}",
+        errors.LocalEntryNotFoundError: (
+            f"'{name}' is neither a folder nor in the cache, and the hub cannot be reached; {_OTHERWISE}"
+        ),
+        errors.EntryNotFoundError: f"{repository} has no config.json; {_OTHERWISE}",
+    }
+    kinds: tuple[type[Exception], ...] = (*told, OSError)
     out_of_reach = not _hub_answers()
     try:
         config = hf_hub_download(name, "config.json", revision=revision, local_files_only=out_of_reach)
-    except HFValidationError as error:
-        raise UnknownNameError(f"'{name}' is neither a folder nor a hub id; {_OTHERWISE}") from error
-    except GatedRepoError as error:
+    except kinds as error:
+        unknown = f"'{name}' could not be fetched from the hub ({first_line(error)}); {_OTHERWISE}"
         raise UnknownNameError(
-            f"the hub repository '{name}' wants its terms accepted; do so on its page and log in, or {_OTHERWISE}"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise UnknownNameError(
-            f"the hub repository '{name}' has no revision '{revision}'; leave it out or correct it"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise UnknownNameError(f"the hub has no repository '{name}'; {_OTHERWISE}") from error
-    except LocalEntryNotFoundError as error:
-        raise UnknownNameError(
-            f"'{name}' is neither a folder nor in the cache, and the hub cannot be reached; {_OTHERWISE}"
-        ) from error
-    except EntryNotFoundError as error:
-        raise UnknownNameError(f"the hub repository '{name}' has no config.json; {_OTHERWISE}") from error
-    except OSError as error:
-        raise UnknownNameError(
-            f"'{name}' could not be fetched from the hub ({first_line(error)}); {_OTHERWISE}"
+            next((words for kind, words in told.items() if isinstance(error, kind)), unknown)
         ) from error
     # The cache keeps each commit in a folder named by its hash: .../snapshots/<commit>/config.json
     return BaseSource(name, "hub", name, revision=Path(config).parent.name, local_files_only=out_of_reach)

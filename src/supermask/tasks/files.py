@@ -146,13 +146,7 @@ def load_texts(file: str | Path, *, text: str = "sentence", text_pair: str | Non
 def infer_label_names(table: Table, label: str, values: Sequence[str]) -> tuple[str, ...]:
     """The classes of a label column, in numerical order if all are numbers and in alphabetical order otherwise.
 
-    Args:
-        table: the train file, for the message.
-        label: name of the column.
-        values: its values as text.
-
-    Raises:
-        DataError: there is one class alone, or so many that the column holds something else.
+    One class alone is refused, and so many that the column must hold something else.
 
     Example:
         >>> infer_label_names(Table(Path("a.csv"), {}, None), "label", ["10", "2", "2"])

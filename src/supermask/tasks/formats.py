@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from supermask.errors import DataError, MissingDependencyError
-from supermask.tasks.table import Table, absent_columns, column_count, numbered_lines, refuse
+from supermask.tasks.table import Table, absent_columns, numbered_lines, read_rows, refuse
 from supermask.tasks.tsv import read_tsv
 
 __all__ = ["read_csv", "read_jsonl", "read_parquet", "read_table"]
@@ -37,55 +37,20 @@ def read_table(path: Path, wanted: Sequence[str], *, optional: Sequence[str] = (
 
 
 def read_csv(path: Path, wanted: Sequence[str], *, optional: Sequence[str] = ()) -> Table:
-    """Read columns of a comma-separated file with a header; quoted cells may hold commas, quotes and line ends.
-
-    Args:
-        path: the file, UTF-8 with or without a byte-order mark.
-        wanted: names of the columns to read.
-        optional: names of columns to read where the file has them.
-
-    Raises:
-        DataError: the file cannot be read, lacks a wanted column, or is malformed.
-    """
-    faults: list[str] = []
-    lines: list[int] = []
+    """Read columns of a comma-separated file with a header; quoted cells may hold commas, quotes and line ends."""
     with _unlimited_fields():
         rows = _csv_rows(path)
         _, header = next(rows, (0, []))
         if not header:
             refuse([f"{path}: empty, or the first line is; it should be a header naming {', '.join(wanted)}"])
-        absent = absent_columns(path, header, wanted)
-        if absent and len(header) == 1 and (separator := next((s for s in ";\t|" if s in header[0]), None)):
-            absent = [f"{path}:1: the cells are separated by {separator!r}; separate them by commas"]
-        refuse(absent)
-        names = [*wanted, *(name for name in optional if name in header)]
-        positions = [header.index(name) for name in names]
-        columns: list[list[str]] = [[] for _ in names]
-        for line, cells in rows:
-            if len(cells) != len(header):
-                faults.append(
-                    f"{path}:{line}: {column_count(len(cells))} where the header has {len(header)} "
-                    f"({', '.join(header)}); put cells that hold commas in quotes"
-                )
-                continue
-            lines.append(line)
-            for column, position in zip(columns, positions, strict=True):
-                column.append(cells[position])
-    refuse(faults)
-    return Table(path, dict(zip(names, columns, strict=True)), lines)
+        separator = next((s for s in ";\t|" if s in header[0]), None) if len(header) == 1 else None
+        if separator and absent_columns(path, header, wanted):
+            refuse([f"{path}:1: the cells are separated by {separator!r}; separate them by commas"])
+        return read_rows(path, header, rows, wanted, optional, remedy="put cells that hold commas in quotes")
 
 
 def read_jsonl(path: Path, wanted: Sequence[str], *, optional: Sequence[str] = ()) -> Table:
-    """Read keys of a file with one JSON object a line.
-
-    Args:
-        path: the file, UTF-8 with or without a byte-order mark.
-        wanted: keys to read, each of which every object must have.
-        optional: keys to read where the first object has them.
-
-    Raises:
-        DataError: the file cannot be read, a line is not a JSON object, or an object lacks a wanted key.
-    """
+    """Read keys of a file with one JSON object a line, optional ones where the first object has them."""
     faults: list[str] = []
     lines: list[int] = []
     names: list[str] = []
@@ -117,17 +82,7 @@ def read_jsonl(path: Path, wanted: Sequence[str], *, optional: Sequence[str] = (
 
 
 def read_parquet(path: Path, wanted: Sequence[str], *, optional: Sequence[str] = ()) -> Table:
-    """Read columns of a Parquet file.
-
-    Args:
-        path: the file.
-        wanted: names of the columns to read.
-        optional: names of columns to read where the file has them.
-
-    Raises:
-        DataError: the file is not Parquet, or lacks a wanted column.
-        MissingDependencyError: pyarrow is not installed.
-    """
+    """Read columns of a Parquet file; it needs pyarrow."""
     try:
         import pyarrow
         import pyarrow.parquet

@@ -29,9 +29,6 @@ def known_tasks() -> tuple[Task, ...]:
 def find_task(name: str) -> Task:
     """The task of this name; case, hyphens and underscores do not count.
 
-    Args:
-        name: `mrpc`, `SST-2`, `probe-sentiment` ...
-
     Raises:
         UnknownNameError: there is no such task; the message lists close names and all.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
 from supermask.errors import DataError
 
-__all__ = ["Table", "absent_columns", "column_count", "faults_of", "numbered_lines", "refuse"]
+__all__ = ["Table", "absent_columns", "faults_of", "numbered_lines", "read_rows", "refuse"]
 
 _SHOWN_FAULTS: Final = 8
 _FAULT_SEPARATOR: Final = "\n  "
@@ -93,9 +93,42 @@ def absent_columns(path: Path, present: Sequence[str], wanted: Sequence[str]) ->
     return faults
 
 
-def column_count(count: int) -> str:
-    """A number of columns in words: `1 column`, `2 columns`."""
-    return f"{count} column" if count == 1 else f"{count} columns"
+def read_rows(
+    path: Path,
+    header: Sequence[str],
+    rows: Iterable[tuple[int, Sequence[str]]],
+    wanted: Sequence[str],
+    optional: Sequence[str] = (),
+    *,
+    header_says: str = "the header",
+    remedy: str,
+    skip_short_rows: bool = False,
+) -> Table:
+    """Keep the wanted columns of numbered rows, and the optional ones that exist; every row is as wide as the header.
+
+    What is not wanted is let go at once: the parse columns of the official MNLI files are most of their 400 MB.
+    """
+    refuse(absent_columns(path, header, wanted))
+    names = [*wanted, *(name for name in optional if name in header)]
+    positions = [list(header).index(name) for name in names]
+    columns: list[list[str]] = [[] for _ in names]
+    lines: list[int] = []
+    skipped: list[int] = []
+    faults: list[str] = []
+    for number, cells in rows:
+        if skip_short_rows and len(cells) < len(header):
+            skipped.append(number)
+        elif len(cells) != len(header):
+            faults.append(
+                f"{path}:{number}: {len(cells)} {'column' if len(cells) == 1 else 'columns'} where {header_says} has "
+                f"{len(header)} ({', '.join(header)}); {remedy}"
+            )
+        else:
+            lines.append(number)
+            for column, position in zip(columns, positions, strict=True):
+                column.append(cells[position])
+    refuse(faults)
+    return Table(path, dict(zip(names, columns, strict=True)), lines, tuple(skipped))
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -103,12 +136,6 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 
     U+2028, U+0085 and their like stand inside the sentences of real data, where `str.splitlines` would cut them. A
     byte-order mark is taken off, and so are blank lines at the end of the file.
-
-    Args:
-        path: the file.
-
-    Raises:
-        DataError: the file cannot be opened or is not UTF-8.
     """
     try:
         with path.open("rb") as file:

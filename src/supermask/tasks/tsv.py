@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from supermask.tasks.table import Table, absent_columns, column_count, numbered_lines, refuse
+from supermask.errors import DataError
+from supermask.tasks.table import Table, numbered_lines, read_rows
 
 __all__ = ["read_tsv", "tsv_line"]
 
@@ -34,42 +35,27 @@ def read_tsv(
     Raises:
         DataError: the file cannot be read, is empty, lacks a wanted column, or has a row of another width.
     """
-    rows = numbered_lines(path)
+    lines = numbered_lines(path)
+    header_says = "the header" if header is None else "the format"
     if header is None:
-        first = next(rows, None)
+        _, first = next(lines, (0, None))
         if first is None:
-            refuse([f"{path}: the file is empty; it should begin with a header line naming {_listed(wanted)}"])
-        assert first is not None
-        header = first[1].split("\t")
-        header_says = "the header"
-    else:
-        header_says = "the format"
-    refuse(absent_columns(path, header, wanted))
-    names = [*wanted, *(name for name in optional if name in header)]
-    positions = [list(header).index(name) for name in names]
-
-    # Only the wanted columns are kept: the parse columns of the official MNLI files are most of their 400 MB.
-    columns: list[list[str]] = [[] for _ in names]
-    lines: list[int] = []
-    skipped: list[int] = []
-    faults: list[str] = []
-    for number, line in rows:
-        cells = line.split("\t")
-        if skip_short_rows and len(cells) < len(header):
-            skipped.append(number)
-        elif len(cells) != len(header):
-            faults.append(
-                f"{path}:{number}: {column_count(len(cells))} where {header_says} has {len(header)} "
-                f"({_listed(header)}); repair the row or take it out"
-            )
-        else:
-            lines.append(number)
-            for column, position in zip(columns, positions, strict=True):
-                column.append(cells[position])
-    refuse(faults)
-    if not lines:
-        refuse([f"{path}: the file has no rows; it should have one example a line, with the columns {_listed(header)}"])
-    return Table(path, dict(zip(names, columns, strict=True)), lines, tuple(skipped))
+            raise DataError(f"{path}: the file is empty; it should begin with a header line naming {', '.join(wanted)}")
+        header = first.split("\t")
+    table = read_rows(
+        path,
+        header,
+        ((number, line.split("\t")) for number, line in lines),
+        wanted,
+        optional,
+        header_says=header_says,
+        remedy="repair the row or take it out",
+        skip_short_rows=skip_short_rows,
+    )
+    if not table.lines:
+        columns = ", ".join(header)
+        raise DataError(f"{path}: the file has no rows; it should have one example a line, with the columns {columns}")
+    return table
 
 
 def tsv_line(cells: Iterable[str]) -> str:
@@ -91,7 +77,3 @@ def tsv_line(cells: Iterable[str]) -> str:
         )
         for cell in cells
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)

@@ -15,7 +15,7 @@ from transformers.trainer_callback import PrinterCallback
 from supermask.core.counter_random import key_words
 from supermask.errors import ConfigurationError
 from supermask.methods import Attachment, make_optimizer
-from supermask.methods.method_optimizer import MethodOptimizer
+from supermask.methods.optimizer import MethodOptimizer
 from supermask.models.loading import quiet_transformers
 from supermask.prediction.encoding import EncodedExamples
 from supermask.prediction.given import Precision

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from supermask.core.counter_random import key_words
 from supermask.core.kernels import adam8, use_backend
-from supermask.core.kernels.adam8 import BLOCK, adam_step_8bit_, adam_step_8bit_for, first_moment, second_moment
+from supermask.core.kernels.adam8 import (
+    BLOCK,
+    EightBitMoments,
+    adam_step_8bit_,
+    adam_step_8bit_for,
+    first_moment,
+    second_moment,
+)
 from supermask.core.kernels.arguments import AdamStep
 from supermask.errors import ConfigurationError
 
@@ -20,26 +27,16 @@ SETTINGS: dict[str, Any] = {"learning_rate": 0.2, "beta1": 0.9, "beta2": 0.999, 
 BYTES = torch.arange(256, dtype=torch.uint8)
 
 
-def state(count: int) -> dict[str, Tensor]:
-    blocks = -(-count // BLOCK)
-    return {
-        "first": torch.zeros(count, dtype=torch.uint8),
-        "first_scale": torch.zeros(blocks),
-        "second": torch.zeros(count, dtype=torch.uint8),
-        "second_scale": torch.zeros(blocks),
-    }
-
-
-def steps(count: int, times: int, *, backend: Any = "eager", spread: float = 6.0) -> tuple[Tensor, dict[str, Tensor]]:
+def steps(count: int, times: int, *, backend: Any = "eager", spread: float = 6.0) -> tuple[Tensor, EightBitMoments]:
     """Steps on gradients whose sizes span powers of ten."""
     generator = torch.Generator().manual_seed(count)
     sizes = 10.0 ** (spread * torch.rand(count, generator=generator) - 9)
-    logits, held = torch.full((count,), 5.0), state(count)
+    logits, held = torch.full((count,), 5.0), EightBitMoments.zeros(count)
     with use_backend(backend):
         take = adam_step_8bit_for(logits.device)
     for step in range(1, times + 1):
         gradient = sizes * torch.randn(count, generator=generator)
-        take(logits, gradient, **held, key=key_words("test", step), adam=AdamStep(**SETTINGS, step=step))
+        take(logits, gradient, held, key=key_words("test", step), adam=AdamStep(**SETTINGS, step=step))
     return logits, held
 
 
@@ -54,7 +51,7 @@ def test_every_byte_has_the_value_of_the_format() -> None:
     assert second_moment(BYTES, torch.ones(1)).tolist() == seconds
     assert max(firsts) == max(seconds) == adam8.TOP
     # 5 % of 2.03 bytes are scales.
-    assert sum(tensor.nbytes for tensor in state(BLOCK).values()) / BLOCK == 2.03125
+    assert sum(tensor.nbytes for tensor in EightBitMoments.zeros(BLOCK)) / BLOCK == 2.03125
 
 
 def test_each_block_has_its_own_scale() -> None:
@@ -65,13 +62,13 @@ def test_each_block_has_its_own_scale() -> None:
 
 def test_the_first_moment_is_rounded_to_nearest() -> None:
     values = torch.cat([torch.linspace(-1.0, 1.0, 200), 10.0 ** torch.linspace(-7, 0, 56)])
-    held = state(BLOCK)
-    adam_step_8bit_(torch.zeros(BLOCK), values, **held, key=(0, 0), adam=AdamStep(**SETTINGS, step=1))
+    held = EightBitMoments.zeros(BLOCK)
+    adam_step_8bit_(torch.zeros(BLOCK), values, held, key=(0, 0), adam=AdamStep(**SETTINGS, step=1))
     moments = (0.1 * values).double()
     grid = first_moment(BYTES, torch.ones(1)).double().unique()
     scale = moments.abs().max() / adam8.TOP
     nearest = (moments[:, None] - scale * grid).abs().amin(dim=1)
-    error = (first_moment(held["first"], held["first_scale"]).double() - moments).abs()
+    error = (first_moment(held.first, held.first_scale).double() - moments).abs()
     assert (error <= nearest + 3e-7 * moments.abs()).all()  # float32 rounds too
     assert error.max() > 0
 
@@ -81,9 +78,9 @@ def test_the_second_moment_is_right_on_average() -> None:
     mean = torch.zeros(BLOCK, dtype=torch.float64)
     draws = 4000
     for draw in range(draws):
-        held = state(BLOCK)
-        adam_step_8bit_(torch.zeros(BLOCK), gradient, **held, key=key_words(draw), adam=AdamStep(**SETTINGS, step=1))
-        mean += second_moment(held["second"], held["second_scale"]).double() / draws
+        held = EightBitMoments.zeros(BLOCK)
+        adam_step_8bit_(torch.zeros(BLOCK), gradient, held, key=key_words(draw), adam=AdamStep(**SETTINGS, step=1))
+        mean += second_moment(held.second, held.second_scale).double() / draws
     expected = 0.001 * gradient.double() ** 2
     # A draw is off by at most a grid step, an eighth, so 4000 draws by 0.125 / 2 / √4000 = 0.1 %; five of these.
     torch.testing.assert_close(mean, expected, rtol=5e-3, atol=0)
@@ -93,41 +90,41 @@ def test_the_second_moment_is_right_on_average() -> None:
 def test_a_small_second_moment_is_never_lost() -> None:
     gradient = torch.full((BLOCK,), 1e-9)
     gradient[0], gradient[1] = 1.0, 0.0
-    held = state(BLOCK)
-    adam_step_8bit_(torch.zeros(BLOCK), gradient, **held, key=(0, 0), adam=AdamStep(**SETTINGS, step=1))
-    assert held["second"][0] == 255 and held["second"][1] == 0
-    assert (held["second"][2:] == 1).all()
+    held = EightBitMoments.zeros(BLOCK)
+    adam_step_8bit_(torch.zeros(BLOCK), gradient, held, key=(0, 0), adam=AdamStep(**SETTINGS, step=1))
+    assert held.second[0] == 255 and held.second[1] == 0
+    assert (held.second[2:] == 1).all()
 
 
 @pytest.mark.parametrize("backend", ["eager", "cpu"])
 def test_what_is_not_finite_stays_where_it_is(backend: Any) -> None:
-    logits, held = torch.zeros(2 * BLOCK), state(2 * BLOCK)
+    logits, held = torch.zeros(2 * BLOCK), EightBitMoments.zeros(2 * BLOCK)
     gradient = torch.ones(2 * BLOCK)
     gradient[3], gradient[4] = math.nan, math.inf
     with use_backend(backend):
         take = adam_step_8bit_for(logits.device)
-    take(logits, gradient, **held, key=(1, 2), adam=AdamStep(**SETTINGS, step=1))
+    take(logits, gradient, held, key=(1, 2), adam=AdamStep(**SETTINGS, step=1))
     finite = torch.isfinite(logits)
     assert not finite[3:5].any() and finite.sum() == 2 * BLOCK - 2
-    assert (held["first"][3:5] & 127).eq(0).all() and held["second"][3:5].eq(0).all()
-    assert held["first"][5] == 127 and held["first_scale"].isfinite().all() and held["second_scale"].isfinite().all()
+    assert (held.first[3:5] & 127).eq(0).all() and held.second[3:5].eq(0).all()
+    assert held.first[5] == 127 and held.first_scale.isfinite().all() and held.second_scale.isfinite().all()
 
 
 @pytest.mark.parametrize("backend", ["eager", "cpu"])
 def test_blocks_without_gradient_stay_at_zero(backend: Any) -> None:
-    logits, held = torch.full((BLOCK,), 5.0), state(BLOCK)
+    logits, held = torch.full((BLOCK,), 5.0), EightBitMoments.zeros(BLOCK)
     with use_backend(backend):
         take = adam_step_8bit_for(logits.device)
-    take(logits, torch.zeros(BLOCK), **held, key=(1, 2), adam=AdamStep(**SETTINGS, step=1))
+    take(logits, torch.zeros(BLOCK), held, key=(1, 2), adam=AdamStep(**SETTINGS, step=1))
     assert (logits == 5.0).all()
-    assert not any(tensor.any() for tensor in held.values())
+    assert not any(tensor.any() for tensor in held)
 
 
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 5000])
 def test_the_compiled_form_gives_the_same_bits(count: int) -> None:
     (logits, held), (others, other_state) = (steps(count, 12, backend=backend) for backend in ("eager", "cpu"))
     assert torch.equal(logits, others)
-    assert all(torch.equal(held[name], other_state[name]) for name in held)
+    assert all(map(torch.equal, held, other_state))
 
 
 def test_threads_change_nothing() -> None:
@@ -139,7 +136,7 @@ def test_threads_change_nothing() -> None:
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(alone[0], together[0])
-    assert all(torch.equal(alone[1][name], together[1][name]) for name in alone[1])
+    assert all(map(torch.equal, alone[1], together[1]))
 
 
 def test_it_follows_adam_in_float32() -> None:
@@ -149,13 +146,13 @@ def test_it_follows_adam_in_float32() -> None:
     direction = 1e-6 * torch.randn(count, generator=generator)
     exact = torch.nn.Parameter(torch.full((count,), 5.0))
     adam = torch.optim.Adam([exact], lr=0.05, eps=1e-8)
-    logits, held = torch.full((count,), 5.0), state(count)
+    logits, held = torch.full((count,), 5.0), EightBitMoments.zeros(count)
     for step in range(1, 101):
         gradient = direction + 3e-6 * torch.randn(count, generator=generator)
         exact.grad = gradient.clone()
         adam.step()
         settings = SETTINGS | {"learning_rate": 0.05}
-        adam_step_8bit_(logits, gradient, **held, key=key_words(step), adam=AdamStep(**settings, step=step))
+        adam_step_8bit_(logits, gradient, held, key=key_words(step), adam=AdamStep(**settings, step=step))
     moved, ours = (exact.detach() - 5.0).numpy(), (logits - 5.0).numpy()
     assert np.corrcoef(moved, ours)[0, 1] > 0.99
     assert (moved @ ours) / (moved @ moved) == pytest.approx(1.0, abs=0.02)
@@ -164,10 +161,10 @@ def test_it_follows_adam_in_float32() -> None:
 def test_a_scale_may_be_a_tensor() -> None:
     outcomes = []
     for scale in (0.25, torch.tensor([0.25])):
-        logits, held = torch.zeros(300), state(300)
+        logits, held = torch.zeros(300), EightBitMoments.zeros(300)
         gradient = torch.linspace(-1, 1, 300)
-        adam_step_8bit_(logits, gradient, **held, key=(0, 0), adam=AdamStep(**SETTINGS, step=1, gradient_scale=scale))
-        outcomes.append((logits, held["first_scale"]))
+        adam_step_8bit_(logits, gradient, held, key=(0, 0), adam=AdamStep(**SETTINGS, step=1, gradient_scale=scale))
+        outcomes.append((logits, held.first_scale))
     assert all(torch.equal(one, other) for one, other in zip(*outcomes, strict=True))
     assert outcomes[0][1][1] == pytest.approx(0.1 * 0.25 / adam8.TOP, rel=1e-6)
 
@@ -184,6 +181,10 @@ def test_a_scale_may_be_a_tensor() -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(backend: Any, name: str, tensor: Tensor, message: str) -> None:
-    tensors = {"mask_logits": torch.zeros(600), "gradient": torch.zeros(600), **state(600), name: tensor}
+    moments = EightBitMoments.zeros(600)
+    moments = moments._replace(**{name: tensor}) if name in moments._fields else moments
+    tensors = {"mask_logits": torch.zeros(600), "gradient": torch.zeros(600), name: tensor}
     with use_backend(backend), pytest.raises(ConfigurationError, match=message):
-        adam_step_8bit_for(torch.device("cpu"))(**tensors, key=(0, 0), adam=AdamStep(**SETTINGS, step=1))
+        adam_step_8bit_for(torch.device("cpu"))(
+            tensors["mask_logits"], tensors["gradient"], moments, AdamStep(**SETTINGS, step=1), key=(0, 0)
+        )

@@ -193,7 +193,7 @@ def test_shapes_of_no_weight_and_of_one(kernels: Any, shape: tuple[int, ...]) ->
     ):
         assert got.shape == shape
     kernels.adam_step_(state[0], weight, *state[1:], AdamStep(**ADAM, step=1))
-    kernels.gradient_adam_step_(weight, weight, *state, AdamStep(**ADAM, step=2), through=False)
+    kernels.adam_step_(state[0], weight, *state[1:], AdamStep(**ADAM, step=2), weight=weight)
 
 
 # Gradients.
@@ -238,9 +238,10 @@ def test_what_does_not_fit_is_refused(kernels: Any) -> None:
         lambda: kernels.threshold_masked_weight(weight.int(), logits, dtype=torch.float32),
         lambda: kernels.mask_logit_gradient(weight.T, weight, logits, through=True),
         lambda: kernels.adam_step_(logits.T, weight.T, logits.T, logits.T, AdamStep(**ADAM, step=1)),
-        lambda: kernels.gradient_adam_step_(
-            weight, weight, logits.half(), logits, logits, AdamStep(**ADAM, step=1), through=True
+        lambda: kernels.adam_step_(
+            logits.half(), weight, logits, logits, AdamStep(**ADAM, step=1), weight=weight, through=True
         ),
+        lambda: kernels.adam_step_(logits, weight, logits, logits, AdamStep(**ADAM, step=1), weight=weight.T),
     ]
     for call in refused:
         with pytest.raises(ConfigurationError):
@@ -261,9 +262,8 @@ def test_nothing_waits_for_the_device(kernels: Any) -> None:
         kernels.threshold_masked_weight(weight, logits, dtype=torch.bfloat16)
         gradient = kernels.mask_logit_gradient(masked, weight, logits, through=True)
         kernels.adam_step_(state[0], gradient, *state[1:], AdamStep(**ADAM, step=1, gradient_scale=scale))
-        kernels.gradient_adam_step_(
-            masked, weight, *state, AdamStep(**ADAM, step=2, gradient_scale=scale), through=True
-        )
+        adam = AdamStep(**ADAM, step=2, gradient_scale=scale)
+        kernels.adam_step_(state[0], masked, *state[1:], adam, weight=weight, through=True)
         return masked
 
     step()  # compiles, and makes the table

@@ -67,16 +67,12 @@ def test_gradient_and_adam_in_one(kernels: Any, through: bool) -> None:
     weight = some_weights(1030, torch.bfloat16)
     for step in (3, 4):
         incoming = uniform(1030, 1.0, seed=10 + step).bfloat16()
-        kernels.gradient_adam_step_(
-            incoming,
-            weight,
-            *ours,
-            AdamStep(**ADAM, step=step, gradient_scale=torch.tensor(0.5, device=DEVICE)),
-            through=through,
-        )
-        reference.gradient_adam_step_(
-            incoming, weight, *theirs, AdamStep(**ADAM, step=step, gradient_scale=0.5), through=through
-        )
+        for backend, state, scale in (
+            (kernels, ours, torch.tensor(0.5, device=DEVICE)),
+            (reference, theirs, 0.5),
+        ):
+            adam = AdamStep(**ADAM, step=step, gradient_scale=scale)
+            backend.adam_step_(state[0], incoming, *state[1:], adam, weight=weight, through=through)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=ROUNDING)
 
@@ -87,7 +83,7 @@ def test_nothing_beside_the_state_is_written(kernels: Any) -> None:
     state = [one[3:1004] for one in stored]
     gradient = uniform(1001, 1.0)
     kernels.adam_step_(state[0], gradient, *state[1:], AdamStep(**ADAM, step=1))
-    kernels.gradient_adam_step_(gradient, gradient, *state, AdamStep(**ADAM, step=2), through=True)
+    kernels.adam_step_(state[0], gradient, *state[1:], AdamStep(**ADAM, step=2), weight=gradient, through=True)
     for one in stored:
         assert (one[:3] == 77).all() and (one[1004:] == 77).all()
         assert not (one[3:1004] == 77).any()
@@ -119,10 +115,18 @@ def test_8bit_adam_bit_for_bit(kernels: Any, count: int) -> None:
         gradient, words = gradient.to(DEVICE), key_words("rounding", step)
         scale, key = torch.tensor(0.3, device=DEVICE), torch.tensor(words, device=DEVICE)
         kernels.adam_step_8bit_(
-            ours[0], gradient, *ours[1:], AdamStep(**ADAM, step=step, gradient_scale=scale), key=key
+            ours[0],
+            gradient,
+            adam8.EightBitMoments(*ours[1:]),
+            AdamStep(**ADAM, step=step, gradient_scale=scale),
+            key=key,
         )
         adam8.adam_step_8bit_(
-            theirs[0], gradient, *theirs[1:], AdamStep(**ADAM, step=step, gradient_scale=0.3), key=words
+            theirs[0],
+            gradient,
+            adam8.EightBitMoments(*theirs[1:]),
+            AdamStep(**ADAM, step=step, gradient_scale=0.3),
+            key=words,
         )
         for one, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(one, other, rtol=0.0, atol=0.0, equal_nan=True)
@@ -134,13 +138,13 @@ def test_8bit_adam_writes_nothing_beside_its_state(kernels: Any) -> None:
     sizes = [1030, 1030, 5, 1030, 5]
     heads = [min(16, size) for size in sizes]
     state = [one[head : head + size] for one, head, size in zip(stored, heads, sizes, strict=True)]
-    kernels.adam_step_8bit_(state[0], uniform(1030, 1.0), *state[1:], AdamStep(**ADAM, step=1), key=KEY)
+    kernels.adam_step_8bit_(
+        state[0], uniform(1030, 1.0), adam8.EightBitMoments(*state[1:]), AdamStep(**ADAM, step=1), key=KEY
+    )
     for one, head, size in zip(stored, heads, sizes, strict=True):
         assert (one[:head] == 7).all() and (one[head + size :] == 7).all()
         assert not (one[head : head + size] == 7).all()
 
 
 def eight_bit_state(count: int) -> list[Tensor]:
-    blocks = -(-count // adam8.BLOCK)
-    shapes = [(count, torch.uint8), (blocks, torch.float32)] * 2
-    return [uniform(count, 6.0), *(torch.zeros(size, dtype=dtype, device=DEVICE) for size, dtype in shapes)]
+    return [uniform(count, 6.0), *adam8.EightBitMoments.zeros(count, DEVICE)]

@@ -48,7 +48,7 @@ def test_the_kernels_compile_without_a_gpu(capability: int, tmp_path: Path) -> N
     # 8 weights a thread: 16 bytes of each bfloat16, twice 16 of each float32.
     draw = found["draw_masked_weight"]
     assert (draw["wide loads"], draw["wide stores"], draw["exponentials"]) == (3, 1, 8)
-    adam = found["gradient_adam_step_"]
+    adam = found["adam_step_, of the weight"]
     assert (adam["wide loads"], adam["wide stores"]) == (8, 6)
     assert found["threshold_masked_weight"]["exponentials"] == 0
     # Not one product and sum fused, or the bytes would not be those of other backends.

@@ -60,7 +60,7 @@ def kernels() -> dict[str, tuple[Any, dict[str, Any], list[tuple[Any, ...]]]]:
             LAUNCH,
             [(f4, f4, f4, f4, f4, 1024, *given, f4, 1.0, True, False, False, BLOCK) for given in (numbers, other)],
         ),
-        "gradient_adam_step_": (
+        "adam_step_, of the weight": (
             triton_adam._step,
             LAUNCH,
             [(f4, f2, f2, f4, f4, 1024, *numbers, f4, 1.0, False, True, True, BLOCK)],

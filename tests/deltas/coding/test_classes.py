@@ -16,13 +16,6 @@ def test_leading_bits_are_eight_steps_to_an_octave(dtype: torch.dtype) -> None:
     assert bits is not None
     leading = bits.leading().astype(int)
     assert (leading - leading[0]).tolist() == [0, 1, 2, 7, 8, -8]
-    assert bits.negative().tolist() == [False, False, False, True, False, False]
-
-
-def test_signs_are_bits() -> None:
-    bits = base_bits(torch.tensor([0.0, -0.0, torch.nan, -torch.nan]))
-    assert bits is not None
-    assert bits.negative().tolist() == [False, True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -41,24 +34,23 @@ def test_classes_of_any_width_add_up(shape: tuple[int, int]) -> None:
         return source.integers(-largest, largest + 1, size).astype(np.int16)
 
     base = torch.from_numpy(source.standard_normal(shape).astype(np.float32))
-    terms = tuple((steps(rows, reach), steps(columns, reach)) for reach in (2, 3, 31))
     magnitudes, first = steps(64, 9), 985
     model = MaskModel(
-        offset=-7,
-        rows=steps(rows, 5),
-        columns=steps(columns, 31),
-        magnitudes=magnitudes,
-        first_magnitude=first,
-        terms=terms,
+        offset=-7, rows=steps(rows, 5), columns=steps(columns, 31), magnitudes=magnitudes, first_magnitude=first
     )
-    classes, counts = sort_weights(model, rows, columns, base_bits(base))
+    classes, counts = sort_weights(model, shape, base_bits(base))
     leading = np.floor(np.log2(np.abs(base.numpy().astype(np.float64)))) * 8 + 127 * 8
     fraction = np.abs(base.numpy().astype(np.float64)) / 2 ** np.floor(leading / 8 - 127)
     leading = (leading + np.floor((fraction - 1) * 8)).astype(int)
-    pull = sum((np.outer(left.astype(int), right.astype(int)) for left, right in terms), np.zeros(shape, dtype=int))
     expected = -7 + 40 + model.rows[:, None].astype(int) + model.columns[None, :]  # type: ignore[index]
-    expected = expected + magnitudes[np.clip(leading - first, 0, 63)] + np.sign(base.numpy()).astype(int) * pull
+    expected = expected + magnitudes[np.clip(leading - first, 0, 63)]
     assert np.array_equal(classes.reshape(shape), np.clip(expected, 0, CLASSES - 1))
     assert np.array_equal(counts, np.bincount(classes, minlength=CLASSES))
-    plain, _ = sort_weights(MaskModel(offset=3), rows, columns, None)
-    assert (plain == 43).all()
+
+
+@pytest.mark.parametrize(("offset", "only"), [(3, 43), (63, 63), (-64, 0)])
+def test_without_a_part_all_weights_are_of_one_class(offset: int, only: int) -> None:
+    for model in (MaskModel(offset=offset), MaskModel(offset=offset, rows=np.zeros(3, dtype=np.int16))):
+        classes, counts = sort_weights(model, (3, 5), None)
+        assert classes.tolist() == [only] * 15
+        assert (np.flatnonzero(counts).tolist(), counts[only]) == ([only], 15)

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supermask.deltas.coding.rates import RATES, escape_symbol, gap_frequencies
-from supermask.deltas.coding.symbols import COINS, Laws, Run, SymbolReader, SymbolWriter
-from supermask.deltas.entropy_model import exact_model
+from supermask.deltas.coding.laws import COINS, RATES, encoder_model, escape_symbol
+from supermask.deltas.coding.symbols import Run, SymbolReader, SymbolWriter
 from supermask.errors import DeltaFormatError
 
 RUNS = st.lists(st.tuples(st.sampled_from([*RATES, COINS]), st.lists(st.integers(0, 5000), max_size=20)), max_size=8)
@@ -33,7 +32,7 @@ def test_runs_come_back_at_once_or_one_by_one(runs: list[tuple[int, list[int]]])
 @pytest.mark.parametrize("rate", [-32, -5, 0, 40, 64, 128])
 def test_the_library_reads_the_same(rate: int) -> None:
     words = np.random.default_rng(0).integers(1, 1 << 32, 50, dtype=np.uint32)
-    symbols = constriction.stream.stack.AnsCoder(words).decode(exact_model(gap_frequencies(rate)), 200)
+    symbols = constriction.stream.stack.AnsCoder(words).decode(encoder_model(rate), 200)
     limit, expected, pending = escape_symbol(rate), [], 0
     for symbol in symbols.tolist():
         pending += symbol
@@ -42,16 +41,6 @@ def test_the_library_reads_the_same(rate: int) -> None:
             pending = 0
     reader = SymbolReader(words.astype("<u4").tobytes())
     assert reader.take([Run(rate, len(expected), 1 << 40)]).tolist() == expected
-
-
-def test_a_law_of_its_own() -> None:
-    laws = Laws(1)
-    laws.put(0, [1 << 23, 1 << 22, 1 << 22], 2)
-    coder = constriction.stream.stack.AnsCoder()
-    coder.encode_reverse(np.array([2, 2, 1, 0], dtype=np.int32), exact_model([1 << 23, 1 << 22, 1 << 22]))
-    reader = SymbolReader(coder.get_compressed().astype("<u4").tobytes())
-    assert reader.take([Run(0, 2, 5)], law=laws).tolist() == [5, 0]
-    reader.finish()
 
 
 def test_room_is_for_all_numbers_of_a_run_together() -> None:

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor
 
 from interop.peft.tiny_adapters import tiny_adapter
-from supermask.core import DrawKey, sample_keep_mask
 from tiny_models import tiny_batch
-
-
-def _drawn(model: Any) -> Tensor:
-    """The mask of one layer in the forward pass that was last, found from the outside: by which weights matter."""
-    layer = model.base_model.model.bert.encoder.layer[0].attention.self.query
-    mask = layer.mask("default")
-    return sample_keep_mask(mask.mask_logits, DrawKey(**{**vars(mask.clock.key), "seed": mask.config.seed}), mask.name)
 
 
 def test_forward_passes_differ_and_steps_repeat() -> None:
@@ -62,14 +50,3 @@ def test_checkpointed_passes_repeat_their_own_draw(reentrant: bool) -> None:
     for name, gradient in gradients[0].items():
         assert gradient is not None and gradient.abs().sum() > 0, name
         assert torch.equal(gradient, gradients[1][name]), name
-
-
-def test_a_copy_has_its_own_clock() -> None:
-    model = tiny_adapter(init_logit=0.1).train()
-    other = copy.deepcopy(model)
-    batch = tiny_batch(model)
-    before = _drawn(model)
-    other(**batch)
-    other(**batch)
-    assert torch.equal(_drawn(model), before)
-    assert not torch.equal(_drawn(other), before)

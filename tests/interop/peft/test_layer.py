@@ -134,28 +134,6 @@ def test_a_frozen_mask_is_not_drawn() -> None:
     assert torch.equal(model.train()(IDS), reference(model, "one"))
 
 
-@torch.no_grad()
-def test_hooks_on_the_base_layer_still_run() -> None:
-    model = model_with("one")
-    seen = []
-    layer = model.base_model.model.linear
-    layer.base_layer.register_forward_hook(lambda module, args, output: seen.append(output.shape))
-    model(IDS)
-    assert seen == [(2, 5, 4)]
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_converted_model_keeps_its_logits(dtype: torch.dtype) -> None:
-    model = model_with("one")
-    before = {name: mask.mask_logits.clone() for name, mask in model.base_model.masks("one").items()}
-    model.to(dtype).train()
-    model(IDS).float().sum().backward()
-    for name, mask in model.base_model.masks("one").items():
-        assert mask.mask_logits.dtype == mask.mask_logits.grad.dtype == torch.float32
-        assert torch.equal(mask.mask_logits, before[name])
-        assert model.base_model.model.get_submodule(name.removesuffix(".weight")).base_weight.dtype == dtype
-
-
 def test_a_whole_state_dictionary_is_exact() -> None:
     model, other = model_with("one", "second"), model_with("one", "second", seed=1)
     for mask in other.base_model.masks("second").values():

@@ -24,7 +24,7 @@ gives the same bits. A backend that fuses may differ in the last bit of ν and, 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast, final
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ __all__ = [
     "BLOCK",
     "TINY",
     "TOP",
+    "EightBitMoments",
     "EightBitStep",
     "adam_step_8bit_",
     "adam_step_8bit_for",
@@ -65,6 +66,29 @@ FIRST_LOWEST: Final = 1.125 * 2.0**-15
 SECOND_LOWEST: Final = 1.125 * 2.0**-31
 
 
+@final
+class EightBitMoments(NamedTuple):
+    """Both moments of a tensor's mask logits; zeros before the first step.
+
+    Args:
+        first: the bytes of m, uint8 of shape (weights,).
+        first_scale: their scales, float32 of shape (blocks,).
+        second: the bytes of v, likewise.
+        second_scale: their scales, likewise.
+    """
+
+    first: Tensor
+    first_scale: Tensor
+    second: Tensor
+    second_scale: Tensor
+
+    @classmethod
+    def zeros(cls, weights: int, device: torch.device | str = "cpu") -> EightBitMoments:
+        """Of so many weights."""
+        sizes = (weights, torch.uint8), (-(-weights // BLOCK), torch.float32)
+        return cls(*(torch.zeros(size, dtype=dtype, device=device) for size, dtype in 2 * sizes))
+
+
 class EightBitStep(Protocol):
     """A backend's form of `adam_step_8bit_`."""
 
@@ -72,10 +96,7 @@ class EightBitStep(Protocol):
         self,
         mask_logits: Tensor,
         gradient: Tensor,
-        first: Tensor,
-        first_scale: Tensor,
-        second: Tensor,
-        second_scale: Tensor,
+        moments: EightBitMoments,
         adam: AdamStep,
         *,
         key: KeyWords,
@@ -84,14 +105,7 @@ class EightBitStep(Protocol):
 
 
 def adam_step_8bit_for(device: torch.device) -> EightBitStep:
-    """The form of `adam_step_8bit_` for tensors of a device, as `supermask.core.kernels.backend_for` chooses.
-
-    Args:
-        device: of the tensors.
-
-    Raises:
-        SupermaskError: as `backend_for`.
-    """
+    """The form of `adam_step_8bit_` for tensors of a device, as `supermask.core.kernels.backend_for` chooses."""
     from supermask.core.kernels.backend import backend_for
 
     module = {"eager": "adam8", "cpu": "adam8_cpu", "triton": "triton_kernels"}[backend_for(device)]
@@ -103,10 +117,7 @@ def adam_step_8bit_for(device: torch.device) -> EightBitStep:
 def adam_step_8bit_(
     mask_logits: Tensor,
     gradient: Tensor,
-    first: Tensor,
-    first_scale: Tensor,
-    second: Tensor,
-    second_scale: Tensor,
+    moments: EightBitMoments,
     adam: AdamStep,
     *,
     key: KeyWords,
@@ -120,10 +131,7 @@ def adam_step_8bit_(
     Args:
         mask_logits: ν, float32, contiguous; updated.
         gradient: ∂L/∂ν, any of the kernels' dtypes and layouts.
-        first: the bytes of m, uint8 of shape (weights,); zeros before the first step; updated.
-        first_scale: their scales, float32 of shape (blocks,); updated.
-        second: the bytes of v, likewise.
-        second_scale: their scales, likewise.
+        moments: m and v; updated.
         adam: the numbers of the step.
         key: of the rounding of v; another one for each step and tensor. Weight i takes number i of `random_bits16`.
 
@@ -133,7 +141,8 @@ def adam_step_8bit_(
     Source: block-wise quantised moments of Dettmers et al. (2022), "8-bit Optimizers via Block-wise Quantization"; the
     floating-point bytes and the stochastic rounding are ours.
     """
-    check_8bit_state(mask_logits, gradient, first, first_scale, second, second_scale)
+    check_8bit_state(mask_logits, gradient, moments)
+    first, first_scale, second, second_scale = moments
     flat = gradient.reshape(-1).float() * adam.gradient_scale
     m = first_moment(first, first_scale) * adam.beta1 + flat * (1.0 - adam.beta1)
     v = second_moment(second, second_scale) * adam.beta2 + (flat * (1.0 - adam.beta2)) * flat
@@ -145,14 +154,7 @@ def adam_step_8bit_(
 
 
 def first_moment(codes: Tensor, scale: Tensor) -> Tensor:
-    """m out of its bytes and scales.
-
-    Args:
-        codes: uint8 of shape (weights,).
-        scale: float32 of shape (blocks,).
-
-    Returns:
-        float32 of shape (weights,).
+    """m, float32 of shape (weights,), out of its bytes and scales, uint8 (weights,) and float32 (blocks,).
 
     Example:
         >>> first_moment(torch.tensor([127, 255, 0], dtype=torch.uint8), torch.tensor([2.0]))
@@ -164,14 +166,7 @@ def first_moment(codes: Tensor, scale: Tensor) -> Tensor:
 
 
 def second_moment(codes: Tensor, scale: Tensor) -> Tensor:
-    """v out of its bytes and scales.
-
-    Args:
-        codes: uint8 of shape (weights,).
-        scale: float32 of shape (blocks,).
-
-    Returns:
-        float32 of shape (weights,).
+    """v, float32 of shape (weights,), out of its bytes and scales, uint8 (weights,) and float32 (blocks,).
 
     Example:
         >>> second_moment(torch.tensor([255, 254, 0], dtype=torch.uint8), torch.tensor([2.0]))
@@ -180,24 +175,13 @@ def second_moment(codes: Tensor, scale: Tensor) -> Tensor:
     return _decoded(codes.to(torch.int32), SECOND_BELOW) * _per_weight(scale, codes)
 
 
-def check_8bit_state(
-    mask_logits: Tensor, gradient: Tensor, first: Tensor, first_scale: Tensor, second: Tensor, second_scale: Tensor
-) -> None:
-    """Shapes, devices and dtypes are as `adam_step_8bit_` says.
-
-    Raises:
-        ConfigurationError: naming what does not fit.
-    """
+def check_8bit_state(mask_logits: Tensor, gradient: Tensor, moments: EightBitMoments) -> None:
+    """Shapes, devices and dtypes are as `adam_step_8bit_` says."""
     check_together(mask_logits, gradient=gradient)
-    check_in_place(mask_logits=mask_logits, first_scale=first_scale, second_scale=second_scale)
-    count, blocks = mask_logits.numel(), -(-mask_logits.numel() // BLOCK)
-    for name, tensor, size in (
-        ("first", first, count),
-        ("second", second, count),
-        ("first_scale", first_scale, blocks),
-        ("second_scale", second_scale, blocks),
-    ):
-        dtype = torch.float32 if name.endswith("scale") else torch.uint8
+    check_in_place(mask_logits=mask_logits, first_scale=moments.first_scale, second_scale=moments.second_scale)
+    count = mask_logits.numel()
+    for name, tensor in zip(moments._fields, moments, strict=True):
+        size, dtype = (-(-count // BLOCK), torch.float32) if name.endswith("scale") else (count, torch.uint8)
         fits = tensor.shape == (size,) and tensor.dtype == dtype and tensor.device == mask_logits.device
         if not fits or not tensor.is_contiguous():
             raise ConfigurationError(

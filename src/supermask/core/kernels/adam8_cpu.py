@@ -24,6 +24,7 @@ from supermask.core.kernels.adam8 import (
     SHIFT,
     TINY,
     TOP,
+    EightBitMoments,
     check_8bit_state,
 )
 from supermask.core.kernels.arguments import AdamStep
@@ -46,7 +47,8 @@ _HALF_LOWEST = np.float32(0.5 * FIRST_LOWEST)
 _TOP, _PER_TOP, _TINY, _NOTHING = np.float32(TOP), np.float32(1.0 / TOP), np.float32(TINY), np.float32(0.0)
 
 
-def _update(
+@compiled
+def update(
     logits: Any, gradient: Any, first: Any, second: Any, first_scale: Any, second_scale: Any, constants: Any,
     m_bits: Any, v_bits: Any,
 ) -> None:  # fmt: skip
@@ -66,7 +68,8 @@ def _update(
         m_bits[i], v_bits[i] = bits_of(m), bits_of(v)
 
 
-def _largest(moment_bits: Any) -> Any:
+@compiled
+def largest_of(moment_bits: Any) -> Any:
     """The largest magnitude: numbers that are not negative are in the order of their bits."""
     most = _ZERO
     for i in range(moment_bits.size):
@@ -77,7 +80,8 @@ def _largest(moment_bits: Any) -> Any:
     return choose(largest >= _TINY, largest, _NOTHING)
 
 
-def _code_first(m_bits: Any, largest: Any, first: Any) -> None:
+@compiled
+def code_first(m_bits: Any, largest: Any, first: Any) -> None:
     inverse = choose(largest > _NOTHING, _TOP / largest, _NOTHING)
     for i in range(m_bits.size):
         bits = np.uint32(m_bits[i] & _MAGNITUDE)
@@ -89,7 +93,8 @@ def _code_first(m_bits: Any, largest: Any, first: Any) -> None:
         first[i] = np.uint8(size | choose(float_of(m_bits[i]) < _NOTHING, _SIGN, _ZERO))
 
 
-def _code_second(v_bits: Any, largest: Any, index: Any, low: Any, high: Any, second: Any) -> None:
+@compiled
+def code_second(v_bits: Any, largest: Any, index: Any, low: Any, high: Any, second: Any) -> None:
     inverse = choose(largest > _NOTHING, _TOP / largest, _NOTHING)
     for i in range(v_bits.size):
         bits = np.uint32(v_bits[i] & _MAGNITUDE)
@@ -100,10 +105,6 @@ def _code_second(v_bits: Any, largest: Any, index: Any, low: Any, high: Any, sec
         drawn = np.uint32(np.uint32(added >> _SHIFT) - _SECOND_BELOW)
         drawn = choose(drawn < _SECOND_MOST, drawn, _SECOND_MOST)
         second[i] = np.uint8(choose(share < _SECOND_LOWEST, choose(share > _NOTHING, _ONE, _ZERO), drawn))
-
-
-update, largest_of = compiled(_update), compiled(_largest)
-code_first, code_second = compiled(_code_first), compiled(_code_second)
 
 
 def _adam_step_8bit(address: int) -> None:
@@ -145,21 +146,18 @@ _task = CompiledTask(_adam_step_8bit, uses=("supermask.core.kernels.adam8", "sup
 def adam_step_8bit_(
     mask_logits: Tensor,
     gradient: Tensor,
-    first: Tensor,
-    first_scale: Tensor,
-    second: Tensor,
-    second_scale: Tensor,
+    moments: EightBitMoments,
     adam: AdamStep,
     *,
     key: KeyWords,
 ) -> None:
     """`adam8.adam_step_8bit_`, the same bits, in one pass over memory."""
-    check_8bit_state(mask_logits, gradient, first, first_scale, second, second_scale)
+    check_8bit_state(mask_logits, gradient, moments)
     gradient = gradient.float().contiguous()
     do_job(
         _task,
         mask_logits.numel(),
-        *(tensor.data_ptr() for tensor in (mask_logits, gradient, first, first_scale, second, second_scale)),
+        *(tensor.data_ptr() for tensor in (mask_logits, gradient, *moments)),
         *key,
         numbers=(
             adam.beta1,

@@ -18,15 +18,8 @@ def disagreement(backend: Backend, device: torch.device | str) -> str:
 
     Keep masks and masked weights must be the same bit for bit, gradients to within rounding.
 
-    Args:
-        backend: to be checked; it must be able to run on the device.
-        device: where.
-
     Returns:
         The operation that differs, empty if none does.
-
-    Raises:
-        SupermaskError: if the backend cannot be loaded.
 
     Example:
         >>> disagreement("cpu", "cpu")

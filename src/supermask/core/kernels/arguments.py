@@ -58,11 +58,7 @@ class AdamStep(NamedTuple):
 
 
 def check_logits(mask_logits: Tensor) -> None:
-    """Mask logits are float32.
-
-    Raises:
-        ConfigurationError: naming the dtype received.
-    """
+    """Mask logits are float32."""
     if mask_logits.dtype != torch.float32:
         raise ConfigurationError(
             f"mask logits are float32, received {mask_logits.dtype}; in fewer bits small steps near ν = 5 vanish: "
@@ -75,11 +71,7 @@ def check_together(mask_logits: Tensor, **others: Tensor) -> None:
 
     Args:
         mask_logits: ν, float32.
-        others: by name.
-
-    Raises:
-        ConfigurationError: naming the tensor that does not fit.
-    """
+        others: by name."""
     check_logits(mask_logits)
     for name, tensor in others.items():
         name = name.replace("_", " ")
@@ -98,21 +90,13 @@ def check_together(mask_logits: Tensor, **others: Tensor) -> None:
 
 
 def check_compute_dtype(dtype: torch.dtype) -> None:
-    """A masked weight is of a dtype that weights may have.
-
-    Raises:
-        ConfigurationError: naming the dtype received.
-    """
+    """A masked weight is of a dtype that weights may have."""
     if dtype not in FLOATS:
         raise ConfigurationError(f"a masked weight is {_KNOWN}, received {dtype}")
 
 
 def check_in_place(**tensors: Tensor) -> None:
-    """What is updated in place is float32 and contiguous: a copy would take the update and be lost.
-
-    Raises:
-        ConfigurationError: naming the tensor.
-    """
+    """What is updated in place is float32 and contiguous: a copy would take the update and be lost."""
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32 or not tensor.is_contiguous():
             layout = "contiguous" if tensor.is_contiguous() else "non-contiguous"

@@ -82,21 +82,11 @@ class Kernels(Protocol):
         first: Tensor,
         second: Tensor,
         adam: AdamStep,
-    ) -> None:
-        """One step of Adam on ν, in place."""
-
-    def gradient_adam_step_(
-        self,
-        weight_gradient: Tensor,
-        weight: Tensor,
-        mask_logits: Tensor,
-        first: Tensor,
-        second: Tensor,
-        adam: AdamStep,
         *,
-        through: bool,
+        weight: Tensor | None = None,
+        through: bool = False,
     ) -> None:
-        """`mask_logit_gradient` and `adam_step_` in one."""
+        """One step of Adam on ν, in place; with a weight, of the gradient that `mask_logit_gradient` gives."""
 
 
 @final
@@ -125,12 +115,6 @@ def backend_for(device: torch.device | str) -> Backend:
     `use_backend` comes before the environment variable SUPERMASK_BACKEND, and that before the automatic choice: "cpu"
     for CPU tensors, "triton" for CUDA tensors where triton is installed and new enough, "eager" for all others.
 
-    Args:
-        device: of the tensors.
-
-    Returns:
-        The backend's name.
-
     Raises:
         ConfigurationError: if the forced backend cannot work on that device.
         MissingDependencyError: if it, or the one for the CPU, is not installed.
@@ -157,26 +141,12 @@ def backend_for(device: torch.device | str) -> Backend:
 
 
 def kernels_for(device: torch.device | str) -> Kernels:
-    """The operations for tensors of a device, as `backend_for` chooses them.
-
-    Args:
-        device: of the tensors.
-
-    Raises:
-        SupermaskError: as `backend_for`.
-    """
+    """The operations for tensors of a device, as `backend_for` chooses them."""
     return kernels_of(backend_for(device))
 
 
 def kernels_of(backend: Backend) -> Kernels:
-    """The operations of one backend.
-
-    Args:
-        backend: its name.
-
-    Raises:
-        MissingDependencyError: if what it is written in cannot be imported.
-    """
+    """The operations of one backend; an error says what to install if they cannot be imported."""
     try:
         return cast("Kernels", importlib.import_module(_MODULES[backend]))
     except MissingDependencyError:
@@ -194,9 +164,6 @@ def use_backend(name: Backend) -> Iterator[None]:
 
     Other threads choose for themselves, the one too in which autograd runs a GPU's backward pass; SUPERMASK_BACKEND
     holds for all.
-
-    Args:
-        name: "eager", "cpu" or "triton".
 
     Raises:
         UnknownNameError: if there is no such backend.
@@ -217,11 +184,7 @@ def use_backend(name: Backend) -> Iterator[None]:
 
 
 def forced_backend() -> Backend | None:
-    """The backend that `use_backend` or SUPERMASK_BACKEND forces, None if the choice is automatic.
-
-    Raises:
-        UnknownNameError: if SUPERMASK_BACKEND names no backend.
-    """
+    """The backend that `use_backend` or SUPERMASK_BACKEND forces, None if the choice is automatic."""
     forced = _forced.get()
     if forced is not None:
         return forced

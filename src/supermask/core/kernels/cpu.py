@@ -20,7 +20,6 @@ __all__ = [
     "adam_step_",
     "draw_keep_mask",
     "draw_masked_weight",
-    "gradient_adam_step_",
     "mask_logit_gradient",
     "threshold_masked_weight",
 ]
@@ -33,13 +32,16 @@ def draw_keep_mask(mask_logits: Tensor, key: KeyWords) -> Tensor:
     logits = _lying(mask_logits.detach().to(torch.float32))
     keep_mask = torch.empty(mask_logits.shape, dtype=torch.bool, device=_CPU)
     do_job(
-        cpu_draw.draw_keep_mask,
+        cpu_draw.draw_task,
         logits.numel(),
         cpu_draw.DRAWN,
         *key,
         logit_levels(_CPU).data_ptr(),
         logits.data_ptr(),
+        0,
+        0,
         keep_mask.data_ptr(),
+        0,
     )
     return keep_mask
 
@@ -66,7 +68,7 @@ def _masked_weight(
     weight, mask_logits = _lying(weight), _lying(mask_logits)
     masked = result_like(weight, dtype=dtype, out=out)
     do_job(
-        cpu_draw.draw_masked_weight,
+        cpu_draw.draw_task,
         weight.numel(),
         mode,
         *key,
@@ -107,64 +109,34 @@ def adam_step_(
     first: Tensor,
     second: Tensor,
     adam: AdamStep,
+    *,
+    weight: Tensor | None = None,
+    through: bool = False,
 ) -> None:
-    """As `reference.adam_step_`, to within a few units in the last place."""
-    check_together(mask_logits, gradient=gradient, first=first, second=second)
+    """As `reference.adam_step_`, to within a few units in the last place, in one pass."""
+    weighing = {} if weight is None else {"weight": weight}
+    check_together(mask_logits, gradient=gradient, first=first, second=second, **weighing)
     check_in_place(mask_logits=mask_logits, first=first, second=second)
-    gradient = _lying(gradient)
+    gradient, weight = _lying(gradient), None if weight is None else _lying(weight)
     do_job(
         cpu_learn.adam_step,
         gradient.numel(),
-        False,
+        through,
         gradient.data_ptr(),
         FORMATS[gradient.dtype],
-        0,
-        0,
+        *((0, 0) if weight is None else (weight.data_ptr(), FORMATS[weight.dtype])),
         mask_logits.data_ptr(),
         first.data_ptr(),
         second.data_ptr(),
-        numbers=_adam_numbers(adam),
-    )
-
-
-def gradient_adam_step_(
-    weight_gradient: Tensor,
-    weight: Tensor,
-    mask_logits: Tensor,
-    first: Tensor,
-    second: Tensor,
-    adam: AdamStep,
-    *,
-    through: bool,
-) -> None:
-    """As `reference.gradient_adam_step_`, in one pass: ∂L/∂ν is never written to memory."""
-    check_together(mask_logits, weight=weight, weight_gradient=weight_gradient, first=first, second=second)
-    check_in_place(mask_logits=mask_logits, first=first, second=second)
-    weight_gradient, weight = _lying(weight_gradient), _lying(weight)
-    do_job(
-        cpu_learn.adam_step,
-        weight.numel(),
-        through,
-        weight_gradient.data_ptr(),
-        FORMATS[weight_gradient.dtype],
-        weight.data_ptr(),
-        FORMATS[weight.dtype],
-        mask_logits.data_ptr(),
-        first.data_ptr(),
-        second.data_ptr(),
-        numbers=_adam_numbers(adam),
-    )
-
-
-def _adam_numbers(adam: AdamStep) -> tuple[float, ...]:
-    return (
-        float(adam.gradient_scale),
-        1.0 - adam.beta1,
-        adam.beta2,
-        1.0 - adam.beta2,
-        adam.root,
-        adam.eps,
-        -adam.rate,
+        numbers=(
+            float(adam.gradient_scale),
+            1.0 - adam.beta1,
+            adam.beta2,
+            1.0 - adam.beta2,
+            adam.root,
+            adam.eps,
+            -adam.rate,
+        ),
     )
 
 

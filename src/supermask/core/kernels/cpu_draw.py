@@ -34,7 +34,7 @@ from supermask.core.kernels.instructions import (
     room,
 )
 
-__all__ = ["DRAWN", "THRESHOLDED", "draw_keep_mask", "draw_masked_weight"]
+__all__ = ["DRAWN", "THRESHOLDED", "draw_task"]
 
 DRAWN, THRESHOLDED = 0, 1
 """Which mask."""
@@ -52,7 +52,8 @@ _P3, _P4 = np.float32(0.05591786), np.float32(0.0095701)
 _NEAR = np.float32(1e-5)
 
 
-def _random_bits(index: Any, first: Any, second: Any) -> Any:
+@compiled
+def random_bits(index: Any, first: Any, second: Any) -> Any:
     word = np.uint32(index + first)
     word = np.uint32(np.uint32(word ^ (word >> _SHIFT)) * _ROUND_1)
     word = np.uint32(np.uint32(word ^ (word >> _SHIFT)) * _ROUND_2)
@@ -61,10 +62,8 @@ def _random_bits(index: Any, first: Any, second: Any) -> Any:
     return np.uint32(word >> _SHIFT)
 
 
-random_bits = compiled(_random_bits)
-
-
-def _draw(logits: Any, first: Any, second: Any, levels: Any, keep: Any) -> None:
+@compiled
+def draw(logits: Any, first: Any, second: Any, levels: Any, keep: Any) -> None:
     near = _NONE
     for j in range(logits.size):
         a = np.float32(np.int32(random_bits(np.uint32(j), first, second))) + _HALF
@@ -85,18 +84,14 @@ def _draw(logits: Any, first: Any, second: Any, levels: Any, keep: Any) -> None:
             keep[j] = choose(logits[j] > levels[random_bits(np.uint32(j), first, second)], _ALL, _NONE)
 
 
-draw = compiled(_draw)
-
-
-def _threshold(logits: Any, keep: Any) -> None:
+@compiled
+def threshold(logits: Any, keep: Any) -> None:
     for j in range(logits.size):
         keep[j] = choose(logits[j] > _ZERO, _ALL, _NONE)
 
 
-threshold = compiled(_threshold)
-
-
-def _keep_block(
+@compiled
+def keep_block(
     mode: Any, logits_at: Any, begin: Any, size: Any, first: Any, second: Any, levels_at: Any, keep: Any
 ) -> None:
     logits = carray(pointer_at(logits_at + 4 * begin), size, np.float32)
@@ -108,14 +103,11 @@ def _keep_block(
         draw(logits, np.uint32(first + begin), np.uint32(second + (begin >> 32)), levels, keep)
 
 
-keep_block = compiled(_keep_block)
-
-
-def _draw_masked_weight(address: int) -> None:
+def _draw_task(address: int) -> None:
     job = carray(pointer_at(address), 16, np.int64)
     count, chunk, mode, first, second, levels_at = job[1], job[2], job[3], job[4], job[5], job[6]
     logits_at, weight_at, weight_kind, out_at, out_kind = job[7], job[8], job[9], job[10], job[11]
-    weight_width, out_width = width_of(weight_kind), width_of(out_kind)
+    weight_width, out_width = width_of(weight_kind), width_of(out_kind) if weight_at else 1
     keep_at, room_at = room(), room()
     while True:
         start = fetch_add(address, chunk)
@@ -124,43 +116,24 @@ def _draw_masked_weight(address: int) -> None:
         end = min(start + chunk, count)
         for begin in range(start - AHEAD, end, BLOCK):
             ask_ahead(logits_at, 4, begin, end, False)
-            ask_ahead(weight_at, weight_width, begin, end, False)
+            if weight_at:
+                ask_ahead(weight_at, weight_width, begin, end, False)
             ask_ahead(out_at, out_width, begin, end, True)
             if begin < start:
                 continue
             size = min(BLOCK, end - begin)
             keep = carray(pointer_at(keep_at), size, np.uint32)
             keep_block(mode, logits_at, begin, size, first, second, levels_at, keep)
-            write_kept(weight_kind, weight_at, out_kind, out_at, begin, size, keep, room_at)
-
-
-def _draw_keep_mask(address: int) -> None:
-    job = carray(pointer_at(address), 16, np.int64)
-    count, chunk, mode, first, second, levels_at = job[1], job[2], job[3], job[4], job[5], job[6]
-    logits_at, out_at = job[7], job[8]
-    keep_at = room()
-    while True:
-        start = fetch_add(address, chunk)
-        if start >= count:
-            break
-        end = min(start + chunk, count)
-        for begin in range(start - AHEAD, end, BLOCK):
-            ask_ahead(logits_at, 4, begin, end, False)
-            ask_ahead(out_at, 1, begin, end, True)
-            if begin < start:
-                continue
-            size = min(BLOCK, end - begin)
-            keep = carray(pointer_at(keep_at), size, np.uint32)
-            keep_block(mode, logits_at, begin, size, first, second, levels_at, keep)
-            out = carray(pointer_at(out_at + begin), size, np.uint8)
-            for j in range(size):
-                out[j] = np.uint8(keep[j] & _ONE)
+            if weight_at:
+                write_kept(weight_kind, weight_at, out_kind, out_at, begin, size, keep, room_at)
+            else:
+                out = carray(pointer_at(out_at + begin), size, np.uint8)
+                for j in range(size):
+                    out[j] = np.uint8(keep[j] & _ONE)
 
 
 _USES = ("supermask.core.kernels.instructions", "supermask.core.kernels.cpu_formats", __name__)
 
-draw_masked_weight = CompiledTask(_draw_masked_weight, uses=_USES)
-"""Integers of its job: mode, the key's two words, and the addresses and formats that `_draw_masked_weight` reads."""
-
-draw_keep_mask = CompiledTask(_draw_keep_mask, uses=_USES)
-"""Integers of its job: mode, the key's two words, addresses of levels, logits and mask."""
+draw_task = CompiledTask(_draw_task, uses=_USES)
+"""Integers of its job: mode, the key's two words, addresses of levels and logits, address and format of θ̃ and of the
+result. If the address of θ̃ is 0, the result is the keep mask, a byte a weight."""

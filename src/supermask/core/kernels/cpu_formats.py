@@ -40,23 +40,20 @@ _LAST_SUBNORMAL = np.uint32((127 - 15 + 23 - 10 + 1) << 23)  # adding it leaves 
 _TO_FLOAT16 = np.uint32(((15 - 127) << 23 & 0xFFFFFFFF) + 0xFFF)
 
 
-def _width_of(kind: Any) -> Any:
+@compiled
+def width_of(kind: Any) -> Any:
+    """Bytes of one number of a format."""
     return 4 if kind == FLOAT32 else 8 if kind == FLOAT64 else 2
 
 
-width_of = compiled(_width_of)
-"""(format): bytes of one number."""
-
-
-def _widen_bfloat16(source: Any, wide: Any) -> None:
+@compiled
+def _from_bfloat16(source: Any, wide: Any) -> None:
     for j in range(wide.size):
         wide[j] = np.uint32(np.uint32(source[j]) << _SIXTEEN)
 
 
-_from_bfloat16 = compiled(_widen_bfloat16)
-
-
-def _widen_float16(source: Any, wide: Any) -> None:
+@compiled
+def _from_float16(source: Any, wide: Any) -> None:
     for j in range(wide.size):
         half = np.uint32(source[j])
         shifted = np.uint32(np.uint32(half & _REST16) << _THIRTEEN)
@@ -69,18 +66,15 @@ def _widen_float16(source: Any, wide: Any) -> None:
         wide[j] = np.uint32(value | np.uint32(np.uint32(half & _SIGN16) << _SIXTEEN))
 
 
-_from_float16 = compiled(_widen_float16)
-
-
-def _widen_float64(source: Any, wide: Any) -> None:
+@compiled
+def _from_float64(source: Any, wide: Any) -> None:
     for j in range(wide.size):
         wide[j] = bits_of(np.float32(source[j]))
 
 
-_from_float64 = compiled(_widen_float64)
-
-
-def _as_float32(kind: Any, address: Any, begin: Any, size: Any, room_at: Any) -> Any:
+@compiled
+def as_float32(kind: Any, address: Any, begin: Any, size: Any, room_at: Any) -> Any:
+    """Where the block that begins there lies as float32: in its place if that is what it is, else in the room."""
     if kind == FLOAT32:
         return address + 4 * begin
     wide = carray(pointer_at(room_at), size, np.uint32)
@@ -93,21 +87,15 @@ def _as_float32(kind: Any, address: Any, begin: Any, size: Any, room_at: Any) ->
     return room_at
 
 
-as_float32 = compiled(_as_float32)
-"""(format, address, begin, size, room): where the block that begins there lies as float32: in its place if that is what
-it is, else in the room."""
-
-
-def _select(source: Any, keep: Any, out: Any) -> None:
+@compiled
+def _select_bits(source: Any, keep: Any, out: Any) -> None:
     zero = source.dtype.type(0)
     for j in range(out.size):
         out[j] = choose(keep[j] != _NONE, source[j], zero)
 
 
-_select_bits = compiled(_select)
-
-
-def _narrow_bfloat16(wide: Any, keep: Any, out: Any) -> None:
+@compiled
+def _to_bfloat16(wide: Any, keep: Any, out: Any) -> None:
     for j in range(out.size):
         bits = np.uint32(wide[j] & keep[j])
         odd = np.uint32(np.uint32(bits >> _SIXTEEN) & _ONE)
@@ -115,10 +103,8 @@ def _narrow_bfloat16(wide: Any, keep: Any, out: Any) -> None:
         out[j] = np.uint16(choose(np.uint32(bits & _MAGNITUDE) > _INFINITE, _BFLOAT16_NAN, rounded))
 
 
-_to_bfloat16 = compiled(_narrow_bfloat16)
-
-
-def _narrow_float16(wide: Any, keep: Any, out: Any) -> None:
+@compiled
+def _to_float16(wide: Any, keep: Any, out: Any) -> None:
     for j in range(out.size):
         bits = np.uint32(wide[j] & keep[j])
         magnitude = np.uint32(bits & _MAGNITUDE)
@@ -131,20 +117,17 @@ def _narrow_float16(wide: Any, keep: Any, out: Any) -> None:
         out[j] = np.uint16(value | np.uint32(np.uint32(bits >> _SIXTEEN) & _SIGN16))
 
 
-_to_float16 = compiled(_narrow_float16)
-
-
-def _narrow_float64(wide: Any, keep: Any, out: Any) -> None:
+@compiled
+def _to_float64(wide: Any, keep: Any, out: Any) -> None:
     for j in range(out.size):
         out[j] = np.float64(float_of(np.uint32(wide[j] & keep[j])))
 
 
-_to_float64 = compiled(_narrow_float64)
-
-
-def _write_kept(
+@compiled
+def write_kept(
     kind: Any, address: Any, to_kind: Any, to_address: Any, begin: Any, size: Any, keep: Any, room_at: Any
 ) -> None:
+    """Write a block of the first tensor to the second, in its format; +0 where `keep` is 0."""
     if kind == to_kind:
         width = width_of(kind)
         source_at, out_at = address + width * begin, to_address + width * begin
@@ -170,8 +153,3 @@ def _write_kept(
         _to_float64(wide, keep, carray(pointer_at(to_address + 8 * begin), size, np.float64))
     else:
         _select_bits(wide, keep, carray(pointer_at(to_address + 4 * begin), size, np.uint32))
-
-
-write_kept = compiled(_write_kept)
-"""(format, address, format, address, begin, size, keep, room): write the block of the first tensor that begins there to
-the second, in its format; +0 where `keep` is 0."""

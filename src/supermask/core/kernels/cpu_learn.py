@@ -45,7 +45,8 @@ _P2, _P3, _P4 = np.float32(0.49999993), np.float32(0.1666652), np.float32(0.0416
 _P5, _P6 = np.float32(0.00836878), np.float32(0.00138145)
 
 
-def _mask_gradient(gradient: Any, weight: Any, logits: Any, through: Any, out: Any) -> None:
+@compiled
+def mask_gradient(gradient: Any, weight: Any, logits: Any, through: Any, out: Any) -> None:
     if not through:
         for j in range(out.size):
             out[j] = gradient[j] * weight[j]
@@ -65,10 +66,8 @@ def _mask_gradient(gradient: Any, weight: Any, logits: Any, through: Any, out: A
         out[j] = gradient[j] * weight[j] * choose(far, _ZERO, slope)
 
 
-mask_gradient = compiled(_mask_gradient)
-
-
-def _adam(logits: Any, gradient: Any, first: Any, second: Any, numbers: Any) -> None:
+@compiled
+def adam(logits: Any, gradient: Any, first: Any, second: Any, numbers: Any) -> None:
     scale, rest1, beta2, rest2 = numbers[0], numbers[1], numbers[2], numbers[3]
     root, eps, rate = numbers[4], numbers[5], numbers[6]
     # As torch.lerp: from the nearer end.
@@ -81,9 +80,6 @@ def _adam(logits: Any, gradient: Any, first: Any, second: Any, numbers: Any) -> 
         first[j] = m
         second[j] = v
         logits[j] += rate * m / (math.sqrt(v) / root + eps)
-
-
-adam = compiled(_adam)
 
 
 def _mask_logit_gradient(address: int) -> None:
@@ -167,13 +163,12 @@ def _adam_step(address: int) -> None:
             )
 
 
-def _rounded(address: Any, numbers: Any) -> None:
+@compiled
+def rounded(address: Any, numbers: Any) -> None:
     exact = carray(pointer_at(address + 128), 8, np.float64)
     for i in range(8):
         numbers[i] = np.float32(exact[i])
 
-
-rounded = compiled(_rounded)
 
 _USES = ("supermask.core.kernels.instructions", "supermask.core.kernels.cpu_formats", __name__)
 

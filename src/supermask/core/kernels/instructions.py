@@ -93,7 +93,9 @@ def _room(context: Any) -> Any:
     return types.int64(), generate
 
 
-def _ask_ahead(address: Any, width: Any, begin: Any, end: Any, writes: Any) -> None:
+@compiled
+def ask_ahead(address: Any, width: Any, begin: Any, end: Any, writes: Any) -> None:
+    """Ask memory for the block that is some blocks after the one that begins there, and for nothing beyond the end."""
     first = begin + AHEAD
     for offset in range(width * first, width * min(first + BLOCK, end), _LINE):
         if writes:
@@ -139,9 +141,6 @@ before."""
 _prefetch: Any = intrinsic(_prefetching(0))
 _prefetch_to_write: Any = intrinsic(_prefetching(1))
 
-ask_ahead: Any = compiled(_ask_ahead)
-"""(address, width, begin, end, writes): ask memory for the block that is some blocks after the one that begins there.
-`width` is the bytes of one number, and nothing is asked for beyond the end."""
 
 room: Any = intrinsic(_room)
 """(): the address of room for a block of 4-byte numbers, on the stack of the calling function and in cache."""

@@ -61,9 +61,6 @@ MaskKey = KeyWords | TracedKey | None
 def key_tensor(key: DrawKey) -> Tensor:
     """A draw's key without its seed, as a small tensor on the CPU: an input of compiled graphs.
 
-    Args:
-        key: which draw.
-
     Returns:
         int64 of shape (7,): step, micro-batch, rank, and the stream's name in 32 bytes.
 
@@ -89,11 +86,7 @@ def _words(draw: Tensor, seed: int, name: str) -> KeyWords:
 
 
 def compute_dtype(weight: Tensor) -> torch.dtype:
-    """The dtype that a matrix product takes this weight in: autocast's where it is on, else the weight's own.
-
-    Args:
-        weight: θ̃. As under autocast itself, float64 stays as it is.
-    """
+    """The dtype that a matrix product takes this weight in: autocast's where it is on and has a say, else its own."""
     device = weight.device.type
     if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
         return weight.dtype
@@ -161,7 +154,7 @@ class _MaskedByLogits(torch.autograd.Function):
 
 
 def _draw(
-    weight: Tensor, mask_logits: Tensor, draw: Tensor, seed: int, name: str, dtype: torch.dtype, through: bool
+    weight: Tensor, mask_logits: Tensor, draw: Tensor, seed: int, name: str, dtype: torch.dtype, _: bool | Tensor
 ) -> Tensor:
     words = _words(draw, seed, name)
     return kernels_for(weight.device).draw_masked_weight(weight, mask_logits, words, dtype=dtype)
@@ -169,13 +162,6 @@ def _draw(
 
 def _threshold(weight: Tensor, mask_logits: Tensor, dtype: torch.dtype, through: bool) -> Tensor:
     return kernels_for(weight.device).threshold_masked_weight(weight, mask_logits, dtype=dtype)
-
-
-def _redraw(
-    weight: Tensor, mask_logits: Tensor, draw: Tensor, seed: int, name: str, dtype: torch.dtype, gradient: Tensor
-) -> Tensor:
-    words = _words(draw, seed, name)
-    return kernels_for(weight.device).draw_masked_weight(weight, mask_logits, words, dtype=dtype)
 
 
 def _gradient(gradient: Tensor, weight: Tensor, mask_logits: Tensor, through: bool) -> Tensor:
@@ -201,7 +187,7 @@ threshold_masked_weight = torch.library.custom_op(
 
 redraw_masked_weight = torch.library.custom_op(
     "supermask::redraw_masked_weight",
-    _redraw,
+    _draw,
     mutates_args=(),
     schema="(Tensor weight, Tensor mask_logits, Tensor draw, SymInt seed, str name, ScalarType dtype, Tensor gradient)"
     " -> Tensor",
@@ -219,21 +205,13 @@ mask_logit_gradient = torch.library.custom_op(
 
 
 @draw_masked_weight.register_fake
-def _fake_draw(
-    weight: Tensor, mask_logits: Tensor, draw: Tensor, seed: int, name: str, dtype: torch.dtype, through: bool
-) -> Tensor:
+@redraw_masked_weight.register_fake
+def _fake_draw(weight: Tensor, mask_logits: Tensor, draw: Tensor, seed: int, name: str, dtype: Any, _: Any) -> Tensor:
     return weight.new_empty(weight.shape, dtype=dtype)
 
 
 @threshold_masked_weight.register_fake
 def _fake_threshold(weight: Tensor, mask_logits: Tensor, dtype: torch.dtype, through: bool) -> Tensor:
-    return weight.new_empty(weight.shape, dtype=dtype)
-
-
-@redraw_masked_weight.register_fake
-def _fake_redraw(
-    weight: Tensor, mask_logits: Tensor, draw: Tensor, seed: int, name: str, dtype: torch.dtype, gradient: Tensor
-) -> Tensor:
     return weight.new_empty(weight.shape, dtype=dtype)
 
 

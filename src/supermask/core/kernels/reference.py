@@ -18,7 +18,6 @@ __all__ = [
     "adam_step_",
     "draw_keep_mask",
     "draw_masked_weight",
-    "gradient_adam_step_",
     "logit_levels",
     "mask_logit_gradient",
     "select_kept",
@@ -33,11 +32,7 @@ _LEVELS = 1 << 16
 def logit_levels(device: torch.device) -> Tensor:
     """logit((u + 1/2) / 65536) for every 16-bit u, computed in float64 on the CPU and rounded once to float32.
 
-    Args:
-        device: where the table is wanted; it is made once for each.
-
-    Returns:
-        float32 of shape (65536,), strictly ascending from -11.78 to 11.78. Shared: not to be written.
+    Shape (65536,), strictly ascending from -11.78 to 11.78; made once for each device and shared, not to be written.
     """
     # The CPU by name: under `torch.set_default_device` another device would round its own way, and devices would
     # disagree.
@@ -101,17 +96,7 @@ def threshold_masked_weight(
 ) -> Tensor:
     """The weight under the thresholded mask, kept where ν > 0.
 
-    Args:
-        weight: as `draw_masked_weight`.
-        mask_logits: as `draw_masked_weight`.
-        dtype: as `draw_masked_weight`.
-        out: as `draw_masked_weight`.
-
-    Returns:
-        As `draw_masked_weight`.
-
-    Raises:
-        ConfigurationError: as `draw_masked_weight`.
+    Arguments, result and errors are those of `draw_masked_weight`.
     """
     check_together(mask_logits, weight=weight)
     check_compute_dtype(dtype)
@@ -162,6 +147,9 @@ def adam_step_(
     first: Tensor,
     second: Tensor,
     adam: AdamStep,
+    *,
+    weight: Tensor | None = None,
+    through: bool = False,
 ) -> None:
     """One step of Adam on the mask logits, in place, without weight decay.
 
@@ -170,10 +158,12 @@ def adam_step_(
 
     Args:
         mask_logits: ν, float32, contiguous; updated.
-        gradient: ∂L/∂ν, any of the kernels' dtypes and layouts.
+        gradient: ∂L/∂ν, any of the kernels' dtypes and layouts; ∂L/∂θ if a weight is given.
         first: m, as `mask_logits`; zeros before the first step; updated.
         second: v, likewise.
         adam: the numbers of the step.
+        weight: θ̃; ∂L/∂ν is then that of `mask_logit_gradient`, and fused forms never write it to memory.
+        through: as `mask_logit_gradient`.
 
     Raises:
         ConfigurationError: if shapes, devices or dtypes do not fit, or what is updated is not contiguous.
@@ -182,37 +172,10 @@ def adam_step_(
     """
     check_together(mask_logits, gradient=gradient, first=first, second=second)
     check_in_place(mask_logits=mask_logits, first=first, second=second)
+    if weight is not None:
+        gradient = mask_logit_gradient(gradient, weight, mask_logits, through=through)
     scaled = gradient.float() * adam.gradient_scale
     first.lerp_(scaled, 1.0 - adam.beta1)
     second.mul_(adam.beta2).addcmul_(scaled, scaled, value=1.0 - adam.beta2)
     root = second.sqrt().div_(adam.root).add_(adam.eps)
     mask_logits.addcdiv_(first, root, value=-adam.rate)
-
-
-@torch.no_grad()
-def gradient_adam_step_(
-    weight_gradient: Tensor,
-    weight: Tensor,
-    mask_logits: Tensor,
-    first: Tensor,
-    second: Tensor,
-    adam: AdamStep,
-    *,
-    through: bool,
-) -> None:
-    """`mask_logit_gradient` and `adam_step_` in one: fused forms never write ∂L/∂ν to memory.
-
-    Args:
-        weight_gradient: as `mask_logit_gradient`.
-        weight: as `mask_logit_gradient`.
-        mask_logits: as `adam_step_`.
-        first: as `adam_step_`.
-        second: as `adam_step_`.
-        through: as `mask_logit_gradient`.
-        adam: as `adam_step_`.
-
-    Raises:
-        ConfigurationError: as both.
-    """
-    gradient = mask_logit_gradient(weight_gradient, weight, mask_logits, through=through)
-    adam_step_(mask_logits, gradient, first, second, adam)

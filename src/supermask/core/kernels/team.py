@@ -47,12 +47,6 @@ class Job(ctypes.Structure):
 def threads_for(weights: int) -> int:
     """How many threads take part: those of torch, unless there is too little to do.
 
-    Args:
-        weights: to work on.
-
-    Returns:
-        At least 1 and at most `torch.get_num_threads()`.
-
     Example:
         >>> threads_for(1000)
         1

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from supermask.core.kernels.arguments import AdamStep, check_in_place, check_together, result_like
-from supermask.core.kernels.triton_launch import BLOCK, LAUNCH, blocks, jit, on_device, tl
+from supermask.core.kernels.triton_launch import BLOCK, jit, launch, tl
 
-__all__ = ["adam_step_", "gradient_adam_step_", "mask_logit_gradient"]
+__all__ = ["adam_step_", "mask_logit_gradient"]
 
 _LOG2_E = tl.constexpr(math.log2(math.e))
 
@@ -108,11 +108,7 @@ def mask_logit_gradient(
     weight_gradient, weight, mask_logits = weight_gradient.contiguous(), weight.contiguous(), mask_logits.contiguous()
     gradient = result_like(mask_logits, dtype=torch.float32, out=out)
     count = gradient.numel()
-    if count:
-        with on_device(gradient):
-            _gradient[blocks(count, BLOCK)](
-                gradient, weight_gradient, weight, mask_logits, count, through, BLOCK, **LAUNCH
-            )
+    launch(_gradient, BLOCK, gradient, weight_gradient, weight, mask_logits, count, through, BLOCK)
     return gradient
 
 
@@ -122,27 +118,34 @@ def adam_step_(
     first: Tensor,
     second: Tensor,
     adam: AdamStep,
+    *,
+    weight: Tensor | None = None,
+    through: bool = False,
 ) -> None:
     """`reference.adam_step_` in one pass, to within a few float32 roundings; a tensor's scale is read on the device."""
-    check_together(mask_logits, gradient=gradient, first=first, second=second)
+    weighing = {} if weight is None else {"weight": weight}
+    check_together(mask_logits, gradient=gradient, first=first, second=second, **weighing)
     check_in_place(mask_logits=mask_logits, first=first, second=second)
-    _launch_step(mask_logits, gradient, None, first, second, adam, through=False)
-
-
-def gradient_adam_step_(
-    weight_gradient: Tensor,
-    weight: Tensor,
-    mask_logits: Tensor,
-    first: Tensor,
-    second: Tensor,
-    adam: AdamStep,
-    *,
-    through: bool,
-) -> None:
-    """`reference.gradient_adam_step_` in one pass, to within the bounds of the two that it joins."""
-    check_together(mask_logits, weight=weight, weight_gradient=weight_gradient, first=first, second=second)
-    check_in_place(mask_logits=mask_logits, first=first, second=second)
-    _launch_step(mask_logits, weight_gradient, weight.contiguous(), first, second, adam, through=through)
+    launch(
+        _step,
+        BLOCK,
+        mask_logits,
+        gradient.contiguous(),
+        mask_logits if weight is None else weight.contiguous(),
+        first,
+        second,
+        mask_logits.numel(),
+        1.0 - adam.beta1,
+        float(adam.beta2),
+        1.0 - adam.beta2,
+        1.0 / adam.root,
+        float(adam.eps),
+        adam.rate,
+        *scale_arguments(adam.gradient_scale, mask_logits),
+        weight is not None,
+        through,
+        BLOCK,
+    )
 
 
 def scale_arguments(gradient_scale: float | Tensor, on: Tensor) -> tuple[Tensor, float, bool]:
@@ -155,38 +158,3 @@ def scale_arguments(gradient_scale: float | Tensor, on: Tensor) -> tuple[Tensor,
     if isinstance(gradient_scale, Tensor) and gradient_scale.device == on.device:
         return gradient_scale, 1.0, True
     return on, float(gradient_scale), False
-
-
-def _launch_step(
-    mask_logits: Tensor,
-    gradient: Tensor,
-    weight: Tensor | None,
-    first: Tensor,
-    second: Tensor,
-    adam: AdamStep,
-    *,
-    through: bool,
-) -> None:
-    count = mask_logits.numel()
-    if not count:
-        return
-    with on_device(mask_logits):
-        _step[blocks(count, BLOCK)](
-            mask_logits,
-            gradient.contiguous(),
-            mask_logits if weight is None else weight,
-            first,
-            second,
-            count,
-            1.0 - adam.beta1,
-            float(adam.beta2),
-            1.0 - adam.beta2,
-            1.0 / adam.root,
-            float(adam.eps),
-            adam.rate,
-            *scale_arguments(adam.gradient_scale, mask_logits),
-            weight is not None,
-            through,
-            BLOCK,
-            **LAUNCH,
-        )

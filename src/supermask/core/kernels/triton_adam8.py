@@ -20,7 +20,7 @@ from supermask.core.kernels import adam8
 from supermask.core.kernels.arguments import AdamStep
 from supermask.core.kernels.triton_adam import scale_arguments
 from supermask.core.kernels.triton_draw import random_numbers
-from supermask.core.kernels.triton_launch import BLOCK, LAUNCH, blocks, jit, key_arguments, on_device, tl
+from supermask.core.kernels.triton_launch import BLOCK, LAUNCH, jit, key_arguments, launch, tl
 
 __all__ = ["adam_step_8bit_"]
 
@@ -124,38 +124,30 @@ def _step(
 def adam_step_8bit_(
     mask_logits: Tensor,
     gradient: Tensor,
-    first: Tensor,
-    first_scale: Tensor,
-    second: Tensor,
-    second_scale: Tensor,
+    moments: adam8.EightBitMoments,
     adam: AdamStep,
     *,
     key: KeyWords | Tensor,
 ) -> None:
     """`adam8.adam_step_8bit_`, the same bits, in one pass; key and scale may be read on the device."""
-    adam8.check_8bit_state(mask_logits, gradient, first, first_scale, second, second_scale)
-    count = mask_logits.numel()
-    if not count:
-        return
-    with on_device(mask_logits):
-        _step[blocks(count, BLOCK)](
-            mask_logits,
-            gradient.contiguous(),
-            first,
-            first_scale,
-            second,
-            second_scale,
-            count,
-            float(adam.beta1),
-            1.0 - adam.beta1,
-            float(adam.beta2),
-            1.0 - adam.beta2,
-            float(adam.eps),
-            adam.rate,
-            1.0 / adam.root,
-            *scale_arguments(adam.gradient_scale, mask_logits),
-            *key_arguments(key, mask_logits),
-            BLOCK // _SCALED_TOGETHER,
-            _SCALED_TOGETHER,
-            **_LAUNCH,
-        )
+    adam8.check_8bit_state(mask_logits, gradient, moments)
+    launch(
+        _step,
+        BLOCK,
+        mask_logits,
+        gradient.contiguous(),
+        *moments,
+        mask_logits.numel(),
+        float(adam.beta1),
+        1.0 - adam.beta1,
+        float(adam.beta2),
+        1.0 - adam.beta2,
+        float(adam.eps),
+        adam.rate,
+        1.0 / adam.root,
+        *scale_arguments(adam.gradient_scale, mask_logits),
+        *key_arguments(key, mask_logits),
+        BLOCK // _SCALED_TOGETHER,
+        _SCALED_TOGETHER,
+        options=_LAUNCH,
+    )

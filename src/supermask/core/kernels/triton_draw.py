@@ -24,7 +24,7 @@ from supermask.core import counter_random
 from supermask.core.counter_random import KeyWords
 from supermask.core.kernels.arguments import check_compute_dtype, check_together, result_like
 from supermask.core.kernels.reference import logit_levels
-from supermask.core.kernels.triton_launch import BLOCK, LAUNCH, blocks, core, jit, key_arguments, on_device, tl
+from supermask.core.kernels.triton_launch import BLOCK, core, jit, key_arguments, launch, tl
 
 __all__ = ["draw_keep_mask", "draw_masked_weight", "random_numbers", "threshold_masked_weight"]
 
@@ -142,14 +142,9 @@ def draw_masked_weight(
     check_together(mask_logits, weight=weight)
     check_compute_dtype(dtype)
     weight, mask_logits = weight.contiguous(), mask_logits.contiguous()
-    masked = result_like(weight, dtype=dtype, out=out)
-    count = masked.numel()
-    if count:
-        levels = logit_levels(weight.device)
-        with on_device(weight):
-            _draw_weight[blocks(count, BLOCK)](
-                masked, weight, mask_logits, count, levels, *key_arguments(key, levels), BLOCK, **LAUNCH
-            )
+    masked, levels = result_like(weight, dtype=dtype, out=out), logit_levels(weight.device)
+    key_words = key_arguments(key, levels)
+    launch(_draw_weight, BLOCK, masked, weight, mask_logits, masked.numel(), levels, *key_words, BLOCK)
     return masked
 
 
@@ -157,13 +152,8 @@ def draw_keep_mask(mask_logits: Tensor, key: KeyWords | Tensor) -> Tensor:
     """`reference.draw_keep_mask` in one pass; the key may also be a tensor of two words on the device."""
     mask_logits = mask_logits.contiguous()
     keep_mask = torch.empty(mask_logits.shape, dtype=torch.bool, device=mask_logits.device)
-    count = keep_mask.numel()
-    if count:
-        levels = logit_levels(mask_logits.device)
-        with on_device(mask_logits):
-            _draw_mask[blocks(count, BLOCK)](
-                keep_mask, mask_logits, count, levels, *key_arguments(key, levels), BLOCK, **LAUNCH
-            )
+    levels = logit_levels(mask_logits.device)
+    launch(_draw_mask, BLOCK, keep_mask, mask_logits, keep_mask.numel(), levels, *key_arguments(key, levels), BLOCK)
     return keep_mask
 
 
@@ -175,8 +165,5 @@ def threshold_masked_weight(
     check_compute_dtype(dtype)
     weight, mask_logits = weight.contiguous(), mask_logits.contiguous()
     masked = result_like(weight, dtype=dtype, out=out)
-    count = masked.numel()
-    if count:
-        with on_device(weight):
-            _threshold_weight[blocks(count, BLOCK)](masked, weight, mask_logits, count, BLOCK, **LAUNCH)
+    launch(_threshold_weight, BLOCK, masked, weight, mask_logits, masked.numel(), BLOCK)
     return masked

@@ -6,7 +6,7 @@ device: launches go to the current stream of the tensors' device.
 
 from __future__ import annotations
 
-from supermask.core.kernels.triton_adam import adam_step_, gradient_adam_step_, mask_logit_gradient
+from supermask.core.kernels.triton_adam import adam_step_, mask_logit_gradient
 from supermask.core.kernels.triton_adam8 import adam_step_8bit_
 from supermask.core.kernels.triton_draw import draw_keep_mask, draw_masked_weight, threshold_masked_weight
 
@@ -15,7 +15,6 @@ __all__ = [
     "adam_step_8bit_",
     "draw_keep_mask",
     "draw_masked_weight",
-    "gradient_adam_step_",
     "mask_logit_gradient",
     "threshold_masked_weight",
 ]

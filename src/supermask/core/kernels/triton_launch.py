@@ -23,7 +23,7 @@ except ImportError as error:
         "CUDA on Linux, else `pip install 'triton>=3.2'`, or choose another backend"
     ) from error
 
-__all__ = ["BLOCK", "LAUNCH", "blocks", "core", "jit", "key_arguments", "on_device", "tl"]
+__all__ = ["BLOCK", "LAUNCH", "core", "jit", "key_arguments", "launch", "tl"]
 
 # 8 weights a thread: one 16-byte access to bfloat16 and two to float32, all independent, so that a multiprocessor has
 # some 50 KB of reads under way, twice what the memory of an H200 needs to stay busy. More a thread takes registers
@@ -53,9 +53,13 @@ def jit(function: Callable[..., Any]) -> Any:
     )
 
 
-def blocks(count: int, block: int) -> tuple[int]:
-    """The grid for `count` weights, `block` each."""
-    return (-(-count // block),)
+def launch(kernel: Any, block: int, result: Tensor, *arguments: Any, options: dict[str, Any] = LAUNCH) -> None:
+    """Run a kernel over a tensor's weights, so many a program, on the current stream of its device; none is no work."""
+    # Triton launches on the current device. Switching costs as much as a launch, and is hardly ever needed.
+    elsewhere = result.is_cuda and result.get_device() != torch.cuda.current_device()
+    if result.numel():
+        with torch.cuda.device(result.device) if elsewhere else contextlib.nullcontext():
+            kernel[(-(-result.numel() // block),)](result, *arguments, **options)
 
 
 def key_arguments(key: KeyWords | Tensor, unused: Tensor) -> tuple[Tensor, int, int, bool]:
@@ -65,14 +69,6 @@ def key_arguments(key: KeyWords | Tensor, unused: Tensor) -> tuple[Tensor, int, 
             return key.contiguous(), 0, 0, True
         key = tuple(key.tolist())
     return unused, _signed(key[0]), _signed(key[1]), False
-
-
-def on_device(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Make a tensor's device the current one, where Triton launches, on that device's current stream."""
-    # Switching costs as much as a launch, and is hardly ever needed.
-    if tensor.is_cuda and tensor.get_device() != torch.cuda.current_device():
-        return torch.cuda.device(tensor.device)
-    return contextlib.nullcontext()
 
 
 def _signed(word: int) -> int:

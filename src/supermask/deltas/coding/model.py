@@ -1,35 +1,33 @@
-"""Where a mask's zeros are likely: a sum of few whole numbers for each weight, from vectors that the file holds.
+"""Where a mask's zeros are likely: a sum of few whole numbers for each weight, from vectors that the payload holds.
 
 For weight w in row i and column j the logarithm of the odds that it is dropped is, in half octaves,
 
-    x_ij = offset + row_i + column_j + magnitude[ top bits of |w| ] + sign(w) · Σ_t left_ti · right_tj
+    x_ij = offset + row_i + column_j + magnitude[ leading bits of |w| ]
 
-Rows and columns differ in density. Small weights, or large ones, are dropped more often. And where the loss pulls
-weights into one direction, row by row and column by column, those of the other sign are dropped: a gradient averaged
-over the data is close to an outer product, so few terms say much.
+Rows and columns differ in density, and small weights, or large ones, are dropped more often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias, final
+from typing import TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
-from supermask.deltas.coding.rates import RATES, rate_of
-from supermask.deltas.coding.symbols import COINS, Run, SymbolReader, SymbolWriter
+from supermask.deltas.coding.laws import COINS, RATES, rate_of
+from supermask.deltas.coding.symbols import Run, SymbolReader, SymbolWriter
 from supermask.errors import DeltaFormatError
 
 __all__ = [
     "CLASSES",
     "MAGNITUDES",
     "MAX_STEP",
-    "MAX_TERMS",
     "MIDDLE",
     "OFFSETS",
     "MaskModel",
+    "mask_needs_base",
     "read_model",
     "write_model",
 ]
@@ -39,14 +37,13 @@ Steps: TypeAlias = npt.NDArray[np.int16]
 CLASSES = 64
 MIDDLE = 40
 """Weights of class c are dropped with odds of about 2^((c - MIDDLE)/2); from MIDDLE on, those that stay are coded."""
-MAX_TERMS = 3
 MAX_STEP = 31
 """The largest number in a vector: 16 octaves."""
 MAGNITUDES = 64
 """How many ranges of |w| are told apart: 8 octaves in steps of an eighth octave or so, the three leading bits."""
 OFFSETS = range(-64, 64)
 
-_ROWS, _COLUMNS, _MAGNITUDES, _TERMS_AT = 1, 2, 4, 4
+_ROWS, _COLUMNS, _MAGNITUDES = 1, 2, 4
 _VARINT_BYTES = 5  # 2^34, the most weights that a tensor has, takes as many
 
 
@@ -59,9 +56,9 @@ class MaskModel:
         offset: in half octaves, one of `OFFSETS`.
         rows: one step for each row.
         columns: one step for each column.
-        magnitudes: one step for each of `MAGNITUDES` ranges of |w|, the ends included in the outer ones.
+        magnitudes: one step for each of `MAGNITUDES` ranges of |w|, the ends included in the outer ones; with them the
+            model goes by the base.
         first_magnitude: the leading bits of |w| in the first range.
-        terms: pairs of a vector over rows and one over columns, at most `MAX_TERMS`.
     """
 
     offset: int = 0
@@ -69,110 +66,67 @@ class MaskModel:
     columns: Steps | None = None
     magnitudes: Steps | None = None
     first_magnitude: int = 0
-    terms: Sequence[tuple[Steps, Steps]] = ()
-
-    @property
-    def needs_base(self) -> bool:
-        """Whether a weight's class depends on the base's value."""
-        return self.magnitudes is not None or bool(self.terms)
 
 
-class _VectorHead(NamedTuple):
-    """What is said of a vector before it is coded.
+def mask_needs_base(payload: bytes | memoryview) -> bool:
+    """Whether a mask's payload can only be read with the base's tensor.
 
-    Args:
-        length: of the vector.
-        filled: how many of its entries are not 0.
-        rate: of their sizes.
-        largest: what a size can be at most.
+    Raises:
+        DeltaFormatError: if it is empty, or begins as none does.
+
+    Example:
+        >>> mask_needs_base(b"\\x03"), mask_needs_base(b"\\x04")
+        (False, True)
     """
-
-    length: int
-    filled: int
-    rate: int
-    largest: int
-
-    @property
-    def runs(self) -> list[Run]:
-        """Gaps between the entries that are not 0, their sizes less 1, and whether they are negative."""
-        if not self.filled:
-            return []
-        others = self.length - self.filled
-        return [
-            Run(rate_of(self.filled, others), self.filled, others),
-            Run(self.rate, self.filled, self.filled * (self.largest - 1)),
-            Run(COINS, self.filled, self.filled),
-        ]
+    if not len(payload) or payload[0] > _ROWS | _COLUMNS | _MAGNITUDES:
+        raise DeltaFormatError("the payload of a keep mask has no form that is known here")
+    return bool(payload[0] & _MAGNITUDES)
 
 
 def write_model(model: MaskModel, writer: SymbolWriter) -> bytes:
-    """Put a model's vectors into a writer.
-
-    Args:
-        model: the mask's.
-        writer: gets the vectors.
-
-    Returns:
-        The bytes that stand before the coded words.
-    """
-    flags = (model.rows is not None) * _ROWS | (model.columns is not None) * _COLUMNS
-    flags |= (model.magnitudes is not None) * _MAGNITUDES | len(model.terms) << _TERMS_AT
-    head = bytearray([flags, model.offset - OFFSETS[0]])
+    """Put a model's vectors into a writer, and give the bytes that stand before the coded words."""
+    parts = ((_ROWS, model.rows), (_COLUMNS, model.columns), (_MAGNITUDES, model.magnitudes))
+    head = bytearray([sum(flag for flag, part in parts if part is not None), model.offset - OFFSETS[0]])
+    vectors = [vector for vector in (model.rows, model.columns) if vector is not None]
     if model.magnitudes is not None:
         head += model.first_magnitude.to_bytes(2, "little")
-    for vector in (model.rows, model.columns):
-        if vector is not None:
-            head += _write_vector(vector, writer)
-    if model.magnitudes is not None:
         # Neighbouring ranges are much alike, so their differences are coded.
-        head += _write_vector(np.diff(model.magnitudes, prepend=np.int16(0)), writer)
-    for left, right in model.terms:
-        head += _write_vector(left, writer) + _write_vector(right, writer)
+        vectors.append(np.diff(model.magnitudes, prepend=np.int16(0)))
+    for vector in vectors:
+        head += _write_vector(vector, writer)
     return bytes(head)
 
 
-def read_model(data: bytes | memoryview, rows: int, columns: int) -> tuple[MaskModel, SymbolReader]:
-    """Take a model out of a payload.
-
-    Args:
-        data: the payload behind its form byte.
-        rows: of the matrix.
-        columns: of the matrix.
-
-    Returns:
-        The model, and the reader behind it.
-
-    Raises:
-        DeltaFormatError: if the bytes are no model of such a matrix.
-    """
-    flags, offset = _take(data, 0), _take(data, 1) + OFFSETS[0]
-    terms = flags >> _TERMS_AT
-    if terms > MAX_TERMS or flags & 8 or offset not in OFFSETS:
-        raise DeltaFormatError("the payload of a keep mask has a head that no writer writes")
-    place, first = 2, 0
-    lengths = [rows] * bool(flags & _ROWS) + [columns] * bool(flags & _COLUMNS)
-    bounds = [MAX_STEP] * len(lengths)
-    if flags & _MAGNITUDES:
-        first, place = _take(data, 2) | _take(data, 3) << 8, 4
-        lengths.append(MAGNITUDES)
-        bounds.append(2 * MAX_STEP)  # a difference of two steps
-    lengths += [rows, columns] * terms
-    bounds += [MAX_STEP] * (2 * terms)
-    heads = []
-    for length, largest in zip(lengths, bounds, strict=True):
-        head, place = _read_head(data, place, length, largest)
-        heads.append(head)
-    reader = SymbolReader(data[place:])
-    vectors = iter(_read_vectors(heads, reader))
-    model = MaskModel(
-        offset=offset,
-        rows=next(vectors) if flags & _ROWS else None,
-        columns=next(vectors) if flags & _COLUMNS else None,
-        magnitudes=_summed(next(vectors)) if flags & _MAGNITUDES else None,
-        first_magnitude=first,
-        terms=tuple((next(vectors), next(vectors)) for _ in range(terms)),
-    )
-    return model, reader
+def read_model(payload: bytes | memoryview, rows: int, columns: int) -> tuple[MaskModel, SymbolReader]:
+    """Take a model of a matrix out of a payload, and give the reader behind it; DeltaFormatError if there is none."""
+    based, data = mask_needs_base(payload), io.BytesIO(payload)
+    flags, offset = _take(data), _take(data) + OFFSETS[0]
+    if offset not in OFFSETS:
+        raise DeltaFormatError(f"the payload of a keep mask has the offset {offset}, which no writer writes")
+    first = _take(data) | _take(data) << 8 if based else 0
+    parts = [("rows", rows, MAX_STEP)] if flags & _ROWS else []
+    if flags & _COLUMNS:
+        parts.append(("columns", columns, MAX_STEP))
+    if based:
+        parts.append(("magnitudes", MAGNITUDES, 2 * MAX_STEP))  # a difference of two steps
+    heads = [(name, length, largest, *_read_head(data, length)) for name, length, largest in parts]
+    reader = SymbolReader(data.read())
+    runs = []
+    for _, length, largest, filled, rate in heads:
+        runs.append(Run(rate_of(filled, length - filled) if filled else 0, filled, length - filled))
+        runs += [Run(rate, filled, filled * (largest - 1)), Run(COINS, filled, filled)]
+    numbers, vectors = reader.take(runs), {}
+    for name, length, largest, filled, _ in heads:
+        gaps, sizes, negative = numbers[: 3 * filled].reshape(3, filled)
+        numbers, vectors[name] = numbers[3 * filled :], np.zeros(length, dtype=np.int16)
+        if (sizes >= largest).any():
+            raise DeltaFormatError(f"the payload of a keep mask has a step above {largest}")
+        vectors[name][np.cumsum(gaps + 1) - 1] = np.where(negative, -1 - sizes, sizes + 1)
+    if based:
+        vectors["magnitudes"] = np.cumsum(vectors["magnitudes"], dtype=np.int16)
+        if (np.abs(vectors["magnitudes"]) > MAX_STEP).any():
+            raise DeltaFormatError(f"the payload of a keep mask has a step above {MAX_STEP} for a range of magnitudes")
+    return MaskModel(offset=offset, first_magnitude=first, **vectors), reader
 
 
 def _write_vector(vector: Steps, writer: SymbolWriter) -> bytes:
@@ -194,47 +148,24 @@ def _write_vector(vector: Steps, writer: SymbolWriter) -> bytes:
     return bytes(head)
 
 
-def _read_head(data: bytes | memoryview, place: int, length: int, largest: int) -> tuple[_VectorHead, int]:
-    """A vector's head, and where the next one stands."""
-    count = 0
+def _read_head(data: io.BytesIO, length: int) -> tuple[int, int]:
+    """How many entries of a vector are not 0, and the rate of their sizes."""
+    filled = 0
     for index in range(_VARINT_BYTES):
-        byte = _take(data, place + index)
-        count |= (byte & 127) << 7 * index
+        byte = _take(data)
+        filled |= (byte & 127) << 7 * index
         if byte < 128:
             break
-    if byte >= 128 or (index and not byte) or count > length:
+    if byte >= 128 or (index and not byte) or filled > length:
         raise DeltaFormatError(f"the payload of a keep mask has no count of the steps for {length} rows or columns")
-    place += index + 1
-    if not count:
-        return _VectorHead(length, 0, 0, largest), place
-    rate = _take(data, place) + RATES[0]
+    rate = _take(data) + RATES[0] if filled else 0
     if rate not in RATES:
         raise DeltaFormatError(f"the payload of a keep mask has the rate {rate}, which does not exist")
-    return _VectorHead(length, count, rate, largest), place + 1
+    return filled, rate
 
 
-def _read_vectors(heads: Sequence[_VectorHead], reader: SymbolReader) -> list[Steps]:
-    numbers = reader.take([run for head in heads for run in head.runs])
-    vectors, place = [], 0
-    for head in heads:
-        gaps, sizes, negative = numbers[place : place + 3 * head.filled].reshape(3, head.filled)
-        place += 3 * head.filled
-        if (sizes >= head.largest).any():
-            raise DeltaFormatError(f"the payload of a keep mask has a step above {head.largest}")
-        vector = np.zeros(head.length, dtype=np.int16)
-        vector[np.cumsum(gaps + 1) - 1] = np.where(negative, -1 - sizes, sizes + 1)
-        vectors.append(vector)
-    return vectors
-
-
-def _summed(differences: Steps) -> Steps:
-    summed: Steps = np.cumsum(differences, dtype=np.int16)
-    if (np.abs(summed) > MAX_STEP).any():
-        raise DeltaFormatError(f"the payload of a keep mask has a step above {MAX_STEP} for a range of magnitudes")
-    return summed
-
-
-def _take(data: bytes | memoryview, place: int) -> int:
-    if place >= len(data):
-        raise DeltaFormatError(f"the payload of a keep mask ends within its head, after {len(data)} bytes")
-    return data[place]
+def _take(data: io.BytesIO) -> int:
+    byte = data.read(1)
+    if not byte:
+        raise DeltaFormatError(f"the payload of a keep mask ends within its head, after {data.tell()} bytes")
+    return byte[0]

@@ -10,10 +10,12 @@ from peft import PeftConfig
 
 from supermask.core.straight_through import GradientConvention
 from supermask.errors import ConfigurationError
-from supermask.interop.peft.packing import MASK_FORMAT
 from supermask.methods import Supermask
 
 __all__ = ["SupermaskConfig", "SupermaskPeftType"]
+
+MASK_FORMAT = 1
+"""The version of `pack_keep_mask`'s layout; an adapter's configuration states it."""
 
 
 @final

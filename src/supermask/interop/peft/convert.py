@@ -12,8 +12,8 @@ import torch
 from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, TaskDelta, fingerprint
-from supermask.deltas.fingerprint import require_same_base
+from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, TaskDelta
+from supermask.deltas.fingerprint import require_base
 from supermask.deltas.tensor_bytes import as_bits, dtype_name
 from supermask.errors import BaseMismatchError, ConfigurationError
 from supermask.interop.peft.config import SupermaskConfig
@@ -74,8 +74,7 @@ def delta_to_peft(
             peft_model.add_adapter(adapter_name, config)
     except BaseMismatchError:
         # Say which tensors differ; only a delta knows.
-        found = fingerprint({name: tensor for name, tensor in tensors.items() if name not in delta.head})
-        require_same_base(found, delta.base, base_name=delta.document.base.name)
+        require_base(tensors, delta.base, head=delta.head)
         raise
     _fill(peft_model, adapter_name, delta, base)
     return peft_model.eval()
@@ -160,11 +159,7 @@ def delta_to_adapter(
         verify: check the base's fingerprint.
 
     Returns:
-        The folder.
-
-    Raises:
-        ConfigurationError: as `delta_to_peft`.
-        BaseMismatchError: as `delta_to_peft`.
+        The folder; errors are those of `delta_to_peft`.
     """
     with _given_back(model):
         peft_model = delta_to_peft(delta, model, task_type=task_type, verify=verify)
@@ -182,9 +177,6 @@ def adapter_to_delta(folder: str | os.PathLike[str], model: nn.Module, **describ
         folder: where `save_pretrained` wrote a supermask adapter.
         model: its base, with a head of the task's shape; it comes back as it was.
         described: `base_name`, `base_revision`, `task` and `training`, as for `peft_to_delta`.
-
-    Returns:
-        The delta.
 
     Raises:
         BaseMismatchError: if the model is not the adapter's base.

@@ -191,11 +191,7 @@ def named_entries(adapter_name: str, state_dict: Mapping[str, Tensor]) -> dict[s
 
 
 def check_loaded(model: nn.Module, incompatible: Any) -> None:
-    """After a state dictionary is loaded: an adapter's masks are all in it or none, and all have a place.
-
-    Raises:
-        DeltaFormatError: naming the masks that are missing or left over.
-    """
+    """After a state dictionary is loaded: an adapter's masks are all in it or none, and all have a place."""
     wanted: dict[str, int] = {}
     for layer in model.modules():
         if isinstance(layer, SupermaskLayer):

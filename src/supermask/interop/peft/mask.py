@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from supermask.core import threshold_keep_mask
+from supermask.core import threshold_keep_mask, zero_count
 from supermask.core.kernels.masked_linear import masked_linear
 from supermask.core.kernels.ops import MaskKey, masked_by_logits
+from supermask.deltas.coding import decode_mask, encode_mask, mask_needs_base
+from supermask.deltas.keep_mask import MaskPositions
+from supermask.deltas.tensor_bytes import as_bits
 from supermask.errors import DeltaFormatError, DeltaStateError
-from supermask.interop.peft.packing import pack_keep_mask, unpack_keep_mask
 from supermask.methods.draw_clock import DrawClock
 from supermask.methods.mask_parametrization import keeps_logits_in_float32
 from supermask.methods.supermask import initial_mask_logits
 
 if TYPE_CHECKING:
     from supermask.interop.peft.config import SupermaskConfig
-from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
+__all__ = ["AdapterMask", "DroppedWeights", "drop_", "pack_keep_mask", "unpack_keep_mask"]
 
-from supermask.deltas.tensor_bytes import as_bits
-
-__all__ = ["AdapterMask", "DroppedWeights", "drop_"]
+_HEADER = struct.Struct("<QQQ")
 
 
 @final
@@ -74,11 +76,7 @@ class AdapterMask(nn.Module):
         return self.mask_logits is not None or self.keep is not None
 
     def keep_mask(self) -> Tensor:
-        """The mask outside training: the fixed one, or ν > 0.
-
-        Raises:
-            DeltaStateError: if the mask was never loaded.
-        """
+        """The mask outside training: the fixed one, or ν > 0; it must have been loaded."""
         if self.mask_logits is not None:
             return threshold_keep_mask(self._logits())
         if self.keep is None:
@@ -89,13 +87,7 @@ class AdapterMask(nn.Module):
         return self.keep
 
     def masked(self, weight: Tensor, *, sampled: bool, dtype: torch.dtype | None = None) -> Tensor:
-        """The masked weight.
-
-        Args:
-            weight: the base's, or what another mask has left of it.
-            sampled: draw the mask that is due, if there are logits to draw from.
-            dtype: of the result, if there are logits; the weight's by default.
-        """
+        """The weight, the base's or what another mask has left of it, masked; in `dtype` if there are logits."""
         self._check(weight)
         if self.mask_logits is None:
             zero = torch.zeros((), dtype=weight.dtype, device=weight.device)
@@ -141,16 +133,7 @@ class AdapterMask(nn.Module):
 
     @torch.no_grad()
     def load(self, weight: Tensor, *, packed: Tensor, logits: Tensor | None) -> None:
-        """Take over what a file holds.
-
-        Args:
-            weight: the base's, for its shape and device.
-            packed: the mask.
-            logits: ν, if the file has it; without it, training goes on from ν = ±init_logit.
-
-        Raises:
-            DeltaFormatError: if the mask is damaged or of another shape, or logits and mask contradict each other.
-        """
+        """Take over what a file holds, which must not contradict itself; without logits training goes on from ±ν."""
         try:
             keep = unpack_keep_mask(packed, self.shape).to(weight.device)
         except DeltaFormatError as error:
@@ -207,14 +190,7 @@ class DroppedWeights:
 
     @torch.no_grad()
     def restore_(self, weight: Tensor) -> None:
-        """Put the dropped weights back.
-
-        Args:
-            weight: as `drop_` left it, on whatever device it is by now.
-
-        Raises:
-            DeltaStateError: if it was converted to another dtype or shape in between; nothing has changed then.
-        """
+        """Put the dropped weights back, on whatever device they are by now; not into another dtype or shape."""
         bits = as_bits(weight)
         if bits.dtype is not self.bits.dtype or len(self.packed_keep) != -(-bits.numel() // 8):
             raise DeltaStateError(
@@ -245,3 +221,46 @@ def drop_(weight: Tensor, keep_mask: Tensor) -> DroppedWeights:
     dropped = DroppedWeights(packed, bits[drop])
     bits.masked_fill_(drop, 0)
     return dropped
+
+
+def pack_keep_mask(keep_mask: Tensor) -> Tensor:
+    """Code a keep mask as one row of bytes, as an adapter's file holds it, in about N·H(s) bits, base not needed.
+
+    First rows and columns of the weight and the number of zeros, 8 bytes each, little-endian; the rest is the mask,
+    entropy-coded as docs/FORMAT.md, section "Keep masks", specifies.
+
+    Example:
+        >>> keep_mask = torch.ones(32, 32, dtype=torch.bool)
+        >>> keep_mask[3, 5] = False
+        >>> packed = pack_keep_mask(keep_mask)
+        >>> packed.dtype, len(packed), torch.equal(unpack_keep_mask(packed, (32, 32)), keep_mask)
+        (torch.uint8, 30, True)
+    """
+    rows, columns = keep_mask.shape
+    content = _HEADER.pack(rows, columns, zero_count(keep_mask)) + encode_mask(MaskPositions.of(keep_mask))
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+
+def unpack_keep_mask(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The keep mask that `pack_keep_mask` coded.
+
+    Example:
+        >>> unpack_keep_mask(pack_keep_mask(torch.ones(2, 3, dtype=torch.bool)), (3, 2))
+        Traceback (most recent call last):
+        supermask.errors.DeltaFormatError: the mask is for a weight of shape (2, 3), and the model's is (3, 2)
+    """
+    if packed.dtype is not torch.uint8 or packed.dim() != 1 or packed.numel() < _HEADER.size:
+        raise DeltaFormatError(
+            f"a packed mask is a row of at least {_HEADER.size} uint8, received {packed.dtype} of shape "
+            f"{tuple(packed.shape)}"
+        )
+    content = packed.detach().cpu().contiguous().numpy().tobytes()
+    rows, columns, zeros = _HEADER.unpack_from(content)
+    if (rows, columns) != tuple(shape):
+        raise DeltaFormatError(
+            f"the mask is for a weight of shape {(rows, columns)}, and the model's is {tuple(shape)}"
+        )
+    payload = content[_HEADER.size :]
+    if mask_needs_base(payload):
+        raise DeltaFormatError("the mask is coded against its base's weights, and a packed one is read alone")
+    return decode_mask(payload, shape, zeros).keep

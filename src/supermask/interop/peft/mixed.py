@@ -36,15 +36,11 @@ _ROW_INPUTS = frozenset(
 
 @contextmanager
 def rows_by_adapter(model: nn.Module, adapter_names: Sequence[str]) -> Iterator[None]:
-    """Within the block, a call of the model takes each row through the adapter that is named for it.
+    """Within the block, a call of the model takes each row through the adapter named for it; `"__base__"` names none.
 
     The rows of one adapter go through the whole model together, with that adapter alone, and come back to their places.
     So each row's result is what its adapter gives, whatever the layers do with the batch in between: position tables,
     relative embeddings and experts have no row to choose a mask by.
-
-    Args:
-        model: the base with a tuner's layers in it, in evaluation mode.
-        adapter_names: one name a row; `"__base__"` for the base without adapters.
     """
     names = list(adapter_names)
     forward = model.forward

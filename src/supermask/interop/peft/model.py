@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from supermask.core.sparsity import zero_count, zeros_of_logits
 from supermask.deltas import Fingerprint, fingerprint
-from supermask.deltas.application import applied_digest
+from supermask.deltas.applying import applied_digest
 from supermask.errors import (
     BaseMismatchError,
     ConfigurationError,

@@ -25,9 +25,7 @@ __all__ = [
     "check_targets",
     "complete_",
     "covers",
-    "default_targets",
     "head_modules",
-    "linear_targets",
 ]
 
 _TASKS_WITH_NEW_HEADS = (TaskType.SEQ_CLS, TaskType.TOKEN_CLS, TaskType.QUESTION_ANS)
@@ -39,14 +37,7 @@ def base_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def base_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The base's parameters and persistent buffers by name, whatever adapters are on it; tied ones under each name.
-
-    Args:
-        model: the base, with or without a tuner's layers in it.
-
-    Returns:
-        The live tensors: those that were in the model before adapters came.
-    """
+    """The base's live parameters and persistent buffers by name, whatever adapters are on it; tied ones under each."""
     tensors: dict[str, Tensor] = {}
     for path, module in _walk(model, ""):
         prefix = f"{path}." if path else ""
@@ -60,28 +51,8 @@ def base_tensors(model: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def default_targets(parameters: ParameterMap) -> set[str]:
-    """The modules of the matrices that `Supermask` masks by default."""
-    infos = constrained_matrices(parameters, select=MATRICES, exclude=(), verb="mask")
-    return {name.removesuffix(".weight") for info in infos for name in (info.name, *info.aliases)}
-
-
-def linear_targets(model: nn.Module, parameters: ParameterMap) -> set[str]:
-    """The linear layers outside the head, for `"all-linear"`."""
-    head = set(parameters.head)
-    return {
-        path
-        for path, module in base_modules(model).items()
-        if isinstance(module, nn.Linear | Conv1D) and f"{path}.weight" not in head
-    }
-
-
 def head_modules(parameters: ParameterMap) -> list[str]:
-    """The outermost modules that hold the task head's parameters and no others, in model order.
-
-    Raises:
-        SelectionError: if a parameter of the head belongs to the model itself.
-    """
+    """The outermost modules that hold the task head's parameters and no others, in model order."""
     head, names = set(parameters.head), parameters.names
     found: dict[str, None] = {}
     for name in parameters.head:
@@ -98,15 +69,16 @@ def head_modules(parameters: ParameterMap) -> list[str]:
 def complete_(config: SupermaskConfig, model: nn.Module, parameters: ParameterMap) -> None:
     """Fill in what an adapter's settings leave open, in place: target modules, and the whole of the head.
 
-    Args:
-        config: the settings.
-        model: the base, with or without a tuner's layers in it.
-        parameters: of the base, taken before anything was put over it.
+    By default the matrices that `Supermask` masks are targets; `"all-linear"` is the linear layers outside the head.
+    The map of the base's parameters is to be from before anything was put over it.
     """
     if config.target_modules is None:
-        config.target_modules = cast(Any, default_targets(parameters))
+        infos = constrained_matrices(parameters, select=MATRICES, exclude=(), verb="mask")
+        targets = {name.removesuffix(".weight") for info in infos for name in (info.name, *info.aliases)}
+        config.target_modules = cast(Any, targets)
     elif isinstance(config.target_modules, str) and config.target_modules.lower() == "all-linear":
-        config.target_modules = cast(Any, linear_targets(model, parameters))
+        linear = (path for path, module in base_modules(model).items() if isinstance(module, nn.Linear | Conv1D))
+        config.target_modules = cast(Any, {path for path in linear if f"{path}.weight" not in parameters.head})
     get_output_embeddings = getattr(model, "get_output_embeddings", lambda: None)
     new_head = config.modules_to_save is None and get_output_embeddings() is None
     saved = list(dict.fromkeys(config.modules_to_save or []))
@@ -123,15 +95,7 @@ def covers(modules: Collection[str], name: str) -> bool:
 
 
 def check_targets(targets: Mapping[str, nn.Module], modules: Mapping[str, nn.Module]) -> None:
-    """Refuse modules whose weights cannot be masked, all of them together.
-
-    Args:
-        targets: what is to be masked, by path.
-        modules: all modules of the base, by path.
-
-    Raises:
-        SelectionError: naming each module and what is wrong with it.
-    """
+    """Refuse modules, by path, whose weights cannot be masked: an error names each and what is wrong with it."""
     owners: dict[int, list[str]] = {}
     places: dict[int, list[str]] = {}
     for path, module in modules.items():

@@ -20,12 +20,6 @@ GLUE_TASKS: Final[tuple[Task, ...]] = tuple(row.task for row in GLUE_ROWS)
 def glue_row(name: str) -> GlueRow:
     """The row of the GLUE task of this name; case, hyphens and underscores do not count.
 
-    Args:
-        name: `mrpc`, `SST-2`, `sts_b` ...
-
-    Raises:
-        UnknownNameError: GLUE has no such task here.
-
     Example:
         >>> glue_row("STS-B").task.name
         'stsb'

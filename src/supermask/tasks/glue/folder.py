@@ -28,12 +28,7 @@ def folded(name: str) -> str:
 def glue_folder(row: GlueRow, data_dir: str | Path) -> Path:
     """Find the folder of a task: a folder of its name inside `data_dir`, or `data_dir` itself.
 
-    Args:
-        row: the task's row.
-        data_dir: the GLUE folder, or the task's own folder.
-
-    Raises:
-        DataError: there is no such folder, or two; the message says what was looked for and what is there.
+    An error says what was looked for and what is there.
     """
     root = Path(data_dir).expanduser()
     if not root.is_dir():
@@ -65,16 +60,8 @@ def glue_folder(row: GlueRow, data_dir: str | Path) -> Path:
 def read_glue_split(row: GlueRow, folder: Path, split: str) -> Examples:
     """Read one split of a GLUE task from its official TSV file.
 
-    Args:
-        row: the task's row.
-        folder: the task's folder.
-        split: name of the split, one of `row.task.splits`.
-
     Returns:
         The examples in the order of the file; without labels for a test split.
-
-    Raises:
-        DataError: the file is missing, empty or malformed; the message names file and line.
     """
     task = row.task
     path = folder / row.files[split]

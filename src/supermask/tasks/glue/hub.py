@@ -15,15 +15,8 @@ __all__ = ["examples_from_hub", "fetch_hub_splits"]
 def fetch_hub_splits(row: GlueRow) -> Mapping[str, Any]:
     """Fetch a task's configuration of the hub's data set at the pinned revision (or take it from the local cache).
 
-    Args:
-        row: the task's row.
-
     Returns:
         The hub's name of a split to its table.
-
-    Raises:
-        MissingDependencyError: the library `datasets` is not installed.
-        DataError: the hub cannot be reached, or refuses.
     """
     remedy = "give a folder with the official TSV files with --data-dir FOLDER"
     try:
@@ -48,17 +41,8 @@ def fetch_hub_splits(row: GlueRow) -> Mapping[str, Any]:
 def examples_from_hub(row: GlueRow, fetched: Mapping[str, Any], split: str) -> Examples:
     """Read one split out of the fetched data set.
 
-    Args:
-        row: the task's row.
-        fetched: result of `fetch_hub_splits`.
-        split: our name of the split.
-
     Returns:
         The examples; without labels for a test split.
-
-    Raises:
-        UnknownNameError: the data set lacks the split.
-        DataError: its classes or columns are not those of the row.
     """
     task = row.task
     source = f"hub:{HUB_DATASET}/{row.hub_config}@{HUB_REVISION[:8]}/{row.hub_splits[split]}"

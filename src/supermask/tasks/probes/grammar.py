@@ -40,10 +40,6 @@ _FRUITLESS_ROUNDS: Final = 500
 class BySplit(Generic[T]):
     """One value for each split: what the words of a split are is decided here and nowhere else.
 
-    Args:
-        train: the value for training rows.
-        dev: the value for development rows.
-
     Example:
         >>> BySplit(train="sun", dev="moon")["dev"]
         'moon'
@@ -155,14 +151,7 @@ def draw_examples(probe: Probe, split: Split, *, size: int, seed: int) -> Exampl
     Rows come in rounds that hold every label once in random order, so the labels are balanced to within one row and a
     smaller split is the beginning of a larger one. A round that repeats an earlier row is drawn again as a whole.
 
-    Args:
-        probe: whose rows.
-        split: whose vocabulary.
-        size: number of rows, at least 1.
-        seed: which draw.
-
-    Raises:
-        ConfigurationError: the grammar has fewer different rows than asked for.
+    A grammar with fewer different rows than asked for is an error.
     """
     dice = Dice(probe.task.name, probe.task.version, split, seed)
     rows: list[Row] = []

@@ -1,0 +1,150 @@
+"""Doing one thing to many tensors in a few threads: to all of them, or the first error and no thread at work."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from supermask.errors import ConfigurationError
+
+__all__ = ["WEIGHTS_AT_A_TIME", "default_threads", "run_in_threads", "undisturbed"]
+
+WEIGHTS_AT_A_TIME = 5 << 20
+"""Tensors that are decoded at the same time have this many weights together, or are one."""
+
+_MOST_THREADS = 8
+_WEIGHTS_A_THREAD = 1 << 20  # starting a thread takes as long as changing about as many weights
+
+
+def default_threads(weights: int) -> int:
+    """How many threads are worth it: one a core that this process may use, 8 at most, and one a million weights.
+
+    Example:
+        >>> default_threads(1000), 1 <= default_threads(10**8) <= 8
+        (1, True)
+    """
+    # Not every system knows which cores a process may use.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, _MOST_THREADS, weights // _WEIGHTS_A_THREAD))
+
+
+def run_in_threads(
+    work: Callable[[str], object],
+    tensors: Mapping[str, Tensor],
+    *,
+    threads: int | None = None,
+    at_a_time: int | None = None,
+) -> None:
+    """Do something with each tensor, in order of starting, in several threads if that is worth it; this one takes part.
+
+    Args:
+        work: what to do, by the tensor's name; any thread may call it, and none may wait for another.
+        tensors: by name. Whatever this thread has queued on their devices comes first.
+        threads: how many, this one included; by default `default_threads` of all the weights.
+        at_a_time: tensors in hand together have no more weights than this; a larger one is in hand alone.
+
+    Raises:
+        ConfigurationError: if `threads` is less than 1.
+        BaseException: an interrupt, or what the first tensor in order that failed raised. Those that had not started
+            then never do, and those that had are done.
+
+    Example:
+        >>> done = []
+        >>> run_in_threads(done.append, {"a": torch.zeros(2), "b": torch.zeros(3)}, threads=2)
+        >>> sorted(done)
+        ['a', 'b']
+    """
+    if threads is not None and threads < 1:
+        raise ConfigurationError(f"threads must be at least 1, received {threads}")
+    weights = {name: tensor.numel() for name, tensor in tensors.items()}
+    waiting, errors = deque(enumerate(weights)), dict[int, BaseException]()
+    changed, in_hand = threading.Condition(), 0
+    surroundings = _surroundings({tensor.device for tensor in tensors.values()})
+
+    def fits() -> bool:
+        return not (waiting and in_hand and at_a_time) or in_hand + weights[waiting[0][1]] <= at_a_time
+
+    def take_turns() -> None:
+        nonlocal in_hand
+        with surroundings():
+            while True:
+                with changed:
+                    changed.wait_for(fits)
+                    if not waiting:
+                        return
+                    index, name = waiting.popleft()
+                    in_hand += weights[name]
+                try:
+                    work(name)
+                except BaseException as error:  # raised in the thread that asked, once all threads are done
+                    errors[index] = error
+                    stop()
+                finally:
+                    with changed:
+                        in_hand -= weights[name]
+                        changed.notify_all()
+
+    def stop() -> None:
+        with changed:
+            waiting.clear()
+            changed.notify_all()
+
+    def finish() -> None:
+        stop()
+        for thread in others:
+            if thread.ident is not None:  # started; one that an interrupt kept from starting finds nothing waiting
+                thread.join()
+
+    count = min(threads or default_threads(sum(weights.values())), len(weights))
+    others = [threading.Thread(target=take_turns, name="supermask") for _ in range(count - 1)]
+    try:
+        for thread in others:
+            thread.start()
+        take_turns()
+    finally:
+        undisturbed(finish)
+    if errors:
+        raise errors[min(errors, key=lambda index: (isinstance(errors[index], Exception), index))]
+
+
+def undisturbed(action: Callable[[], object]) -> None:
+    """Do something to its end, whatever interrupts come from the keyboard meanwhile.
+
+    Args:
+        action: that may be run again from the beginning if it was interrupted.
+
+    Raises:
+        KeyboardInterrupt: if there was one, once the action is done.
+    """
+    interrupt: KeyboardInterrupt | None = None
+    while True:
+        try:
+            action()
+            break
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
+def _surroundings(devices: set[torch.device]) -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """What torch keeps for each thread, as it is in this one: gradients, inference mode, streams of devices."""
+    gradients, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    streams = [torch.cuda.current_stream(device) for device in devices if device.type == "cuda"]
+
+    @contextlib.contextmanager
+    def entered() -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(inference))
+            stack.enter_context(torch.set_grad_enabled(gradients))
+            for stream in streams:
+                stack.enter_context(torch.cuda.stream(stream))
+            yield
+
+    return entered
