@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from supermask.analysis import ZerosTable, zeros_by_place
+from supermask.analysis import zeros_by_place
 from supermask.cli.heat import zeros_map
 from supermask.cli.printing import PlainTable, answer, facts_table, percent, plain_table, shown_bytes
 from supermask.core import entropy_bits
@@ -17,13 +17,7 @@ from supermask.deltas.file import file_nbytes
 from supermask.report.drawing import save_figure
 from supermask.report.zeros import zeros_figure
 
-__all__ = ["bits_per_weight", "draw", "report"]
-
-
-def bits_per_weight(document: DeltaDocument) -> float | None:
-    """Bits that the coded keep masks take, a masked weight; None if no weight is masked."""
-    bits = 8 * sum(change.keep_nbytes or 0 for change in document.changes)
-    return bits / document.weights if document.weights else None
+__all__ = ["draw", "report"]
 
 
 def draw(document: DeltaDocument, path: Path) -> None:
@@ -52,7 +46,30 @@ def report(document: DeltaDocument, path: Path, *, figure: Path | None, as_json:
         told += ["values that moved", plain_table("role", ">tensors", ">weights", rows=rows)]
     if figure is not None:
         told.append(f"figure: {figure}")
-    answer(_as_json(document, path, zeros, moved, figure), told, as_json=as_json)
+    places = [
+        {"role": role, "block": block, "zeros": cell.zeros, "weights": cell.weights, "sparsity": cell.sparsity}
+        for (role, block), cell in (zeros.cells if zeros is not None else {}).items()
+    ]
+    inspected = {
+        "path": str(path),
+        "digest": document.digest,
+        "bytes": file_nbytes(document),
+        "format_version": FORMAT_VERSION,
+        "base": document.base.model_dump(exclude={"tensors"}),
+        "task": document.task.model_dump(mode="json", exclude_unset=True),
+        "method": document.method.describe(),
+        "training": document.training.model_dump(mode="json", exclude_unset=True),
+        "head": list(document.head),
+        "zeros": document.zeros,
+        "masked_weights": document.weights,
+        "sparsity": document.sparsity,
+        "bits_per_masked_weight": _bits_per_weight(document),
+        "entropy_bits_per_weight": entropy_bits(document.sparsity) if document.weights else None,
+        "zeros_by_place": places,
+        "changed_by_role": moved,
+        "figure": str(figure) if figure is not None else None,
+    }
+    answer(inspected, told, as_json=as_json)
 
 
 def _facts(document: DeltaDocument) -> Iterator[tuple[str, str]]:
@@ -71,7 +88,7 @@ def _facts(document: DeltaDocument) -> Iterator[tuple[str, str]]:
     head = [change for change in document.changes if change.name in document.head]
     yield "head", f"{sum(change.weights for change in head):,} values ({', '.join(document.head) or 'none'})"
     yield "zeros", _zeros_in_words(document)
-    bits = bits_per_weight(document)
+    bits = _bits_per_weight(document)
     if bits is not None:
         entropy = entropy_bits(document.sparsity)
         yield "mask", f"{bits:.4f} bits a masked weight; {entropy:.4f} if zeros fell at random"
@@ -95,33 +112,6 @@ def _settings(settings: dict[str, Any]) -> str:
     return f"({'; '.join(told)})" if told else ""
 
 
-def _as_json(
-    document: DeltaDocument,
-    path: Path,
-    zeros: ZerosTable | None,
-    moved: dict[str, dict[str, int]],
-    figure: Path | None,
-) -> dict[str, Any]:
-    places = [
-        {"role": role, "block": block, "zeros": cell.zeros, "weights": cell.weights, "sparsity": cell.sparsity}
-        for (role, block), cell in (zeros.cells if zeros is not None else {}).items()
-    ]
-    return {
-        "path": str(path),
-        "digest": document.digest,
-        "bytes": file_nbytes(document),
-        "format_version": FORMAT_VERSION,
-        "base": document.base.model_dump(exclude={"tensors"}),
-        "task": document.task.model_dump(mode="json", exclude_unset=True),
-        "method": document.method.describe(),
-        "training": document.training.model_dump(mode="json", exclude_unset=True),
-        "head": list(document.head),
-        "zeros": document.zeros,
-        "masked_weights": document.weights,
-        "sparsity": document.sparsity,
-        "bits_per_masked_weight": bits_per_weight(document),
-        "entropy_bits_per_weight": entropy_bits(document.sparsity) if document.weights else None,
-        "zeros_by_place": places,
-        "changed_by_role": moved,
-        "figure": str(figure) if figure is not None else None,
-    }
+def _bits_per_weight(document: DeltaDocument) -> float | None:
+    bits = 8 * sum(change.keep_nbytes or 0 for change in document.changes)
+    return bits / document.weights if document.weights else None

@@ -34,13 +34,8 @@ def option(panel: str | None, metavar: str | None, help: str, *, name: str | Non
     return typer.Option(*([] if name is None else [name]), metavar=metavar, help=help, rich_help_panel=panel)
 
 
-DeltaPath = Annotated[
-    str,
-    argument(
-        "DELTA",
-        "Folder of a delta, or of the run that made it; or on the hub, OWNER/NAME or OWNER/NAME@REVISION/FOLDER.",
-    ),
-]
+_DELTA = "Folder of a delta, or of the run that made it; or on the hub, OWNER/NAME or OWNER/NAME@REVISION/FOLDER."
+DeltaPath = Annotated[str, argument("DELTA", _DELTA)]
 AsJson = Annotated[bool, option(None, "", "Print one JSON document instead of tables.", name="--json")]
 Cpu = Annotated[bool, option(None, "", "Stay on the CPU even where there is an accelerator.")]
 

@@ -117,12 +117,7 @@ def shown(value: float | None, form: str) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """A score in percent, two decimals, or the dash of one that there is not.
-
-    Example:
-        >>> percent(0.87654)
-        '87.65'
-    """
+    """A fraction in percent, two decimals, or the dash of one that there is not."""
     if fraction is not None and not math.isfinite(fraction):
         return "undefined"
     return shown(fraction and 100 * fraction, ".2f")

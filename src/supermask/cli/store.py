@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -152,15 +151,10 @@ def _base_model(
     documents: Sequence[DeltaDocument], base: str | None, revision: str | None, allow_new: Sequence[str] | None
 ) -> PreTrainedModel:
     """The base of several deltas, with the head of one that says which task it is of: any head will do."""
-    from supermask.errors import ConfigurationError
-    from supermask.prediction import stored_base, stored_task
+    from supermask.prediction import stored_base
 
-    chosen = documents[0]  # if none says, loading by it says what is missing
-    for document in documents:
-        with suppress(ConfigurationError):
-            stored_task(document)
-            chosen = document
-            break
+    told = (document for document in documents if document.task.name and document.task.kind and document.task.metrics)
+    chosen = next(told, documents[0])  # if none says, loading by the first says what is missing
     return stored_base(chosen, base, revision, allow_new).model
 
 

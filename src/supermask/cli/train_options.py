@@ -61,11 +61,7 @@ def settings_of_training() -> Iterator[inspect.Parameter]:
 
 
 def make_settings(method: str, given: Mapping[str, Any]) -> tuple[Method, TrainingConfig]:
-    """Make a method and the settings of its training out of the options of `settings_of_training`.
-
-    Raises:
-        SupermaskError: naming every fault of both.
-    """
+    """A method and the settings of its training out of such options, or an error that names every fault of both."""
     # Zero is a value and equals False, so what was not given is told by identity.
     told = {option: value for option, value in given.items() if value is not None and value is not False}
     training = {option: told.pop(option) for option in TrainingConfig.model_fields if option in told}
