@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,28 @@ def call(*arguments: object, stdin: str | None = None) -> Outcome:
     finally:
         sys.stdin = before
     return Outcome(exit_code, stdout.getvalue(), stderr.getvalue())
+
+
+def command_of(*verbs: str) -> Any:
+    """The command of a verb, or of a verb of a group, as click knows it."""
+    from supermask.cli.app import make_command
+
+    command = make_command()
+    for verb in verbs:
+        command = command.commands[verb]
+        command = getattr(command, "real", command)
+    return command
+
+
+def understood(line: str) -> Any:
+    """Parse a command line, and return what of it was understood."""
+    program, verb, *words = shlex.split(line)
+    assert program == "supermask"
+    command = command_of(verb)
+    if hasattr(command, "commands"):
+        inner, *words = words
+        command = command.commands[inner]
+    return command.make_context(verb, words)
 
 
 @dataclass(frozen=True)

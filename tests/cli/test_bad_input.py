@@ -7,13 +7,12 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from supermask import TaskDelta
+from supermask import TaskDelta, atomic
 from tiny_command import Command, Place, refused
 
 # What is typed, with {short} for a short training on a file, and what the one line says.
@@ -112,12 +111,14 @@ def test_disk_that_is_full_before_the_training(
 def test_disk_that_is_full_when_the_delta_is_saved(
     supermask: Command, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from supermask.deltas import files
+    write_through = atomic.write_through
 
-    def write(place: Path, pieces: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place))
+    def write(place: Path, pieces: Iterable[bytes]) -> None:
+        if place.parent.name == "delta":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place))
+        write_through(place, pieces)
 
-    monkeypatch.setattr(files, "write_through", write)
+    monkeypatch.setattr(atomic, "write_through", write)
     outcome = supermask(*place.train_arguments(tmp_path / "run"))
     refused(outcome, str(tmp_path / "run" / "delta"), "No space left on device", "free some space")
 
@@ -181,7 +182,12 @@ def test_edited_delta(supermask: Command, trained: Path, tmp_path: Path) -> None
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    refused(supermask("evaluate", copy, "--file", trained / "dev.csv"), str(file), "checksum", "get it again")
+    refused(
+        supermask("evaluate", copy, "--file", trained / "dev.csv"),
+        str(file),
+        "payloads do not have the hash",
+        "get it again",
+    )
 
 
 def test_folder_that_is_no_delta(supermask: Command, place: Place, tmp_path: Path) -> None:

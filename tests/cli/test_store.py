@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 from pathlib import Path
 
@@ -12,8 +11,6 @@ import numpy as np
 import pytest
 
 from supermask import TaskDelta
-from supermask.cli.app import make_command
-from supermask.cli.store import EXAMPLES, VERBS
 from supermask.deltas import KeepMask, MethodRecord, SparseValues, TaskRecord, TrainingRecord
 from supermask.deltas.store import DeltaStore
 from tiny_command import Command, Place, refused
@@ -299,35 +296,3 @@ def test_a_store_on_the_hub_is_read_as_a_folder_is(
             assert there == here
         refused(supermask("store", "list", "me/nothing"), "me/nothing")
     getattr(huggingface_hub, "close_session", lambda: None)()
-
-
-# Help.
-
-
-def test_the_group_alone_prints_its_help(supermask: Command) -> None:
-    outcome = supermask("store")
-    assert outcome.exit_code == 0
-    assert all(verb in outcome.stdout for verb in VERBS)
-    refused(supermask("store", "lst", "x"), "supermask store --help")
-
-
-@pytest.mark.parametrize("verb", [None, *VERBS])
-def test_help_ends_with_examples_within_80_columns(
-    verb: str | None, supermask: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    outcome = supermask("store", *([verb] if verb else []), "--help")
-    assert outcome.exit_code == 0
-    lines = [line.rstrip() for line in outcome.stdout.splitlines() if line.strip()]
-    assert max(map(len, lines)) <= 80
-    examples = VERBS[verb][1] if verb else EXAMPLES
-    assert [line.strip() for line in lines[-len(examples) - 1 :]] == ["Examples", *examples]
-    assert "…" not in outcome.stdout
-
-
-@pytest.mark.parametrize("example", [*EXAMPLES, *(line for _, lines in VERBS.values() for line in lines)])
-def test_every_example_parses(example: str) -> None:
-    program, group, verb, *arguments = shlex.split(example)
-    assert (program, group) == ("supermask", "store")
-    commands = make_command().commands["store"].commands
-    commands[verb].make_context(verb, arguments)

@@ -23,15 +23,6 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tiny.yaml"
 
 
-def test_the_group_shows_its_help_and_every_verb_its_examples(supermask: Command) -> None:
-    outcome = supermask("study")
-    assert outcome.exit_code == 0 and "Reproduce the paper" in outcome.stdout
-    for verb in ("list", "run", "status", "measure"):
-        page = supermask("study", verb, "--help").stdout
-        assert "Examples" in page and f"supermask study {verb}" in page
-        assert all(len(line) <= 80 for line in page.splitlines())
-
-
 def test_list_names_every_study(supermask: Command) -> None:
     outcome = supermask("study", "list")
     assert outcome.exit_code == 0

@@ -10,11 +10,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import supermask as library
-from supermask.cli.app import make_command
 from supermask.cli.train_options import METHODS_IN_WORDS
 from supermask.methods import METHODS, Pruning
 from supermask.training import RunRecord, TrainingConfig
-from tiny_command import Command, Outcome, Place, call
+from tiny_command import Command, Outcome, Place, call, command_of
 
 
 def test_end_to_end(supermask: Command, place: Place, trained: Path, tmp_path: Path) -> None:
@@ -118,7 +117,7 @@ def test_a_mask_without_zeros_is_pointed_out(supermask: Command, place: Place, t
 
 
 def test_every_setting_of_the_library_has_an_option_that_tells_its_default() -> None:
-    options = {option.name: option for option in make_command().commands["train"].params}
+    options = {option.name: option for option in command_of("train").params}
     renamed = {"train": "also_train", "learning_rate": "mask_learning_rate", "eps": "mask_eps"}
     renamed |= {name: f"pruning_{name}" for name in ("begin", "end", "period")}
     settings = dict(TrainingConfig.model_fields)
@@ -146,7 +145,7 @@ def test_every_setting_of_the_library_has_an_option_that_tells_its_default() -> 
     ],
 )
 def test_the_help_of_an_option_is_made_of_the_setting(option: str, help: str) -> None:
-    options = {option.name: option for option in make_command().commands["train"].params}
+    options = {option.name: option for option in command_of("train").params}
     assert options[option].help == help
 
 

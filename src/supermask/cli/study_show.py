@@ -27,7 +27,7 @@ FIGURE_EXAMPLES = (
 )
 REPORT_EXAMPLES = (
     "supermask study report --output report.html",
-    "supermask study report --results results/minilm-l6 --tasks mrpc,rte,stsb,cola --output report.html",
+    "supermask study report --results results/minilm-l6 --tasks mrpc,rte",
 )
 
 Format = Literal["text", "markdown", "csv", "html"]
