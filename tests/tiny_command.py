@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import shlex
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +28,6 @@ class _Input(io.StringIO):
         return self.terminal
 
 
-Command = Callable[..., Outcome]
-
-
 def call(*arguments: object, stdin: str | None = None) -> Outcome:
     """Run `supermask ARGUMENTS`; without `stdin`, standard input is a terminal."""
     from supermask.cli.app import run
@@ -43,6 +40,13 @@ def call(*arguments: object, stdin: str | None = None) -> Outcome:
     finally:
         sys.stdin = before
     return Outcome(exit_code, stdout.getvalue(), stderr.getvalue())
+
+
+def told(*arguments: object, exit_code: int = 0, stdin: str | None = None) -> Any:
+    """What `supermask ARGUMENTS --json` says on standard output: one JSON document."""
+    outcome = call(*arguments, "--json", stdin=stdin)
+    assert outcome.exit_code == exit_code, outcome.stderr
+    return json.loads(outcome.stdout)
 
 
 def command_of(*verbs: str) -> Any:

@@ -7,14 +7,8 @@ from pathlib import Path
 import pytest
 
 from tiny_bases import save_tiny_base
-from tiny_command import Command, Outcome, Place, call
+from tiny_command import Outcome, Place, call
 from tiny_tasks import tiny_data
-
-
-@pytest.fixture
-def supermask() -> Command:
-    """The command line: `supermask("tasks", "--json")`."""
-    return call
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from supermask import __version__
 from supermask.cli.app import EXAMPLES, VERBS
 from supermask.cli.main import main
-from tiny_command import Command, command_of, refused, understood
+from tiny_command import call, command_of, refused, understood
 
 MODULES: dict[str, Any] = {verb: import_module(f"supermask.cli.{verb}") for verb in VERBS}
 PAGES: dict[tuple[str, ...], Sequence[str]] = {
@@ -43,8 +43,8 @@ def test_help_and_version_load_no_heavy_library(arguments: str, lean: list[str])
     assert int(modules) < (400 if lean else 500)
 
 
-def test_the_version_is_the_packages(supermask: Command) -> None:
-    assert supermask("--version").stdout == f"supermask {__version__}\n"
+def test_the_version_is_the_packages() -> None:
+    assert call("--version").stdout == f"supermask {__version__}\n"
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -71,19 +71,19 @@ def test_python_m_supermask_is_the_command_and_its_exit_code_reaches_the_shell()
 
 
 @pytest.mark.parametrize("group", [(), ("store",), ("study",)])
-def test_no_verb_prints_the_help(group: tuple[str, ...], supermask: Command) -> None:
-    outcome = supermask(*group)
-    assert (outcome.exit_code, outcome.stdout) == (0, supermask(*group, "--help").stdout)
+def test_no_verb_prints_the_help(group: tuple[str, ...]) -> None:
+    outcome = call(*group)
+    assert (outcome.exit_code, outcome.stdout) == (0, call(*group, "--help").stdout)
     assert all(page[-1] in outcome.stdout for page in PAGES if page[:-1] == group and page)
-    refused(supermask(*group, "lst", "x"), " ".join(("supermask", *group, "--help")))
+    refused(call(*group, "lst", "x"), " ".join(("supermask", *group, "--help")))
 
 
 @pytest.mark.parametrize(("page", "examples"), PAGES.items())
 def test_help_ends_with_examples_within_80_columns_and_each_parses(
-    page: tuple[str, ...], examples: Sequence[str], supermask: Command, monkeypatch: pytest.MonkeyPatch
+    page: tuple[str, ...], examples: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    outcome = supermask(*page, "--help")
+    outcome = call(*page, "--help")
     assert outcome.exit_code == 0
     lines = [line.rstrip() for line in outcome.stdout.splitlines() if line.strip()]
     assert max(map(len, lines)) <= 80
