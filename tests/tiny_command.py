@@ -42,11 +42,16 @@ def call(*arguments: object, stdin: str | None = None) -> Outcome:
     return Outcome(exit_code, stdout.getvalue(), stderr.getvalue())
 
 
-def told(*arguments: object, exit_code: int = 0, stdin: str | None = None) -> Any:
-    """What `supermask ARGUMENTS --json` says on standard output: one JSON document."""
-    outcome = call(*arguments, "--json", stdin=stdin)
-    assert outcome.exit_code == exit_code, outcome.stderr
-    return json.loads(outcome.stdout)
+def said(*arguments: object) -> str:
+    """What `supermask ARGUMENTS`, which succeeds, says on standard output."""
+    outcome = call(*arguments)
+    assert outcome.exit_code == 0, outcome.stderr
+    return outcome.stdout
+
+
+def told(*arguments: object) -> Any:
+    """The JSON document that `supermask ARGUMENTS --json`, which succeeds, says on standard output."""
+    return json.loads(said(*arguments, "--json"))
 
 
 def command_of(*verbs: str) -> Any:

@@ -49,7 +49,12 @@ TYPED = [
     ),
     ("evaluate {trained} --file {train} --split dev", ("--split", "--file")),
     ("evaluate {trained} --label x", ("--label", "known task")),
+    ("evaluate {trained}", ("'own-data'", "--file FILE")),
+    ("evaluate {trained} --task probe-entailment", ("'own-data'", "probe-entailment", "labels")),
+    ("evaluate {trained} --task rte --split valid --data-dir {trained}", ("'valid'", "train, dev, test")),
     ("predict {trained} --sentence w1 --file {train}", ("--file", "--sentence")),
+    ("predict {trained} --sentence w1 --second w2", ("leave --second out",)),
+    ("predict {trained} --task probe-sentiment", ("no test splits", "--split", "train, dev")),
 ]
 
 

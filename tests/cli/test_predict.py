@@ -110,10 +110,6 @@ def test_submission_of_a_test_split(paired: Path, place: Place, tmp_path: Path) 
     refused(call(*source, "--split", "dev"), "no file", "dev.tsv")
 
 
-def test_task_without_a_test_split_needs_a_choice(trained: Path) -> None:
-    refused(call("predict", trained, "--task", "probe-sentiment"), "no test splits", "--split", "train, dev")
-
-
 @pytest.mark.parametrize(
     ("stdin", "words"),
     [
@@ -124,7 +120,3 @@ def test_task_without_a_test_split_needs_a_choice(trained: Path) -> None:
 )
 def test_nothing_to_predict(stdin: str | None, words: tuple[str, ...], trained: Path) -> None:
     refused(call("predict", trained, stdin=stdin), *words)
-
-
-def test_second_text_for_single_texts(trained: Path) -> None:
-    refused(call("predict", trained, "--sentence", "w1", "--second", "w2"), "leave --second out")

@@ -12,7 +12,7 @@ import torch
 
 import supermask as library
 from supermask import TaskDelta
-from tiny_command import Place, call, refused, told
+from tiny_command import Place, call, refused, said, told
 from tiny_hub import WRITER, TinyHub, connect, running_hub
 
 # The client's own, whenever it uploads by the LFS protocol.
@@ -31,12 +31,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TinyHub]:
 
 
 def test_push_says_where_it_went(trained: Path, hub: TinyHub) -> None:
-    outcome = call("push", trained, "me/new", "--private", "--message", "First", "--license", "mit")
-    assert outcome.exit_code == 0, outcome.stderr
+    text = said("push", trained, "me/new", "--private", "--message", "First", "--license", "mit")
     repository = hub.repositories["me/new"]
     commit = repository.refs["main"]
     size = (trained / "delta" / "delta.safetensors").stat().st_size
-    assert outcome.stdout.splitlines() == [
+    assert text.splitlines() == [
         f"own-data, {size:,} bytes ({size / 1024:.3g} KiB), pushed to me/new",
         f"{hub.endpoint}/me/new/commit/{commit}",
     ]

@@ -13,7 +13,7 @@ import pytest
 from supermask import TaskDelta
 from supermask.deltas import KeepMask, MethodRecord, SparseValues, TaskRecord, TrainingRecord
 from supermask.deltas.store import DeltaStore
-from tiny_command import Place, call, refused, told
+from tiny_command import Place, call, refused, said, told
 from tiny_hub import connect, running_hub
 
 
@@ -49,11 +49,10 @@ def of_another_base(run: Path, folder: Path) -> None:
 
 
 def test_a_run_is_added_under_its_tasks_name(trained: Path, tmp_path: Path) -> None:
-    outcome = call("store", "add", tmp_path / "new", trained)
-    assert outcome.exit_code == 0, outcome.stderr
+    text = said("store", "add", tmp_path / "new", trained)
     delta = TaskDelta.load(trained / "delta")
-    assert outcome.stdout.startswith(f"own-data added to {tmp_path / 'new'}/: ")
-    assert f"({delta.zeros:,} of {delta.weights:,} weights)" in outcome.stdout
+    assert text.startswith(f"own-data added to {tmp_path / 'new'}/: ")
+    assert f"({delta.zeros:,} of {delta.weights:,} weights)" in text
     assert DeltaStore(tmp_path / "new")["own-data"] == delta
     named = call("store", "add", tmp_path / "new", trained / "delta", "--name", "again", "--json")
     assert json.loads(named.stdout)["added"]["digest"] == delta.digest
@@ -99,9 +98,8 @@ def test_the_table_of_a_list(store: Path) -> None:
     (store / "note.txt").write_text("")
     (store / "bad").mkdir()
     (store / "bad" / "delta.safetensors").write_bytes(b"")
-    outcome = call("store", "list", store)
-    assert outcome.exit_code == 0, outcome.stderr
-    lines = [line.rstrip() for line in outcome.stdout.splitlines()]
+    text = said("store", "list", store)
+    lines = [line.rstrip() for line in text.splitlines()]
     assert lines[0].startswith(f"{store}: 3 deltas over ")
     row = next(line for line in lines if line.strip().startswith("pruned")).split()
     size = (store / "pruned" / "delta.safetensors").stat().st_size
@@ -191,9 +189,7 @@ def test_verifying_against_another_base_is_refused(stocked: Path, place: Place) 
 
 
 def test_shared_zeros_are_those_of_the_masks(stocked: Path, trained: Path, regression: Path, place: Place) -> None:
-    outcome = call("store", "diff", stocked, "mask", "pruned", "--by", "tensor", "--base", place.base, "--json")
-    assert outcome.exit_code == 0, outcome.stderr
-    document = json.loads(outcome.stdout)
+    document = told("store", "diff", stocked, "mask", "pruned", "--by", "tensor", "--base", place.base)
     import supermask as library
 
     base = library.load_base(str(place.base), num_labels=2).model
@@ -215,10 +211,9 @@ def test_shared_zeros_are_those_of_the_masks(stocked: Path, trained: Path, regre
 
 @pytest.mark.parametrize(("by", "first_row"), [("role", "query"), ("block", "0"), ("tensor", "bert.encoder.layer.0")])
 def test_the_table_of_a_diff(stocked: Path, by: str, first_row: str) -> None:
-    outcome = call("store", "diff", stocked, "mask", "pruned", "--by", by)
-    assert outcome.exit_code == 0, outcome.stderr
-    assert "…" not in outcome.stdout and "\x1b" not in outcome.stdout
-    lines = [line.strip() for line in outcome.stdout.splitlines()]
+    text = said("store", "diff", stocked, "mask", "pruned", "--by", by)
+    assert "…" not in text and "\x1b" not in text
+    lines = [line.strip() for line in text.splitlines()]
     assert lines[:2] == [
         "first: mask (task own-data, method supermask)",
         "second: pruned (task own-data, method pruning)",
@@ -230,7 +225,7 @@ def test_the_table_of_a_diff(stocked: Path, by: str, first_row: str) -> None:
     assert shown.split()[1:4] == [f"{total[key]:,}" for key in ("first_zeros", "second_zeros", "shared")]
     assert shown.split()[-1] == f"{total['z']:.1f}"
     if by != "tensor":
-        assert max(map(len, outcome.stdout.split("zeros: of")[0].splitlines())) <= 80
+        assert max(map(len, text.split("zeros: of")[0].splitlines())) <= 80
     assert any(line.startswith("only the second changes: ") for line in lines)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from supermask.study import load_study, runs_of, study_names
-from tiny_command import call, refused, told
+from tiny_command import call, refused, said, told
 from tiny_records import fill, tiny_record
 from tiny_studies import FULL, MASK, TASK, make_tiny_base, tiny_study, yaml_of
 
@@ -24,10 +24,9 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_list_names_every_study() -> None:
-    outcome = call("study", "list")
-    assert outcome.exit_code == 0
-    assert all(f" {name} " in outcome.stdout for name in study_names())
-    assert outcome.stdout.endswith("196 different runs in all; Figure 1 of the paper is an illustration\n")
+    text = said("study", "list")
+    assert all(f" {name} " in text for name in study_names())
+    assert text.endswith("196 different runs in all; Figure 1 of the paper is an illustration\n")
     studies = told("study", "list")["studies"]
     assert [study["name"] for study in studies] == list(study_names())
     assert {study["name"]: study["runs"] for study in studies}["table3"] == 70
@@ -58,11 +57,10 @@ def test_status_tells_what_is_there_and_what_is_not(tmp_path: Path) -> None:
 
 def test_a_dry_run_checks_and_tells_but_runs_nothing(spec: Path, tmp_path: Path) -> None:
     command = ("study", "run", spec, "--results", tmp_path, "--dry-run", "--seeds", "0,3", "--limit", 40, "--cpu")
-    outcome = call(*command)
-    assert outcome.exit_code == 0, outcome.stderr
-    assert f"4 runs in {tmp_path}: 4 missing" in outcome.stdout
-    assert "time for the rest, 1 at a time: unknown" in outcome.stdout
-    assert all(f"{TASK}/{label} " in outcome.stdout for label in ("full-seed0", "mask-seed3"))
+    text = said(*command)
+    assert f"4 runs in {tmp_path}: 4 missing" in text
+    assert "time for the rest, 1 at a time: unknown" in text
+    assert all(f"{TASK}/{label} " in text for label in ("full-seed0", "mask-seed3"))
     document = told(*command)
     assert [(run["run"], run["state"], run["steps"]) for run in document["runs"]] == [
         (f"{TASK}/full-seed0", "missing", 2),

@@ -13,7 +13,7 @@ import supermask as library
 from supermask.cli.train_options import METHODS_IN_WORDS
 from supermask.methods import METHODS, Pruning
 from supermask.training import RunRecord, TrainingConfig
-from tiny_command import Outcome, Place, call, command_of, told
+from tiny_command import Outcome, Place, call, command_of, said, told
 
 
 def test_end_to_end(place: Place, trained: Path, tmp_path: Path) -> None:
@@ -88,9 +88,8 @@ def test_settings_reach_the_run(place: Place, tmp_path: Path) -> None:
     )
     schedule = ("--pruning-begin", 0, "--pruning-end", 1, "--pruning-period", 1, "--exclude", "block-0")
     training = ("--weight-decay", 0, "--seed", 3, "--gradient-accumulation", 2, "--head-bias", "as_loaded")
-    outcome = call(*place.short_run(place.train, tmp_path / "run", *pruning, *schedule, *training, "--json"))
-    assert outcome.exit_code == 0, outcome.stderr
-    record = RunRecord.model_validate(json.loads(outcome.stdout)["record"])
+    document = told(*place.short_run(place.train, tmp_path / "run", *pruning, *schedule, *training))
+    record = RunRecord.model_validate(document["record"])
     wanted = Pruning(
         sparsity=0.25, scope="global", select=("value", "ffn_in"), exclude=("block-0",), begin=0.0, end=1.0, period=1
     )
@@ -99,15 +98,14 @@ def test_settings_reach_the_run(place: Place, tmp_path: Path) -> None:
     assert record.inputs.config.head_bias == "as_loaded"
     assert record.delta is not None
     assert (record.delta.zeros, record.delta.constrained_weights) == (768, 3072)  # (32 + 64) * 32 weights of block 1
-    assert "no labelled dev data" in json.loads(outcome.stdout)["notes"][0]
+    assert "no labelled dev data" in document["notes"][0]
 
 
 def test_a_mask_without_zeros_is_pointed_out(place: Place, tmp_path: Path) -> None:
-    outcome = call(*place.short_run(place.train, tmp_path / "run", "--dev-file", place.dev, "--draws", 0))
-    assert outcome.exit_code == 0, outcome.stderr
-    assert "thresholded 0.00 % (0 of 17,408 weights)" in outcome.stdout
-    assert "note: no weight was switched off" in outcome.stdout
-    assert "--mask-learning-rate" in outcome.stdout
+    text = said(*place.short_run(place.train, tmp_path / "run", "--dev-file", place.dev, "--draws", 0))
+    assert "thresholded 0.00 % (0 of 17,408 weights)" in text
+    assert "note: no weight was switched off" in text
+    assert "--mask-learning-rate" in text
 
 
 def test_every_setting_of_the_library_has_an_option_that_tells_its_default() -> None:
