@@ -95,7 +95,7 @@ def _section(results: StudyResults, findings: Sequence[Finding], store: RecordSt
     }
     if study.shows == "table":
         table = study_table(results)
-        return {**section, "table": table, "notes": table.notes, "missing": table.absent, "points": ""}
+        return {**section, "table": table, "notes": table.notes, "missing": table.missing, "points": ""}
     figure = study_figure(results)
     svg = figure_bytes(figure.draw(), "svg", transparent=True)
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supermask.analysis import ZerosTable
-from supermask.errors import MissingDependencyError
+from supermask.report.drawing import require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,11 +28,10 @@ def zeros_figure(table: ZerosTable, *, title: str) -> Figure:
 
     Source: Figure 4 of the paper.
     """
-    try:
-        from matplotlib.colors import PowerNorm
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError("figures need matplotlib; install it: pip install 'supermask[figures]'") from None
+    require_matplotlib()
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
     percent = _percentages(table)
     rows, columns = len(table.roles), len(table.blocks)
     figure = Figure(figsize=(2.4 + 0.62 * (columns + 1), 1.5 + 0.42 * (rows + 1)), layout="constrained")

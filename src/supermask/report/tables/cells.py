@@ -13,7 +13,7 @@ from supermask.analysis import Magnitudes
 from supermask.report.results import Observation, Seeded, StudyResults
 from supermask.report.statistics import Comparison, distinguishable, pooled_sd
 from supermask.report.tables.table import Table, TableCell, TableColumn, TableRow
-from supermask.report.wording import closing_notes, fixed, missing_in_words, signed, study_title
+from supermask.report.wording import fixed, frame, signed
 from supermask.study.expansion import planned_steps
 from supermask.study.measures import RunMeasures
 from supermask.study.spec import Expected
@@ -65,16 +65,7 @@ def result_table(
     results: StudyResults, columns: Iterable[TableColumn], rows: Iterable[TableRow], *notes: str, corner: str = ""
 ) -> Table:
     """A table of a study, with its title, what is missing, and how to make that."""
-    return Table(
-        name=results.study.name,
-        title=study_title(results.study),
-        corner=corner,
-        columns=tuple(columns),
-        rows=tuple(rows),
-        notes=closing_notes(results, *notes),
-        absent=missing_in_words(results.missing),
-        command=f"supermask study run {results.study.name}",
-    )
+    return Table(**frame(results, notes), corner=corner, columns=tuple(columns), rows=tuple(rows))
 
 
 def _cell(results: StudyResults, *, task: str, arm: str, quantity: str) -> TableCell:

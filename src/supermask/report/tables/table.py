@@ -93,7 +93,7 @@ class Table:
     columns: tuple[TableColumn, ...]
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()  # sentences to stand below it
-    absent: tuple[str, ...] = ()  # runs that are not recorded, in as few phrases as that takes
+    missing: tuple[str, ...] = ()  # runs that are not recorded, in as few phrases as that takes
     command: str = ""  # what makes the records
 
     def __post_init__(self) -> None:
@@ -147,7 +147,7 @@ def table_markdown(table: Table) -> str:
         *(_line([row.label, *map(_cell_text, row.cells)]) for row in table.rows),
         "",
     ]
-    for note in (*table.notes, *([f"Missing: {'; '.join(table.absent)}."] if table.absent else [])):
+    for note in (*table.notes, *([f"Missing: {'; '.join(table.missing)}."] if table.missing else [])):
         lines += [_escaped(note), ""]
     return "\n".join(lines)
 
