@@ -66,6 +66,11 @@ class Observation:
         return tuple(cell for cell in self.cells if cell.record is not None)
 
     @property
+    def records(self) -> Mapping[int, RunRecord]:
+        """The records by seed."""
+        return {cell.spec.seed: cell.record for cell in self.cells if cell.record is not None}
+
+    @property
     def kind(self) -> str:
         """Of the arm's method."""
         return str(self.results.study.arm(self.arm).method["kind"])
@@ -107,11 +112,10 @@ class Observation:
     def draws(self, split: int = 0) -> Mapping[int, tuple[float, ...]]:
         """The scores of sampled masks by seed, in percent."""
         found = {}
-        for cell in self.recorded:
-            spreads = cell.record.sampled_scores if cell.record is not None else {}
-            spread = spreads.get(self._split(split), {}).get(find_task(self.task).primary_metric)
+        for seed, record in self.records.items():
+            spread = record.sampled_scores.get(self._split(split), {}).get(find_task(self.task).primary_metric)
             if spread is not None and spread.values and all(map(math.isfinite, spread.values)):
-                found[cell.spec.seed] = tuple(100 * value for value in spread.values)
+                found[seed] = tuple(100 * value for value in spread.values)
         return found
 
     def sampled_score(self, split: int = 0) -> Seeded | None:
@@ -144,8 +148,8 @@ class Observation:
 
     def of_records(self, read: Callable[[RunRecord], float | None]) -> Seeded | None:
         """A number of each record by seed; what is None or not finite is left out."""
-        pairs = ((cell.spec.seed, read(cell.record)) for cell in self.recorded if cell.record is not None)
-        found = {seed: value for seed, value in pairs if value is not None and math.isfinite(value)}
+        every = {seed: read(record) for seed, record in self.records.items()}
+        found = {seed: value for seed, value in every.items() if value is not None and math.isfinite(value)}
         return Seeded(found) if found else None
 
     def measured(self) -> tuple[tuple[Cell, RunMeasures], ...]:

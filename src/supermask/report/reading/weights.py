@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from supermask.analysis import PAPER_NORMAL, expected_distances, noise_floor, uniform_law
@@ -11,7 +11,7 @@ from supermask.report.figures.by_block import PlacePoint, place_points
 from supermask.report.figures.distance_steps import distance_points
 from supermask.report.figures.overlap_grid import PLACES, overlap_points
 from supermask.report.figures.sparsity_drift import drift_points
-from supermask.report.reading.finding import Finding, Verdict, by_count, finding, task_finding
+from supermask.report.reading.finding import Finding, Reader, Verdict, by_count, task_finding
 from supermask.report.results import StudyResults
 from supermask.report.statistics import rank_correlation
 from supermask.report.tables.distances import attention_matrices
@@ -36,8 +36,8 @@ def _counts(results: StudyResults) -> Iterator[Finding]:
             steps.setdefault(cell.spec.task, []).append(cell.record.steps)
     printed = {number.task: number.value for number in results.study.expected if number.quantity == "steps"}
     exact = [task for task, taken in steps.items() if task in printed and set(taken) == {printed[task]}]
-    yield finding(
-        results,
+    yield Finding(
+        results.study.name,
         "A task adds at most 2,304 parameters, and fine-tuning takes 234 to 36,816 steps.",
         "Counts computed from outputs, hidden size 768 and 3 · ceil(n / 32) equal the printed ones.",
         by_count(same, len(cells)),
@@ -59,19 +59,18 @@ def _distances(results: StudyResults) -> Iterator[Finding]:
         sums = [one.largest_column_sum for one in matrices if one.largest_column_sum is not None]
         angles = [one.angular for one in matrices if one.angular is not None]
         if not sums or not angles:
-            yield finding(results, claim, criterion, "open", f"{arm.label}: no run was measured.", records=())
+            yield Finding(results.study.name, claim, criterion, "open", f"{arm.label}: no run was measured.")
             continue
         shape = matrices[0].shape
         laws = (uniform_law(shape[0] ** -0.5), PAPER_NORMAL)
         random = min(expected_distances(shape, law).largest_column_sum or 0.0 for law in laws)
-        yield finding(
-            results,
+        yield Finding(
+            results.study.name,
             claim,
             criterion,
             by_count((max(sums) < random / 3) + (max(angles) < 0.5 / 10), 2),
             f"{arm.label}, over {sum(bool(one.measured()) for one in seen)} tasks: L1 at most {max(sums):.2f} where "
             f"random initialisations are {random:.1f} apart, angle at most {max(angles):.4f} where they are at 0.5.",
-            records=(path for one in seen for path in one.paths),
         )
 
 
@@ -86,8 +85,8 @@ def _places(results: StudyResults) -> Iterator[Finding]:
     deeper = sum(l1 > _CLEAR_CORRELATION for l1, _ in known.values())
     turned = sum(angle < -_CLEAR_CORRELATION for _, angle in known.values())
     told = {task: f"{signed(l1, 2)} and {signed(angle, 2)}" for task, (l1, angle) in known.items()}
-    yield finding(
-        results,
+    yield Finding(
+        results.study.name,
         "Deeper blocks are less L1-close and more angular-close than shallow ones.",
         f"On each task, the rank correlation of a block's depth with its mean distance is above "
         f"{_CLEAR_CORRELATION} for L1 and below -{_CLEAR_CORRELATION} for the angle.",
@@ -96,7 +95,6 @@ def _places(results: StudyResults) -> Iterator[Finding]:
         f"tasks; correlations of L1 and angle: {names(told, told)}."
         if tasks
         else "No run was measured.",
-        records=None if tasks else (),
     )
     ratios = {
         task: _mean_of_roles(of[task, "l1"], "value", "attention_output")
@@ -111,7 +109,6 @@ def _places(results: StudyResults) -> Iterator[Finding]:
         "They do on {held} of {all} tasks, by a factor of {names}.",
         {task: f"{ratio:.2f}" for task, ratio in ratios.items()},
         otherwise="No run was measured.",
-        records=None if tasks else (),
     )
 
 
@@ -125,13 +122,12 @@ def _steps(results: StudyResults) -> Iterator[Finding]:
             correlations[arm.label] = correlation, len(own)
     told = (f"{label}: {signed(value, 2)} over {tasks} tasks" for label, (value, tasks) in correlations.items())
     most = max((sum(point.arm == arm.name for point in points) for arm in results.study.arms), default=0)
-    yield finding(
-        results,
+    yield Finding(
+        results.study.name,
         "Distance grows with the number of fine-tuning steps.",
         "Of four tasks or more, the rank correlation of steps with the mean angle is above 0.8, for every arm.",
         by_count(sum(value > 0.8 for value, _ in correlations.values()), len(correlations)),
         f"Rank correlation of steps and angle: {'; '.join(told)}." if correlations else f"Measured tasks: {most}.",
-        records=None if correlations else (),
     )
 
 
@@ -218,8 +214,8 @@ def _overlap(results: StudyResults) -> Iterator[Finding]:
                 f"{middle:.2f}, over {len(here) // 2} pairs of tasks"
                 + (f"; {statistics.median(given):.2f} times what rows and columns account for." if given else ".")
             )
-        yield finding(
-            results,
+        yield Finding(
+            results.study.name,
             f"Masks of different tasks overlap not substantially more than by chance ({place}).",
             f"The median ratio to chance is at most {_NEAR_CHANCE}; from {_FAR_FROM_CHANCE:.0f} on it "
             "differs. With millions of weights every ratio but 1 is significant, so its size is judged.",
@@ -232,8 +228,8 @@ def _drift(results: StudyResults) -> Iterator[Finding]:
     points = [point for point in drift_points(results) if point.mask == "thresholded"]
     low = [point.change_points > 0 for point in points if point.initial_percent < 30]
     high = [point.change_points < 0 for point in points if point.initial_percent > 60]
-    yield finding(
-        results,
+    yield Finding(
+        results.study.name,
         "Masks that start dense get sparser, and masks that start sparse get denser.",
         "Thresholded zeros rise from initial sparsities below 30 % and fall from those above 60 %, on "
         "every task; both are recorded.",
@@ -249,8 +245,8 @@ def _noise_floor(results: StudyResults) -> Iterator[Finding]:
     seen = {one.task: one for one in results.over_tasks("supermask")}
     both = {task: (one.sampled_sparsity(), one.sparsity()) for task, one in seen.items()}
     gaps = {task: f"{drawn.mean - kept.mean:.2f}" for task, (drawn, kept) in both.items() if drawn and kept}
-    yield finding(
-        results,
+    yield Finding(
+        results.study.name,
         "How much of the printed sparsity was learnt? An untouched mask already drops 0.67 % of weights in a draw.",
         "No claim of the paper: both statistics of the same masks, side by side.",
         "ours",
@@ -258,22 +254,19 @@ def _noise_floor(results: StudyResults) -> Iterator[Finding]:
         "paper's 1.0 % on RTE would then be about 0.33 % learnt, its 1.3 % on MRPC 0.63 %."
         if gaps
         else "No supermask is recorded.",
-        records=(path for task in gaps for path in seen[task].paths),
     )
 
 
-_Readers = tuple[tuple[str, Callable[[StudyResults], Iterator[Finding]]], ...]
-CLOSENESS: Final[_Readers] = (
+CLOSENESS: Final[tuple[Reader, ...]] = (
     ("table1", _counts),
     ("table2", _distances),
     ("figure2", _places),
     ("figure10", _steps),
 )
-MASKS: Final[_Readers] = (
+MASKS: Final[tuple[Reader, ...]] = (
     ("figure4", _zeros),
     ("table4", _magnitudes),
     ("figure7", _overlap),
     ("figure9", _drift),
     ("table5", _noise_floor),
 )
-"""The readers of studies, by their names: those that come before learning, and those that come after."""
