@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from supermask.report.figures import figure_bytes, study_figure
+from supermask.report.drawing import figure_bytes
+from supermask.report.figures import study_figure
 from supermask.report.html import COLOUR_VARIABLES, inline_svg
 from tiny_records import results_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from supermask.report.results import Seeded
-from supermask.report.wording import closing_notes, missing_in_words
+from supermask.report.wording import frame, missing_in_words
 from supermask.study import load_study
 from tiny_records import fill, results_of, tiny_record
 
@@ -37,7 +37,7 @@ def test_what_is_not_masked_has_no_sparsity(recorded: Path) -> None:
 
 def test_a_task_without_records_is_missing_not_empty(recorded: Path) -> None:
     seen = results_of("table5", recorded).observe("supermask", "qnli")
-    assert seen.cells and not seen.recorded and seen.missing == ("qnli/supermask-seed0",)
+    assert seen.cells and not seen.records and seen.missing == ("qnli/supermask-seed0",)
     assert seen.score() is None and seen.steps() is None
     assert not results_of("table6", recorded).observe("supermask", "rte").cells
 
@@ -58,7 +58,7 @@ def test_failed_runs_do_not_count(tmp_path: Path) -> None:
 def test_subsets_are_told_with_their_sizes(recorded: Path) -> None:
     results = results_of("table5", recorded)
     assert results.subset("mnli") == "9,817 of 392,702 train examples" and results.subset("mrpc") is None
-    assert "MNLI is a subset: 9,817 of 392,702 train examples." in closing_notes(results, "first")
+    assert "MNLI is a subset: 9,817 of 392,702 train examples." in frame(results, ["first"])["notes"]
 
 
 def test_missing_runs_in_few_words(recorded: Path) -> None:

@@ -17,26 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "CELL_DARK",
-    "CELL_LIGHT",
-    "COLUMN_INCHES",
-    "DASHED",
-    "GRID",
-    "INK",
-    "MISSING",
-    "MUTED",
-    "SERIES",
-    "figure_bytes",
-    "key",
-    "label_below",
-    "new_figure",
-    "panel_title",
-    "require_matplotlib",
-    "save_figure",
-    "say_missing",
-    "series_look",
-    "tidy",
-    "widen",
+    *("CELL_DARK", "CELL_LIGHT", "COLUMN_INCHES", "DASHED", "GRID", "INK", "MISSING", "MUTED", "SERIES"),
+    *("figure_bytes", "key", "label_below", "new_figure", "panel_title", "require_matplotlib", "save_figure"),
+    *("say_missing", "series_look", "tidy", "widen"),
 ]
 
 COLUMN_INCHES: Final = 3.3
@@ -123,8 +106,7 @@ def label_below(axes: Axes, text: str, *, lowest: bool) -> None:
 
 
 def widen(axes: Axes, least: float, *, highest: float) -> None:
-    """Let the vertical axis, its points drawn, span at least so much, so that a small difference does not look large;
-    no value is above the highest."""
+    """Let the vertical axis span at least so much, so that a small difference does not look large."""
     low, high = axes.get_ylim()
     missing = least - (high - low)
     if missing > 0:

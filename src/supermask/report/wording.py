@@ -9,14 +9,7 @@ from supermask.report.results import Cell, StudyResults
 from supermask.tasks import find_task
 
 __all__ = [
-    "display_name",
-    "fixed",
-    "frame",
-    "metric_name",
-    "missing_in_words",
-    "names",
-    "number_ranges",
-    "signed",
+    *("display_name", "fixed", "frame", "metric_name", "missing_in_words", "names", "number_ranges", "signed"),
     "task_label",
 ]
 

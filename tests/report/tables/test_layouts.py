@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import statistics
@@ -14,30 +13,11 @@ import pytest
 from scipy import stats
 
 from supermask.report.results import collect
-from supermask.report.tables import Table, TableCell, study_table
+from supermask.report.tables import Table, study_table
 from supermask.study import RecordStore, load_study, overridden
-from tiny_records import fill, results_of, tiny_record
+from tiny_records import fill, placed, primary, raw, results_of, scored, tiny_record
 
 TASKS = ("mnli", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
-METRIC = {"qqp": "f1", "mrpc": "f1", "stsb": "spearman", "cola": "matthews"}
-
-
-def cell(table: Table, row: str, column: str) -> TableCell:
-    return next(found for r, c, found in table.placed() if (r.key, c.key) == (row, column))
-
-
-def raw(folder: Path, task: str, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / task / f"{name}.json").read_text())
-    return content
-
-
-def score(record: dict[str, Any], task: str, field: str = "scores") -> Any:
-    split = "dev_matched" if task == "mnli" else "dev"
-    return record[field][split][METRIC.get(task, "accuracy")]
-
-
-def shown(value: float, digits: int = 1) -> str:
-    return f"{value:.{digits}f}"
 
 
 # Table 5
@@ -60,36 +40,36 @@ def test_table5_has_the_papers_columns_and_labels_subsets(table5: Table) -> None
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "qnli"])
 def test_table5_against_the_raw_records(recorded: Path, table5: Table, task: str) -> None:
-    mask = raw(recorded, task, "supermask-seed0")
-    sampled = 100 * score(mask, task, "sampled_scores")["mean"]
-    assert cell(table5, "supermask.sampled", task).value == pytest.approx(sampled)
-    draws = [100 * value for value in score(mask, task, "sampled_scores")["values"]]
-    assert cell(table5, "supermask.draw_sd", task).text == f"± {shown(statistics.stdev(draws))}"
-    assert cell(table5, "supermask.thresholded", task).value == pytest.approx(100 * score(mask, task))
-    assert cell(table5, "supermask.sparsity.sampled", task).text == f"{100 * mask['sampled_sparsity']:.2f}%"
-    assert cell(table5, "supermask.sparsity.thresholded", task).text == f"{100 * mask['delta']['sparsity']:.2f}%"
+    mask = raw(recorded, f"{task}/supermask-seed0")
+    sampled = 100 * primary(mask, "sampled_scores")["mean"]
+    assert placed(table5, "supermask.sampled", task).value == pytest.approx(sampled)
+    draws = [100 * value for value in primary(mask, "sampled_scores")["values"]]
+    assert placed(table5, "supermask.draw_sd", task).text == f"± {statistics.stdev(draws):.1f}"
+    assert placed(table5, "supermask.thresholded", task).value == pytest.approx(100 * primary(mask))
+    assert placed(table5, "supermask.sparsity.sampled", task).text == f"{100 * mask['sampled_sparsity']:.2f}%"
+    assert placed(table5, "supermask.sparsity.thresholded", task).text == f"{100 * mask['delta']['sparsity']:.2f}%"
     seeds = 3 if task == "mrpc" else 1  # Table 3 has more of them, and they are taken in
-    base = [100 * score(raw(recorded, task, f"full-seed{seed}"), task) for seed in range(seeds)]
-    found = cell(table5, "full.score", task)
+    base = [100 * primary(raw(recorded, f"{task}/full-seed{seed}")) for seed in range(seeds)]
+    found = placed(table5, "full.score", task)
     assert found.value == pytest.approx(statistics.fmean(base)) and found.seeds == seeds
     assert found.records == tuple(f"{task}/full-seed{seed}.json" for seed in range(seeds))
-    difference = cell(table5, "supermask.less.full", task)
+    difference = placed(table5, "supermask.less.full", task)
     assert difference.value == pytest.approx(sampled - statistics.fmean(base))
-    other = 100 * score(raw(recorded, task, "full-lr1e-4-seed0"), task)
-    assert cell(table5, "full-lr1e-4.score", task).text.startswith(shown(other))
+    other = 100 * primary(raw(recorded, f"{task}/full-lr1e-4-seed0"))
+    assert placed(table5, "full-lr1e-4.score", task).text.startswith(f"{other:.1f}")
 
 
 def test_table5_has_both_splits_of_mnli(recorded: Path, table5: Table) -> None:
-    both = raw(recorded, "mnli", "supermask-seed0")["scores"]
+    both = raw(recorded, "mnli/supermask-seed0")["scores"]
     matched, mismatched = (100 * both[f"dev_{name}"]["accuracy"] for name in ("matched", "mismatched"))
-    found = cell(table5, "supermask.thresholded", "mnli")
-    assert found.text == f"{shown(matched)} / {shown(mismatched)}"
-    assert cell(table5, "supermask.sampled", "mnli").paper == "81.5 / 82.9"
+    found = placed(table5, "supermask.thresholded", "mnli")
+    assert found.text == f"{matched:.1f} / {mismatched:.1f}"
+    assert placed(table5, "supermask.sampled", "mnli").paper == "81.5 / 82.9"
 
 
 def test_table5_has_the_papers_numbers(table5: Table) -> None:
     def papers(row: str) -> list[float | None]:
-        return [cell(table5, row, task).paper_value for task in TASKS]
+        return [placed(table5, row, task).paper_value for task in TASKS]
 
     assert papers("full.score") == pytest.approx([84.3, 88.5, 91.6, 92.7, 55.2, 88.5, 90.7, 67.1])
     assert papers("supermask.sampled") == pytest.approx([81.5, 87.2, 89.8, 91.3, 50.8, 88.2, 91.3, 68.8])
@@ -104,8 +84,8 @@ def test_table5_shows_what_is_missing(table5: Table) -> None:
         if row.key != "seeds":
             assert found.state == "missing" and found.value is None, row.label
             assert any(name.startswith("qnli/") for name in found.missing)
-    assert cell(table5, "seeds", "qnli").text == "0 / 0 / 0"
-    assert table5.absent == ("full, full-lr1e-4, supermask: QNLI (seed 0)",)
+    assert placed(table5, "seeds", "qnli").text == "0 / 0 / 0"
+    assert table5.missing == ("full, full-lr1e-4, supermask: QNLI (seed 0)",)
     assert "MNLI is a subset: 9,817 of 392,702 train examples." in table5.notes
 
 
@@ -119,15 +99,7 @@ def scores_by_seed(folder: Path, masks: list[float], baselines: list[float]) -> 
     study = overridden(load_study("table5"), tasks=["mrpc"], seeds=range(len(masks)))
 
     def change(run: Any, record: Any) -> Any:
-        f1 = (masks if run.arm == "supermask" else baselines)[run.seed]
-        scores = {"dev": {"f1": f1, "accuracy": f1}}
-        sampled = {
-            split: {
-                name: one.model_copy(update={"values": (f1,) * 10, "mean": f1, "sd": 0.0}) for name, one in of.items()
-            }
-            for split, of in record.sampled_scores.items()
-        }
-        return record.model_copy(update={"scores": scores, "sampled_scores": sampled})
+        return scored(record, (masks if run.arm == "supermask" else baselines)[run.seed])
 
     fill(folder, [study], change=change, measured=False)
     return folder
@@ -144,12 +116,12 @@ def test_bold_stands_only_beyond_the_spread_between_seeds(tmp_path: Path) -> Non
 def test_an_interval_stands_where_seeds_allow_one(tmp_path: Path) -> None:
     masks, baselines = [0.850, 0.842, 0.861], [0.840, 0.845, 0.835]
     folder = scores_by_seed(tmp_path / "minilm-l6", masks, baselines)
-    found = cell(study_table(results_of("table5", folder)), "supermask.less.full", "mrpc")
+    found = placed(study_table(results_of("table5", folder)), "supermask.less.full", "mrpc")
     interval = stats.ttest_rel(*(100 * np.array(scores) for scores in (masks, baselines))).confidence_interval()
     numbers = [float(number.replace("−", "-")) for number in re.findall(r"[+−]?\d+\.\d", found.text)]
     assert numbers == pytest.approx([1.1, interval.low, interval.high], abs=0.051)
     alone = scores_by_seed(tmp_path / "alone" / "minilm-l6", [0.85], [0.84])
-    assert cell(study_table(results_of("table5", alone)), "supermask.less.full", "mrpc").text == "+1.0"
+    assert placed(study_table(results_of("table5", alone)), "supermask.less.full", "mrpc").text == "+1.0"
 
 
 # Table 1
@@ -159,14 +131,14 @@ def test_table1_is_computed_and_equals_the_paper(recorded: Path) -> None:
     table = study_table(results_of("table1", recorded))
     sizes = (392702, 363846, 104743, 67349, 8551, 5749, 3668, 2490)
     for task, size in zip(TASKS, sizes, strict=True):
-        steps = cell(table, "steps", task)
+        steps = placed(table, "steps", task)
         assert steps.value == 3 * math.ceil(size / 32) == steps.paper_value
         labels = {"mnli": 3, "stsb": 1}.get(task, 2)
-        weights = cell(table, "additional_parameters", task)
+        weights = placed(table, "additional_parameters", task)
         assert weights.value == 768 * labels == weights.paper_value
     assert "All counts are the paper's." in table.notes[0]
-    assert cell(table, "supermask.steps", "mnli").value == raw(recorded, "mnli", "supermask-seed0")["steps"]
-    assert cell(table, "supermask.steps", "qnli").state == "missing"
+    assert placed(table, "supermask.steps", "mnli").value == raw(recorded, "mnli/supermask-seed0")["steps"]
+    assert placed(table, "supermask.steps", "qnli").state == "missing"
 
 
 def test_table1_needs_no_training(tmp_path: Path) -> None:
@@ -178,11 +150,6 @@ def test_table1_needs_no_training(tmp_path: Path) -> None:
 # Tables 3 and 4, from measures
 
 
-def measures(folder: Path, task: str, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / task / f"{name}.measures.json").read_text())
-    return content
-
-
 def test_table3_against_the_raw_records(recorded: Path) -> None:
     table = study_table(results_of("table3", recorded))
     assert [row.key.removeprefix("mrpc.") for row in table.rows] == [
@@ -192,47 +159,45 @@ def test_table3_against_the_raw_records(recorded: Path) -> None:
     sizes = {}
     for row in table.rows:
         name = row.key.removeprefix("mrpc.")
-        records = [raw(recorded, "mrpc", f"{name}-seed{seed}") for seed in range(3)]
+        records = [raw(recorded, f"mrpc/{name}-seed{seed}") for seed in range(3)]
         masks = name.startswith("supermask")
-        values = [
-            100 * (score(one, "mrpc", "sampled_scores")["mean"] if masks else score(one, "mrpc")) for one in records
-        ]
-        ours = cell(table, row.key, "score")
-        assert ours.text == f"{shown(statistics.fmean(values))} ± {shown(statistics.stdev(values))}"
+        values = [100 * (primary(one, "sampled_scores")["mean"] if masks else primary(one)) for one in records]
+        ours = placed(table, row.key, "score")
+        assert ours.text == f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}"
         assert (ours.seeds, ours.state) == (3, "partial") and len(ours.missing) == 7
-        assert cell(table, row.key, "seeds").text == "3 of 10"
-        tensors = measures(recorded, "mrpc", f"{name}-seed0")["tensors"]
+        assert placed(table, row.key, "seeds").text == "3 of 10"
+        tensors = raw(recorded, f"mrpc/{name}-seed0.measures")["tensors"]
         sizes[name] = sum(math.prod(tensor["shape"]) for tensor in tensors)
-        parameters = cell(table, row.key, "parameters")
+        parameters = placed(table, row.key, "parameters")
         assert parameters.value == sizes[name]
         kind = "binary" if masks else "float"
         assert parameters.text.endswith(f"{kind}, {100 * sizes[name] / sizes['full']:.0f}%")
-    assert cell(table, "mrpc.full", "score").paper == "89.4 ± 0.7"
-    assert cell(table, "mrpc.freezing-1", "parameters").paper == "102M float, 94%"
-    assert cell(table, "mrpc.full", "difference").state == "empty"
+    assert placed(table, "mrpc.full", "score").paper == "89.4 ± 0.7"
+    assert placed(table, "mrpc.freezing-1", "parameters").paper == "102M float, 94%"
+    assert placed(table, "mrpc.full", "difference").state == "empty"
 
 
 def test_table3_without_measures_says_so(tmp_path: Path) -> None:
     fill(tmp_path / "minilm-l6", [load_study("table3")], leave_out=lambda run: run.seed > 0, measured=False)
     table = study_table(results_of("table3", tmp_path / "minilm-l6"))
-    assert cell(table, "mrpc.full", "parameters").missing == ("mrpc/full-seed0 (measures)",)
-    assert cell(table, "mrpc.supermask-123-init30", "parameters").text.endswith("M binary")
+    assert placed(table, "mrpc.full", "parameters").missing == ("mrpc/full-seed0 (measures)",)
+    assert placed(table, "mrpc.supermask-123-init30", "parameters").text.endswith("M binary")
 
 
 def test_table4_against_the_raw_measures(recorded: Path) -> None:
     table = study_table(results_of("table4", recorded))
     for task in TASKS:
         if task == "qnli":
-            assert all(cell(table, row.key, task).state == "missing" for row in table.rows)
+            assert all(placed(table, row.key, task).state == "missing" for row in table.rows)
             continue
-        found = measures(recorded, task, "supermask-seed0")
+        found = raw(recorded, f"{task}/supermask-seed0.measures")
         pruned = next(one for one in found["magnitude_pruning"] if one["scope"] == "global")
-        assert cell(table, "pruned_max", task).value == pruned["pruned"]["max"]
-        assert cell(table, "supermask_mean", task).value == found["zeroed"]["mean"]
+        assert placed(table, "pruned_max", task).value == pruned["pruned"]["max"]
+        assert placed(table, "supermask_mean", task).value == found["zeroed"]["mean"]
         overlap = 100 * pruned["shared"] / pruned["pruned"]["weights"]
-        assert cell(table, "overlap", task).value == pytest.approx(overlap)
-        assert cell(table, "overlap", task).text == f"{overlap:.1f}%"
-    assert cell(table, "overlap", "mnli").paper == "11.1%" and cell(table, "pruned_max", "mnli").paper == "0.0093"
+        assert placed(table, "overlap", task).value == pytest.approx(overlap)
+        assert placed(table, "overlap", task).text == f"{overlap:.1f}%"
+    assert placed(table, "overlap", "mnli").paper == "11.1%" and placed(table, "pruned_max", "mnli").paper == "0.0093"
 
 
 # Table 6, Appendix A, our own
@@ -243,12 +208,12 @@ def test_table6_has_a_column_a_learning_rate(recorded: Path) -> None:
     names = ["supermask", *(f"supermask-lr2e-0{digit}" for digit in (2, 3, 4, 5))]
     assert [column.key for column in table.columns] == names
     for name in names:
-        record = raw(recorded, "mrpc", f"{name}-seed0")
-        assert cell(table, "mrpc.sampled", name).value == pytest.approx(
-            100 * score(record, "mrpc", "sampled_scores")["mean"]
+        record = raw(recorded, f"mrpc/{name}-seed0")
+        assert placed(table, "mrpc.sampled", name).value == pytest.approx(
+            100 * primary(record, "sampled_scores")["mean"]
         )
-        assert cell(table, "mrpc.sparsity.thresholded", name).text == f"{100 * record['delta']['sparsity']:.2f}%"
-    assert [cell(table, "mrpc.sampled", name).paper for name in names] == ["91.3", "82.0", "0.0", "0.0", "0.0"]
+        assert placed(table, "mrpc.sparsity.thresholded", name).text == f"{100 * record['delta']['sparsity']:.2f}%"
+    assert [placed(table, "mrpc.sampled", name).paper for name in names] == ["91.3", "82.0", "0.0", "0.0", "0.0"]
 
 
 def test_appendix_a_tells_runs_that_answer_one_class(tmp_path: Path) -> None:
@@ -264,19 +229,19 @@ def test_appendix_a_tells_runs_that_answer_one_class(tmp_path: Path) -> None:
     folder = tmp_path / "minilm-l6"
     fill(folder, [load_study("appendix-a")], leave_out=lambda run: run.seed > 2, change=change, measured=False)
     table = study_table(results_of("appendix-a", folder))
-    assert cell(table, "mrpc.head-only", "one_class").text == "2 of 3"
-    assert cell(table, "mrpc.head-only", "score").text.startswith("80.8 ± 0.7")  # 81.22, 81.22 and 80
-    assert cell(table, "mrpc.head-only", "score").paper == "81.2"
-    assert cell(table, "mrpc.full", "score").paper == "89.4 ± 0.7"
+    assert placed(table, "mrpc.head-only", "one_class").text == "2 of 3"
+    assert placed(table, "mrpc.head-only", "score").text.startswith("80.8 ± 0.7")  # 81.22, 81.22 and 80
+    assert placed(table, "mrpc.head-only", "score").paper == "81.2"
+    assert placed(table, "mrpc.full", "score").paper == "89.4 ± 0.7"
 
 
 def test_conventions_shows_both_masks_and_both_sparsities(recorded: Path) -> None:
     table = study_table(results_of("conventions", recorded))
     assert len(table.rows) == 10 and len(table.columns) == 6
-    record = raw(recorded, "mrpc", "supermask-stop-eps1e-06-seed0")
+    record = raw(recorded, "mrpc/supermask-stop-eps1e-06-seed0")
     row = "mrpc.supermask-stop-eps1e-06"
-    assert cell(table, row, "sparsity.sampled").text == f"{100 * record['sampled_sparsity']:.2f}%"
-    assert cell(table, row, "score").value == pytest.approx(100 * score(record, "mrpc"))
+    assert placed(table, row, "sparsity.sampled").text == f"{100 * record['sampled_sparsity']:.2f}%"
+    assert placed(table, row, "score").value == pytest.approx(100 * primary(record))
 
 
 # Records that are not as they should be
@@ -296,7 +261,7 @@ def test_failed_and_unreadable_records_are_missing_cells(tmp_path: Path) -> None
     store = RecordStore(folder)
     assert len(store.skipped) == 2
     table = study_table(collect(study, store))
-    states = {column.key: cell(table, "mrpc.sampled", column.key).state for column in table.columns}
+    states = {column.key: placed(table, "mrpc.sampled", column.key).state for column in table.columns}
     assert [states[name] for name in ("supermask", "supermask-lr2e-02", "supermask-lr2e-03", "supermask-lr2e-04")] == [
         "whole",
         "missing",
@@ -308,7 +273,7 @@ def test_failed_and_unreadable_records_are_missing_cells(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["table1", "table2", "table3", "table4", "table5", "table6", "appendix-a", "figure3"])
 def test_no_records_at_all(tmp_path: Path, name: str) -> None:
     table = study_table(results_of(name, tmp_path))
-    assert table.absent and table.rows
+    assert table.missing and table.rows
     assert {found.state for _, _, found in table.placed()} >= {"missing"}
 
 
@@ -318,4 +283,4 @@ def test_several_tasks_get_rows_of_their_own(tmp_path: Path) -> None:
     fill(folder, [study])
     table = study_table(collect(study, RecordStore(folder)))
     assert [row.label.split(":")[0] for row in table.rows] == ["MRPC"] * 7 + ["RTE"] * 7
-    assert cell(table, "rte.full", "score").paper is None
+    assert placed(table, "rte.full", "score").paper is None

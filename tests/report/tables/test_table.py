@@ -44,7 +44,7 @@ TABLE = Table(
         TableRow("zeros", "zeros", (PARTIAL, TableCell()), minor=True),
     ),
     notes=("A note | with a bar.",),
-    absent=("supermask: RTE (seed 0)",),
+    missing=("supermask: RTE (seed 0)",),
     command="supermask study run table9",
 )
 

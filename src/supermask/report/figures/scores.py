@@ -67,7 +67,7 @@ def _points(results: StudyResults, name: str, task: str) -> Iterator[ScorePoint]
     kind, subset = arm.method["kind"], results.subset(task) is not None
     curves: dict[Curve, tuple[Seeded | None, Seeded | None, float | None]] = {}
     if kind == "freezing":
-        curves["baseline"] = seen.score(), Seeded({cell.spec.seed: 0.0 for cell in seen.recorded}), None
+        curves["baseline"] = seen.score(), Seeded(dict.fromkeys(seen.records, 0.0)), None
     elif kind == "pruning":
         curves["pruned"] = seen.score(), seen.sparsity(), None
     else:

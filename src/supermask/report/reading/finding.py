@@ -41,15 +41,10 @@ def task_finding(
     otherwise: str,
     after: str = "",
 ) -> Finding:
-    """A finding over tasks; from one task alone it stays open.
+    """A finding of where a claim held and what is told of each task; from one task alone it stays open.
 
-    Args:
-        results, claim, criterion: of the finding.
-        held: by task, whether it holds there.
-        evidence: with `{held}` and `{all}`, numbers of tasks, and `{names}`, the tasks with what is told of each.
-        told: by task.
-        otherwise: the evidence if there is no task.
-        after: to stand behind either.
+    The evidence has numbers of tasks, `{held}` and `{all}`, and `{names}`, the tasks with what is told; `otherwise`
+    stands in its place if there is no task, and `after` behind either.
     """
     holding, tasks = sum(held.values()), len(held)
     said = evidence.format(held=holding, all=tasks, names=names(told, told)) if held else otherwise

@@ -38,7 +38,7 @@ _ROOM = "Counted are tasks whose baseline is farther than that above the best co
 def _excluded(results: StudyResults) -> Iterator[Finding]:
     task, (base, *others) = results.study.tasks[0], results.study.arms
     baseline = results.observe(base.name, task)
-    worse, told, enough = [], [], True
+    worse, told, enough = [], [], bool(baseline.records)
     for arm in (arm for arm in others if arm.method["kind"] == "freezing"):
         seen = baseline.beside(arm.name)
         comparison = compare(seen, baseline)
@@ -46,9 +46,7 @@ def _excluded(results: StudyResults) -> Iterator[Finding]:
         if comparison is not None:
             told.append(f"{arm.label}: {signed(comparison.difference)}")
             worse += [arm.label] if comparison.distinguishable and comparison.difference < 0 else []
-    beyond = (
-        f"Worse beyond the spread: {', '.join(worse)}." if worse else "None is worse beyond the spread between seeds."
-    )
+    clear = f"Worse beyond the spread: {', '.join(worse)}" if worse else "None is worse beyond the spread between seeds"
     yield Finding(
         results.study.name,
         "Keeping keys, the two deepest blocks or the word embeddings fixed, or all three, does not significantly "
@@ -57,7 +55,7 @@ def _excluded(results: StudyResults) -> Iterator[Finding]:
         "common; with fewer the question stays open.",
         "differs" if worse else "agrees" if enough else "open",
         f"Points of {metric_name(task)} on {display_name(task)} from the baseline: {'; '.join(told) or 'no runs'}. "
-        f"{beyond}.",
+        f"{clear}.",
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import statistics
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from supermask.analysis import PAPER_NORMAL, expected_distances, noise_floor, uniform_law
-from supermask.report.figures.by_block import PlacePoint, place_points
+from supermask.report.figures.by_block import Measure, PlacePoint, place_points
 from supermask.report.figures.distance_steps import distance_points
 from supermask.report.figures.overlap_grid import PLACES, overlap_points
 from supermask.report.figures.sparsity_drift import drift_points
@@ -24,18 +25,18 @@ _CLEAR_CORRELATION = 0.5
 _NEAR_CHANCE, _FAR_FROM_CHANCE = 1.25, 2.0
 _SPARSER = ("query", "key", "ffn_in")
 _DENSER = ("value", "attention_output", "ffn_out")
-_UNMEASURED = "No mask was measured."
+_NO_RUN, _NO_MASK = "No run was measured.", "No mask was measured."
 
 
 def _counts(results: StudyResults) -> Iterator[Finding]:
     cells = [cell for _, _, cell in table1(results).placed() if cell.paper_value is not None]
     same = sum(cell.value == cell.paper_value for cell in cells)
-    steps: dict[str, list[int]] = {}
+    steps: dict[str, set[float]] = {}
     for cell in results.cells:
         if cell.record is not None and results.subset(cell.spec.task) is None:
-            steps.setdefault(cell.spec.task, []).append(cell.record.steps)
-    printed = {number.task: number.value for number in results.study.expected if number.quantity == "steps"}
-    exact = [task for task, taken in steps.items() if task in printed and set(taken) == {printed[task]}]
+            steps.setdefault(cell.spec.task, set()).add(cell.record.steps)
+    printed = {number.task: {number.value} for number in results.study.expected if number.quantity == "steps"}
+    exact = [task for task, taken in steps.items() if printed.get(task) == taken]
     yield Finding(
         results.study.name,
         "A task adds at most 2,304 parameters, and fine-tuning takes 234 to 36,816 steps.",
@@ -75,12 +76,8 @@ def _distances(results: StudyResults) -> Iterator[Finding]:
 
 
 def _places(results: StudyResults) -> Iterator[Finding]:
-    points = place_points(results, ("l1", "angular"))
-    tasks = tuple(dict.fromkeys(point.task for point in points))
-    of = {(point.task, point.measure): [] for point in points}  # type: dict[tuple[str, str], list[PlacePoint]]
-    for point in points:
-        of[point.task, point.measure].append(point)
-    slopes = {task: (_depth_correlation(of[task, "l1"]), _depth_correlation(of[task, "angular"])) for task in tasks}
+    lengths, angles = (_by_task(results, measure) for measure in ("l1", "angular"))
+    slopes = {task: (_depth_correlation(own), _depth_correlation(angles[task])) for task, own in lengths.items()}
     known = {task: (l1, angle) for task, (l1, angle) in slopes.items() if l1 is not None and angle is not None}
     deeper = sum(l1 > _CLEAR_CORRELATION for l1, _ in known.values())
     turned = sum(angle < -_CLEAR_CORRELATION for _, angle in known.values())
@@ -93,14 +90,11 @@ def _places(results: StudyResults) -> Iterator[Finding]:
         by_count(deeper + turned, 2 * len(known)) if len(known) > 1 else "open",
         f"L1 grows with depth on {deeper} and the angle shrinks on {turned} of {len(known)} "
         f"tasks; correlations of L1 and angle: {names(told, told)}."
-        if tasks
-        else "No run was measured.",
+        if lengths
+        else _NO_RUN,
     )
-    ratios = {
-        task: _mean_of_roles(of[task, "l1"], "value", "attention_output")
-        / _mean_of_roles(of[task, "l1"], "query", "key")
-        for task in tasks
-    }
+    values, keys = ("value", "attention_output"), ("query", "key")
+    ratios = {task: _mean_of_roles(own, *values) / _mean_of_roles(own, *keys) for task, own in lengths.items()}
     yield task_finding(
         results,
         "Value and attention output matrices change more than query and key matrices.",
@@ -108,44 +102,46 @@ def _places(results: StudyResults) -> Iterator[Finding]:
         {task: ratio > 1 for task, ratio in ratios.items()},
         "They do on {held} of {all} tasks, by a factor of {names}.",
         {task: f"{ratio:.2f}" for task, ratio in ratios.items()},
-        otherwise="No run was measured.",
+        otherwise=_NO_RUN,
     )
 
 
 def _steps(results: StudyResults) -> Iterator[Finding]:
     points = tuple(distance_points(results))
-    correlations: dict[str, tuple[float, int]] = {}
-    for arm in results.study.arms:
-        own = [(point.steps, point.angular) for point in points if point.arm == arm.name]
-        correlation = rank_correlation(own) if len(own) >= 4 else None
-        if correlation is not None:
-            correlations[arm.label] = correlation, len(own)
-    told = (f"{label}: {signed(value, 2)} over {tasks} tasks" for label, (value, tasks) in correlations.items())
-    most = max((sum(point.arm == arm.name for point in points) for arm in results.study.arms), default=0)
+    of = {arm.label: [(p.steps, p.angular) for p in points if p.arm == arm.name] for arm in results.study.arms}
+    every = {label: rank_correlation(own) if len(own) >= 4 else None for label, own in of.items()}
+    known = {label: correlation for label, correlation in every.items() if correlation is not None}
+    told = (f"{label}: {signed(value, 2)} over {len(of[label])} tasks" for label, value in known.items())
     yield Finding(
         results.study.name,
         "Distance grows with the number of fine-tuning steps.",
         "Of four tasks or more, the rank correlation of steps with the mean angle is above 0.8, for every arm.",
-        by_count(sum(value > 0.8 for value, _ in correlations.values()), len(correlations)),
-        f"Rank correlation of steps and angle: {'; '.join(told)}." if correlations else f"Measured tasks: {most}.",
+        by_count(sum(value > 0.8 for value in known.values()), len(known)),
+        f"Rank correlation of steps and angle: {'; '.join(told)}."
+        if known
+        else f"Measured tasks: {max(map(len, of.values()))}.",
     )
 
 
+def _by_task(results: StudyResults, measure: Measure) -> dict[str, list[PlacePoint]]:
+    of: dict[str, list[PlacePoint]] = collections.defaultdict(list)
+    for point in place_points(results, (measure,)):
+        of[point.task].append(point)
+    return of
+
+
 def _depth_correlation(points: Sequence[PlacePoint]) -> float | None:
-    """Rank correlation of a block's depth with the mean value of its matrices."""
     blocks = sorted({point.block for point in points})
     return rank_correlation((b, statistics.fmean(point.value for point in points if point.block == b)) for b in blocks)
 
 
 def _mean_of_roles(points: Sequence[PlacePoint], *roles: str) -> float:
-    """Mean value of some kinds of matrices, over all blocks; 0 without any."""
     values = [point.value for point in points if point.role in roles]
     return statistics.fmean(values) if values else 0.0
 
 
 def _zeros(results: StudyResults) -> Iterator[Finding]:
-    points = place_points(results, ("sparsity",))
-    of = {task: [point for point in points if point.task == task] for task in dict.fromkeys(p.task for p in points)}
+    of = _by_task(results, "sparsity")
     means = {task: (_mean_of_roles(own, *_SPARSER), _mean_of_roles(own, *_DENSER)) for task, own in of.items()}
     yield task_finding(
         results,
@@ -154,7 +150,7 @@ def _zeros(results: StudyResults) -> Iterator[Finding]:
         {task: sparser > denser for task, (sparser, denser) in means.items()},
         "They are on {held} of {all} tasks; mean zeros of the former and the latter: {names}.",
         {task: f"{sparser:.2f} and {denser:.2f} %" for task, (sparser, denser) in means.items()},
-        otherwise=_UNMEASURED,
+        otherwise=_NO_MASK,
     )
     slopes = {task: slope for task, own in of.items() if (slope := _depth_correlation(own)) is not None}
     yield task_finding(
@@ -164,7 +160,7 @@ def _zeros(results: StudyResults) -> Iterator[Finding]:
         {task: slope < -0.5 for task, slope in slopes.items()},
         "They are on {held} of {all} tasks; rank correlation of depth and zeros: {names}.",
         {task: signed(slope, 2) for task, slope in slopes.items()},
-        otherwise=_UNMEASURED,
+        otherwise=_NO_MASK,
     )
 
 
@@ -185,7 +181,7 @@ def _magnitudes(results: StudyResults) -> Iterator[Finding]:
         {task: mean > largest for task, (mean, largest) in magnitudes.items()},
         "On {held} of {all} tasks the mean of the former exceeds the largest of the latter: {names}.",
         {task: f"{mean:.3f} against {largest:.4f}" for task, (mean, largest) in magnitudes.items()},
-        otherwise=_UNMEASURED,
+        otherwise=_NO_MASK,
     )
     yield task_finding(
         results,
@@ -194,7 +190,7 @@ def _magnitudes(results: StudyResults) -> Iterator[Finding]:
         {task: overlap <= 2 * sparsity for task, (overlap, sparsity) in shares.items()},
         "Overlap against what zeros at random would give: {names}.",
         {task: f"{100 * overlap:.1f} against {100 * sparsity:.1f} %" for task, (overlap, sparsity) in shares.items()},
-        otherwise=_UNMEASURED,
+        otherwise=_NO_MASK,
     )
 
 
