@@ -35,9 +35,6 @@ class Page(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
     def handle_endtag(self, tag: str) -> None:
         assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
         self.open.pop()
@@ -138,6 +135,16 @@ def test_the_same_records_give_the_same_page(recorded: Path, tmp_path: Path) -> 
     assert path.read_bytes() == content and size == len(content)
 
 
+def test_failures_and_files_that_are_no_records_are_told(tmp_path: Path) -> None:
+    folder, study, failing = tmp_path / "minilm-l6", load_study("table6"), "supermask-lr2e-02"
+    fill(folder, [study], change=lambda run, one: tiny_record(run, status="failed") if run.arm == failing else one)
+    (folder / "mrpc" / "broken.json").write_text("{<b>")
+    page = Page(report_html([study], RecordStore(folder)))
+    assert "the loss is not finite" in page.text and "mrpc/supermask-lr2e-02-seed0.json" in page.text
+    assert "mrpc/broken.json" in page.text
+    assert "supermask-lr2e-02: MRPC (seed 0)" in page.text
+
+
 def hostile(run: Any, record: Any) -> Any:
     base = record.inputs.base.model_copy(update={"revision": "<script>alert(1)</script>"})
     data = {split: info.model_copy(update={"source": "a</td><b>&"}) for split, info in record.inputs.data.items()}
@@ -146,27 +153,10 @@ def hostile(run: Any, record: Any) -> Any:
     return record.model_copy(update={"inputs": inputs, "environment": environment})
 
 
-def test_failures_and_files_that_are_no_records_are_told(tmp_path: Path) -> None:
-    folder = tmp_path / "minilm-l6"
-    study = load_study("table6")
-    fill(
-        folder,
-        [study],
-        change=lambda run, record: tiny_record(run, status="failed") if run.arm == "supermask-lr2e-02" else record,
-    )
-    (folder / "mrpc" / "broken.json").write_text("{<b>")
-    page = Page(report_html([study], RecordStore(folder)))
-    assert "the loss is not finite" in page.text and "mrpc/supermask-lr2e-02-seed0.json" in page.text
-    assert "mrpc/broken.json" in page.text
-    assert "supermask-lr2e-02: MRPC (seed 0)" in page.text
-
-
 def test_text_from_records_cannot_become_markup(tmp_path: Path) -> None:
-    folder = tmp_path / "minilm-l6"
     study = load_study("table6")
-    fill(folder, [study], change=hostile)
-    content = report_html([study], RecordStore(folder))
-    page = Page(content)
+    fill(tmp_path / "minilm-l6", [study], change=hostile)
+    page = Page(report_html([study], RecordStore(tmp_path / "minilm-l6")))
     assert len(page.all("script")) == 1 and not page.all("img") and not page.all("b")
     assert "<script>alert(1)</script>" in page.text and "a</td><b>&" in page.text
 
