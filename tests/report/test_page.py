@@ -65,13 +65,16 @@ def page(content: str) -> Page:
     return Page(content)
 
 
-def test_the_page_is_well_formed(content: str, page: Page) -> None:
+def test_the_page_is_well_formed_and_its_headings_in_order(content: str, page: Page) -> None:
     assert content.startswith('<!doctype html>\n<html lang="en">')
     identifiers = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(identifiers) == len(set(identifiers))
     targets = [str(attributes["href"]).removeprefix("#") for attributes in page.all("a")]
     assert targets and set(targets) <= set(identifiers)
     assert all(attributes.get("scope") in ("col", "row") for attributes in page.all("th"))
+    levels = [int(name[1]) for name, _ in page.elements if re.fullmatch("h[1-6]", name)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
 def test_the_page_loads_nothing(content: str, page: Page) -> None:
@@ -80,12 +83,6 @@ def test_the_page_loads_nothing(content: str, page: Page) -> None:
         assert not attributes.get("src"), name
         assert str(attributes.get("href") or "#").startswith("#"), attributes
     assert "@import" not in content and "url(http" not in content and "http://" not in content
-
-
-def test_headings_are_in_order(page: Page) -> None:
-    levels = [int(name[1]) for name, _ in page.elements if re.fullmatch("h[1-6]", name)]
-    assert levels[0] == 1 and levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
 def test_every_study_has_its_place_with_records_and_commands(page: Page, recorded: Path) -> None:

@@ -65,12 +65,17 @@ def plotted(figure: Figure) -> set[tuple[float, float]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_figure_is_one_column_wide_and_holds_text_large_enough(drawn: dict[str, Figure], name: str) -> None:
-    figure = drawn[name]
-    assert figure.get_size_inches()[0] == COLUMN_INCHES == 3.3
-    assert figure.get_size_inches()[1] <= 9.5
-    texts = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
+def test_a_figure_is_one_column_wide_with_text_large_enough_and_tells_what_is_missing(
+    made: dict[str, StudyFigure], drawn: dict[str, Figure], recorded: Path, name: str
+) -> None:
+    width, height = drawn[name].get_size_inches()
+    assert width == COLUMN_INCHES == 3.3 and height <= 9.5
+    texts = [text for text in drawn[name].findobj(Text) if text.get_text().strip() and text.get_visible()]
     assert texts and min(text.get_fontsize() for text in texts) >= 7
+    figure = made[name]
+    assert any("QNLI" in phrase for phrase in figure.missing)
+    assert figure.records and all((recorded / path).exists() for path in figure.records)
+    assert figure.alt.strip().endswith(".") and figure.caption
 
 
 @pytest.mark.parametrize("name", some_quick("figure3", "figure6", "figure7"))
@@ -84,11 +89,9 @@ def test_nothing_sticks_out(drawn: dict[str, Figure], name: str) -> None:
 
 @pytest.mark.parametrize("name", some_quick("figure9"))
 def test_files_are_the_same_every_time(made: dict[str, StudyFigure], tmp_path: Path, name: str) -> None:
-    first = write_study_figure(made[name], tmp_path / "first")
-    second = write_study_figure(made[name], tmp_path / "second")
+    first, second = (write_study_figure(made[name], tmp_path / folder) for folder in ("first", "second"))
     assert [path.name for path in first] == [f"{name}.svg", f"{name}.png", f"{name}.csv"]
-    for one, other in zip(first, second, strict=True):
-        assert one.read_bytes() == other.read_bytes(), one.name
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -97,14 +100,6 @@ def test_without_records_a_figure_says_so(tmp_path: Path, name: str) -> None:
     assert figure.points == () and figure.missing and figure.records == ()
     said = [text for text in figure.draw().findobj(Text) if text.get_color() == MISSING]
     assert said and all("recorded" in text.get_text() or "measured" in text.get_text() for text in said)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_what_is_missing_is_told(made: dict[str, StudyFigure], recorded: Path, name: str) -> None:
-    figure = made[name]
-    assert any("QNLI" in phrase for phrase in figure.missing)
-    assert figure.records and all((recorded / path).exists() for path in figure.records)
-    assert figure.alt.strip().endswith(".") and figure.caption
 
 
 def test_a_table_is_no_figure(recorded: Path) -> None:
@@ -206,11 +201,8 @@ def test_figure5_against_the_raw_measures(recorded: Path, drawn: dict[str, Figur
     found = written["figure5"]
     measures = raw(recorded, "mrpc/supermask-seed0.measures")
     pruned = next(one["pruned"] for one in measures["magnitude_pruning"] if one["scope"] == "global")
-    for name, histogram in (
-        ("supermask", measures["zeroed"]["histogram"]),
-        ("magnitude pruning", pruned["histogram"]),
-        ("all masked weights", measures["masked"]["histogram"]),
-    ):
+    parts = {"supermask": measures["zeroed"], "magnitude pruning": pruned, "all masked weights": measures["masked"]}
+    for name, histogram in ((name, part["histogram"]) for name, part in parts.items()):
         own = [row for row in found if (row["task"], row["weights_of"]) == ("mrpc", name)]
         assert sum(row["weights"] for row in own) == sum(histogram)
         assert sum(row["percent"] for row in own) == pytest.approx(100)

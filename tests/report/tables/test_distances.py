@@ -15,13 +15,9 @@ from tiny_records import placed, results_of
 
 def test_table2_spans_all_attention_matrices_tasks_and_seeds(recorded: Path) -> None:
     table = study_table(results_of("table2", recorded))
-    roles = ("query", "key", "value", "attention_output")
-    found = [
-        tensor
-        for path in recorded.glob("*/full-seed*.measures.json")
-        for tensor in json.loads(path.read_text())["tensors"]
-        if tensor["role"] in roles
-    ]
+    paths = recorded.glob("*/full-seed*.measures.json")
+    tensors = (tensor for path in paths for tensor in json.loads(path.read_text())["tensors"])
+    found = [tensor for tensor in tensors if tensor["role"] in ("query", "key", "value", "attention_output")]
     for field in ("largest_column_sum", "l1", "angular"):
         ours = placed(table, field, "full")
         low, high = (float(number) for number in re.findall(r"[\d.]+", ours.text))
