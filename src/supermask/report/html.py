@@ -32,11 +32,7 @@ _OF_A_FILE = re.compile(r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>
 
 @functools.cache
 def templates() -> Environment:
-    """The report's templates, which escape whatever they are given.
-
-    Raises:
-        MissingDependencyError: if jinja2 is not installed.
-    """
+    """The report's templates, which escape whatever they are given."""
     try:
         import jinja2
         from markupsafe import Markup, escape

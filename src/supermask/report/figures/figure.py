@@ -56,11 +56,9 @@ def points_csv(points: tuple[Any, ...]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if points:
-        names = [field.name for field in dataclasses.fields(points[0])]
-        writer.writerow(names)
+        writer.writerow([field.name for field in dataclasses.fields(points[0])])
         # repr gives the shortest text that reads back as the same number.
-        for point in points:
-            values = (getattr(point, name) for name in names)
+        for values in map(dataclasses.astuple, points):
             writer.writerow(["" if v is None else repr(v) if isinstance(v, float) else v for v in values])
     return text.getvalue()
 

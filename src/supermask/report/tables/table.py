@@ -129,11 +129,7 @@ def table_markdown(table: Table) -> str:
 
 
 def table_html(table: Table) -> str:
-    """A table as one HTML element; classes say what a cell is, and a cell's title what is missing.
-
-    Raises:
-        MissingDependencyError: if jinja2 is not installed.
-    """
+    """A table as one HTML element; classes say what a cell is, and a cell's title what is missing."""
     return templates().get_template("table.html").render(table=table).strip()
 
 
