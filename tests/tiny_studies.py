@@ -15,9 +15,10 @@ from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from supermask.models.loading import quiet_transformers
+from supermask.settings import RunSettings
 from supermask.study import Study
 from supermask.study.execution import Executor, StudyReport, run_plan
-from supermask.study.orders import RunOrder, RunSettings
+from supermask.study.orders import RunOrder
 from supermask.study.plan import Plan, plan_studies
 from supermask.study.progress import StudyProgress
 from supermask.study.worker import execute

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
+import inspect
 from collections import Counter
-from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +13,8 @@ from supermask.cli.failures import Interruption
 from supermask.cli.options import AsJson, Cpu, DataDir, option
 from supermask.cli.printing import note, plain_table, print_json, print_lines, show
 from supermask.cli.study_options import Base, Results, Seeds, StudyName, Tasks, chosen_studies
+from supermask.cli.train_options import setting_option
+from supermask.settings import RunSettings
 
 if TYPE_CHECKING:
     from supermask.study.execution import StudyReport
@@ -28,9 +28,19 @@ EXAMPLES = (
     "supermask study run table6 --data-dir glue --dry-run",
 )
 
-_where = partial(option, "Where and how")
+# The others are options that verbs share, or none.
+_HERE = ("work", "keep_deltas", "jobs", "devices", "ray", "launch", "checkpoint_steps", "any_version")
 
 
+def _with_settings(verb: Callable[..., None]) -> Callable[..., None]:
+    own = inspect.signature(verb, eval_str=True)
+    named = [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    made = [setting_option("Where and how", name, RunSettings.model_fields[name]) for name in _HERE]
+    verb.__signature__ = own.replace(parameters=[*named, *made])  # type: ignore[attr-defined]
+    return verb
+
+
+@_with_settings
 def run(
     study: StudyName,
     data_dir: DataDir = None,
@@ -42,30 +52,10 @@ def run(
         typer.Option("--limit", min=1, metavar="N", help="Train on the first N examples; the records say so."),
     ] = None,
     results: Results = None,
-    work: Annotated[
-        Path | None, _where("--work", "DIR", "Where runs keep what they resume from. \\[default: RESULTS/.work]")
-    ] = None,
-    keep_deltas: Annotated[
-        Literal["masks", "all", "none"],
-        _where("--keep-deltas", None, "Which deltas stay beside their records."),
-    ] = "masks",
-    jobs: Annotated[int | None, _where("--jobs", "N", "Runs at a time. \\[default: one a device]")] = None,
-    devices: Annotated[
-        str | None, _where("--devices", "NAMES", "CUDA devices to use, such as 0,1. \\[default: all]")
-    ] = None,
-    ray: Annotated[
-        str | None, _where("--ray", "ADDRESS", "Run on the Ray cluster of this address; local starts one here.")
-    ] = None,
-    launch: Annotated[
-        str | None, _where("--launch", "COMMAND", 'Starts each run, such as "accelerate launch --num_processes 4".')
-    ] = None,
-    checkpoint_steps: Annotated[int, _where("--checkpoint-steps", "N", "Steps between checkpoints.")] = 100,
-    any_version: Annotated[
-        bool, _where("--any-version", "", "Take records of other versions of supermask, too.")
-    ] = False,
     cpu: Cpu = False,
     dry_run: Annotated[bool, option(None, "--dry-run", "", "Check everything and tell what would be run.")] = False,
     as_json: AsJson = False,
+    **settings: Any,
 ) -> None:
     """Make the runs of a study that are not recorded yet.
 
@@ -74,26 +64,14 @@ def run(
     again the next time, and makes the exit code 1.
     """
     from supermask.study.execution import run_plan
-    from supermask.study.orders import RunSettings
     from supermask.study.plan import plan_studies
     from supermask.study.progress import StudyProgress
 
     studies, folder = chosen_studies(study, base=base, tasks=tasks, seeds=seeds, results=results, limit=limit)
-    settings = RunSettings(
-        results=folder,
-        work=work,
-        data_dir=None if data_dir is None else str(data_dir),
-        limit=limit,
-        jobs=jobs,
-        devices=tuple((devices or "").replace(",", " ").split()),
-        keep_deltas=keep_deltas,
-        launch=tuple(shlex.split(launch or "")),
-        ray=ray,
-        checkpoint_steps=checkpoint_steps,
-        any_version=any_version,
-        use_cpu=cpu,
-    )
-    plan = plan_studies(studies, settings)
+    told = {name: value for name, value in settings.items() if value is not None}
+    where = {"results": folder, "data_dir": None if data_dir is None else str(data_dir), "limit": limit, "use_cpu": cpu}
+    chosen = RunSettings(**where, **told)
+    plan = plan_studies(studies, chosen)
     try:
         report = None if dry_run else run_plan(plan, StudyProgress())
     except KeyboardInterrupt:
@@ -121,7 +99,7 @@ def _plan_document(plan: Plan) -> dict[str, Any]:
         "results": str(plan.settings.results),
         "base": plan.base.fingerprint,
         "notes": plan.notes,
-        "slots": plan.slots,
+        "slots": len(plan.slots),
         "seconds_left": plan.seconds,
         "runs": [
             {

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from supermask.methods import Method
 
-__all__ = ["METHODS_IN_WORDS", "make_settings", "with_settings"]
+__all__ = ["METHODS_IN_WORDS", "make_settings", "setting_option", "with_settings"]
 
 _SETTINGS_OF: Final[Mapping[str, type[MethodSettings]]] = {
     "supermask": SupermaskSettings,
@@ -47,8 +47,8 @@ def with_settings(verb: _Verb) -> _Verb:
     """
     own = inspect.signature(verb, eval_str=True)
     named = [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    methods = [_option("Method", name, *found) for name, found in _method_options().items()]
-    training = [_option("Training", name, field) for name, field in TrainingConfig.model_fields.items()]
+    methods = [setting_option("Method", name, *found) for name, found in _method_options().items()]
+    training = [setting_option("Training", name, field) for name, field in TrainingConfig.model_fields.items()]
     verb.__signature__ = own.replace(parameters=[*named, *methods, *training])  # type: ignore[attr-defined]
     return verb
 
@@ -85,7 +85,8 @@ def _method_options() -> dict[str, tuple[FieldInfo, list[str]]]:
     return options
 
 
-def _option(panel: str, name: str, field: FieldInfo, owners: Sequence[str] = ()) -> inspect.Parameter:
+def setting_option(panel: str, name: str, field: FieldInfo, owners: Sequence[str] = ()) -> inspect.Parameter:
+    """An option for a setting, with its name, type, default and description; not given, it is None or False."""
     kind: Any = field.annotation
     metavar, default = None, field.default
     words = (field.description or "").partition(". ")[0].rstrip(".")

@@ -245,9 +245,8 @@ def pairs_to_measure(stored: Iterable[StoredRecord]) -> list[tuple[StoredRecord,
 
 
 def copy_delta(source: Path, record: Path) -> None:
-    """Copy a delta's file beside a record, whole or not at all."""
-    file = source / "delta.safetensors" if source.is_dir() else source
-    write_atomically(delta_path(record), file.read_bytes())
+    """Copy the file of a delta beside a record, whole or not at all."""
+    write_atomically(delta_path(record), (source / "delta.safetensors" if source.is_dir() else source).read_bytes())
 
 
 def _record_of(store: RecordStore, delta: TaskDelta) -> StoredRecord:
