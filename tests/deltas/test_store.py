@@ -490,7 +490,7 @@ def killed(work: Callable[[], object], moment: int) -> bool:
     return code == 9
 
 
-@pytest.mark.parametrize("work", ["first", "second", "overwrite", "remove", "sweep"])
+@pytest.mark.parametrize("work", ["first", "second", "overwrite", "remove"])
 def test_a_kill_at_any_moment_leaves_the_store_readable(
     tmp_path: Path, base: nn.Module, delta: TaskDelta, work: str
 ) -> None:
@@ -499,7 +499,7 @@ def test_a_kill_at_any_moment_leaves_the_store_readable(
     if work != "first":
         DeltaStore(before).add(delta)
         DeltaStore(before).add(old, name="x")
-    if work == "sweep":
+    if work == "second":  # with what others left who were killed
         old.save(before / ".y.0123456789abcdef.new")
         old.save(before / ".y.0123456789abcdef.old")
     moments = 0
@@ -512,7 +512,6 @@ def test_a_kill_at_any_moment_leaves_the_store_readable(
         acts: dict[str, Callable[[], object]] = {
             "first": lambda store=store: store.add(new, name="x"),
             "second": lambda store=store: store.add(new, name="y"),
-            "sweep": lambda store=store: store.add(new, name="y"),
             "overwrite": lambda store=store: store.add(new, name="x", overwrite=True),
             "remove": lambda store=store: store.remove("x"),
         }
@@ -526,7 +525,6 @@ def test_a_kill_at_any_moment_leaves_the_store_readable(
         allowed: dict[str, list[dict[str, TaskDelta]]] = {
             "first": [{}, {"x": new}],
             "second": [{"mrpc": delta, "x": old}, {"mrpc": delta, "x": old, "y": new}],
-            "sweep": [{"mrpc": delta, "x": old}, {"mrpc": delta, "x": old, "y": new}],
             "overwrite": [{"mrpc": delta, "x": old}, {"mrpc": delta, "x": new}],
             "remove": [{"mrpc": delta, "x": old}, {"mrpc": delta}],
         }
