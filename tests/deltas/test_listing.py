@@ -97,11 +97,7 @@ def test_what_is_no_store_neither_hangs_nor_grows(tmp_path: Path) -> None:
     with pytest.raises(DeltaFormatError, match="it is no folder"):
         read_store_base(tmp_path / "missing")
     for name, target in (
-        ("loop", CARD),
-        ("gone", "nowhere"),
-        ("endless", "/dev/zero"),
-        ("folder", None),
-        ("pipe", None),
+        *(("loop", CARD), ("gone", "nowhere"), ("endless", "/dev/zero"), ("folder", None), ("pipe", None)),
     ):
         place = tmp_path / name / CARD
         place.parent.mkdir()
