@@ -141,10 +141,7 @@ def test_private_is_private_or_refused(hub: TinyHub, delta: TaskDelta) -> None:
 @pytest.mark.parametrize(
     ("repo_id", "options", "complaint"),
     [
-        ("a/b/c", {}, "no name of a repository"),
-        ("hf://me/a", {}, "no name of a repository"),
-        ("me/a@main", {}, "no name of a repository"),
-        ("me/a b", {}, "no name of a repository"),
+        *((name, {}, "no name of a repository") for name in ("a/b/c", "hf://me/a", "me/a@main", "me/a b")),
         ("me/a", {"subfolder": "../a"}, "no folder inside"),
         ("me/a", {"revision": "a b"}, "no branch, tag or commit"),
         ("me/a", {"revision": "0" * 40}, "is a commit, which never changes; name a branch"),
