@@ -112,12 +112,16 @@ def test_disk_that_is_full_before_the_training(
 def test_disk_that_is_full_when_the_delta_is_saved(
     supermask: Command, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from supermask.deltas import files
+    from supermask import atomic
+
+    write_through = atomic.write_through
 
     def write(place: Path, pieces: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place))
+        if place.parent.name == "delta":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place))
+        write_through(place, pieces)
 
-    monkeypatch.setattr(files, "write_through", write)
+    monkeypatch.setattr(atomic, "write_through", write)
     outcome = supermask(*place.train_arguments(tmp_path / "run"))
     refused(outcome, str(tmp_path / "run" / "delta"), "No space left on device", "free some space")
 
@@ -181,7 +185,8 @@ def test_edited_delta(supermask: Command, trained: Path, tmp_path: Path) -> None
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    refused(supermask("evaluate", copy, "--file", trained / "dev.csv"), str(file), "checksum", "get it again")
+    outcome = supermask("evaluate", copy, "--file", trained / "dev.csv")
+    refused(outcome, str(file), "do not have the hash", "get it again")
 
 
 def test_folder_that_is_no_delta(supermask: Command, place: Place, tmp_path: Path) -> None:

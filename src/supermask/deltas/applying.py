@@ -318,7 +318,8 @@ def _require_not_parametrised(model: nn.Module) -> None:
 
 
 def _describe(document: DeltaDocument) -> str:
-    return f"task {document.task.name or 'unnamed'}, method {document.method.kind or 'unnamed'}"
+    name = repr(document.task.name or "unnamed")[1:-1]  # what a terminal takes for more than text is escaped
+    return f"task {name}, method {document.method.kind or 'unnamed'}"
 
 
 def _is_untouched(tensors: Mapping[str, Tensor], application: _Application) -> bool:

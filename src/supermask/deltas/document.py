@@ -87,11 +87,6 @@ _Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 _List: TypeAlias = Annotated[tuple[_ItemT, ...], FailFast(), Field(strict=False)]
 _Table: TypeAlias = Annotated[dict[_Name, _ItemT], BeforeValidator(_table)]
 
-_KINDS: dict[str, tuple[bool, bool]] = {  # kind: has a keep mask, has values
-    "keep_mask": (True, False),
-    "dense_values": (False, True),
-    "sparse_values": (True, True),
-}
 _DESCRIPTIONS = ("method", "task", "training")
 _OF_A_MASK = ("zeros", "keep_nbytes")
 _OF_VALUES = ("dtype", "values_nbytes", "values_coding")
@@ -100,12 +95,7 @@ _OF_VALUES = ("dtype", "values_nbytes", "values_coding")
 @final
 @dataclass(frozen=True)
 class ChangePlace:
-    """Where in the model a tensor belongs, for the reader; nothing is decided by it.
-
-    Args:
-        role: what the tensor does, for example `query`.
-        block: which block it is in, counted from 0.
-    """
+    """Where in the model a tensor belongs, for the reader: its role, for example `query`, and its block, from 0."""
 
     role: str | None = None
     block: int | None = None
@@ -127,20 +117,7 @@ class _Record(BaseModel):
 
 @final
 class ChangeRecord(_Record):
-    """One changed tensor: what is done to it, and how long the payloads are that say how.
-
-    Args:
-        name: of the tensor.
-        role: what it does, for the reader.
-        block: which block it is in, for the reader.
-        kind: `keep_mask`, `dense_values` or `sparse_values`.
-        shape: of the tensor.
-        zeros: how many weights the mask drops.
-        keep_nbytes: bytes of the coded mask.
-        dtype: of the values.
-        values_nbytes: bytes of the coded values.
-        values_coding: one of `VALUE_CODINGS`.
-    """
+    """One changed tensor: what is done to it, how many weights its mask drops, and how long its payloads are."""
 
     name: _Name
     role: _Name | None = None
@@ -165,9 +142,9 @@ class ChangeRecord(_Record):
 
     @model_validator(mode="after")
     def _consistent(self) -> ChangeRecord:
-        masked, valued = _KINDS[self.kind]
         if not is_storable_shape(self.shape):
             raise ValueError(f"{self.name}: shape {self.shape} is beyond the format's limit")
+        masked, valued = self.kind != "dense_values", self.kind != "keep_mask"
         for fields, wanted in ((_OF_A_MASK, masked), (_OF_VALUES, valued)):
             if any((getattr(self, field) is not None) != wanted for field in fields):
                 raise ValueError(f"{self.name}: {self.kind} must {'' if wanted else 'not '}have {', '.join(fields)}")
@@ -208,8 +185,7 @@ class TaskRecord(_Record):
     """What was learnt; all of it is optional, and what is told is typed.
 
     Args:
-        name: of the task.
-        version: of its definition.
+        name, version: of the task and of its definition.
         kind: `classification` or `regression`.
         label_names: of the classes, in the order of the head's outputs.
         metrics: by name, the main one first.
@@ -261,10 +237,8 @@ class TrainingRecord(_Record):
         config: the training's settings, as `TrainingConfig` dumps them.
         precision: of the arithmetic: `fp32`, `bf16` or `fp16`.
         steps: of the optimizer.
-        data: what was read, by split.
-        scores: by split and metric, in [-1, 1] or whatever the metric gives.
-        supermask: the version of this package.
-        source: a hash of its code.
+        data, scores: what was read, by split, and what was scored, by split and metric.
+        supermask, source: the version of this package, and a hash of its code.
         notes: whatever else the maker of the delta wants to say.
     """
 
@@ -337,10 +311,11 @@ class DeltaDocument(_Record):
         for name in self.head:
             if kinds.get(name) != "dense_values" or name in self.base.tensors:
                 raise ValueError(f"{name}: a head tensor comes with dense values and is no tensor of the base")
+        head = set(self.head)
         for change in self.changes:
-            if change.name in self.head and needs_reference(str(change.values_coding)):
+            if change.name in head and needs_reference(str(change.values_coding)):
                 raise ValueError(f"{change.name}: a head tensor cannot be coded against the base, which has none")
-        if strangers := kinds.keys() - self.base.tensors.keys() - set(self.head):
+        if strangers := kinds.keys() - self.base.tensors.keys() - head:
             raise ValueError(f"{min(strangers)}: changed, but neither a tensor of the base nor of the head")
         for section in _DESCRIPTIONS:
             _require_json(getattr(self, section).model_dump(mode="json"), section)
@@ -352,12 +327,8 @@ class DeltaDocument(_Record):
 def parse_json(text: bytes, where: str) -> Any:
     """Parse JSON strictly and in little memory: UTF-8, no key twice in an object, of bounded size.
 
-    Args:
-        text: the JSON.
-        where: what it is, for the message.
-
     Raises:
-        DeltaFormatError: if it is not such JSON.
+        DeltaFormatError: if it is not such JSON, saying where.
 
     Example:
         >>> parse_json(b'{"a": 1, "a": 2}', "header")
@@ -381,15 +352,7 @@ def oversize(text: bytes) -> str:
 
 
 def parse_document(text: bytes, where: str) -> DeltaDocument:
-    """Read a document, checking every field.
-
-    Args:
-        text: the JSON.
-        where: what it is, for the message.
-
-    Raises:
-        DeltaFormatError: saying which fields are wrong and how.
-    """
+    """Read a document, checking every field; a DeltaFormatError says where, which are wrong and how."""
     try:
         return DeltaDocument.model_validate(parse_json(text, where))
     except ValidationError as error:

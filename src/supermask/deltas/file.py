@@ -84,17 +84,7 @@ def read_document(path: str | os.PathLike[str]) -> DeltaDocument:
 
 
 def read_delta(path: str | os.PathLike[str]) -> tuple[DeltaDocument, dict[str, Payloads]]:
-    """Read a stored delta, checking the hash of everything.
-
-    Args:
-        path: the folder that `TaskDelta.save` wrote, or the safetensors file alone.
-
-    Returns:
-        The document, and the payloads by tensor name.
-
-    Raises:
-        DeltaFormatError: as `read_document`, and if the payloads do not have their hash.
-    """
+    """Read a stored delta as `read_document` does, and its payloads by tensor name, checking their hash too."""
     with _opened(Path(path)) as (file, place):
         document = _read_document(file, place)
         payloads = {
@@ -113,22 +103,7 @@ def write_delta(
     *,
     overwrite: bool = False,
 ) -> Path:
-    """Write a delta so that at any moment the old one or the new one is there, whole.
-
-    Args:
-        path: a folder, made if need be, which gets a summary for people beside the delta, `delta_config.json`; or the
-            name of a single file that ends in `.safetensors`.
-        document: what the delta says about itself.
-        payloads: by tensor name.
-        overwrite: replace a delta that is there.
-
-    Returns:
-        The safetensors file.
-
-    Raises:
-        OutputError: if a delta is there and `overwrite` is False, or the place is not writable, or the disk is full.
-            What was there is there still.
-    """
+    """Write a delta so that at any moment the old one or the new one is there, whole; see `TaskDelta.save`."""
     target = Path(path)
     single = target.suffix == ".safetensors"
     file = target if single else target / DELTA_FILE
@@ -158,11 +133,7 @@ def file_nbytes(document: DeltaDocument) -> int:
 
 
 def require_storable(document: DeltaDocument) -> None:
-    """Refuse a document that no reader would take.
-
-    Raises:
-        ConfigurationError: if it is too large.
-    """
+    """Refuse a document that no reader would take, since it is too large, with a ConfigurationError."""
     if fault := oversize(document.to_json().encode("utf-8")):
         raise ConfigurationError(
             f"this delta cannot be stored: its document is {fault}; put less into method, task and training"

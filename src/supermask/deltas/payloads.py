@@ -35,17 +35,15 @@ __all__ = ["StoredChanges", "encode_change", "needs_base"]
 class StoredChanges(Mapping[str, Change]):
     """The changes of a delta by tensor name, in model order, each decoded anew whenever it is asked for.
 
-    Args:
-        document: of the delta.
-        payloads: of the delta, by tensor name.
-        base: the base's tensors by name, with no delta on them when a change is asked for.
+    There must be no delta on the base's tensors then.
     """
 
     def __init__(self, document: DeltaDocument, payloads: Mapping[str, Payloads], base: Mapping[str, Tensor]) -> None:
         self._records = {record.name: record for record in document.changes}
         self._payloads = payloads
         # The head is not of the base: what stands in its place may have another size.
-        self._base = {name: base[name] for name in self._records if name in base and name not in document.head}
+        of_the_base = self._records.keys() - set(document.head)
+        self._base = {name: base[name] for name in of_the_base if name in base}
 
     def __getitem__(self, name: str) -> Change:
         record, base = self._records[name], self._base.get(name)
@@ -75,16 +73,7 @@ def needs_base(document: DeltaDocument, payloads: Mapping[str, Payloads]) -> boo
 def encode_change(
     name: str, change: Change, *, place: ChangePlace, base: Tensor | None
 ) -> tuple[ChangeRecord, Payloads]:
-    """Code one change.
-
-    Args:
-        name: of the tensor.
-        change: what happens to it.
-        place: where in the model it stands.
-        base: the base's tensor, to code against; None to code without.
-
-    Returns:
-        What the document says about it, and its payloads.
+    """Code one change, against the base's tensor if there is one: what the document says about it, and its payloads.
 
     Raises:
         ConfigurationError: if it cannot be stored.

@@ -52,12 +52,6 @@ def dtype_name(dtype: torch.dtype) -> str:
 def as_bits(tensor: Tensor) -> Tensor:
     """The same memory as integers, so that copies and zeros are exact for every bit pattern, NaN payloads included.
 
-    Args:
-        tensor: any shape and strides, elements of 1, 2, 4 or 8 bytes.
-
-    Returns:
-        A view of the tensor that has no gradient, same shape.
-
     Example:
         >>> as_bits(torch.tensor([-0.0]))
         tensor([-2147483648], dtype=torch.int32)
@@ -66,13 +60,7 @@ def as_bits(tensor: Tensor) -> Tensor:
 
 
 def as_bytes(tensor: Tensor) -> memoryview:
-    """A tensor's bytes; no copy is made of a contiguous tensor on the CPU.
-
-    Args:
-        tensor: any shape, dtype, strides and device.
-
-    Returns:
-        `numel * element_size` bytes, which live as long as the view does.
+    """A tensor's bytes in row-major order; no copy is made of a contiguous tensor on the CPU.
 
     Raises:
         DeltaFormatError: on a big-endian machine, where the bytes in memory are not those of the format.
@@ -87,15 +75,7 @@ def as_bytes(tensor: Tensor) -> memoryview:
 
 
 def from_bytes(data: bytes | memoryview, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """The tensor that has these bytes; a copy, so the bytes may go away.
-
-    Args:
-        data: exactly as many bytes as the shape needs.
-        dtype: of the result.
-        shape: of the result.
-
-    Returns:
-        A tensor on the CPU.
+    """The tensor on the CPU that has these bytes, as many as the shape needs; a copy, so the bytes may go away.
 
     Raises:
         DeltaFormatError: on a big-endian machine.
