@@ -67,7 +67,7 @@ def table(
     for one in made:
         path = output / f"{one.name}.{_ENDINGS[kind]}" if several else output
         write_atomically(path, (_as_text(one, kind).rstrip("\n") + "\n").encode())
-        note(f"{path}: {_gaps(len(one.absent))}")
+        note(f"{path}: {_gaps(len(one.missing))}")
     print_lines([str(output)])
 
 
@@ -178,7 +178,7 @@ def _as_text(made: Table, kind: Format) -> str:
 
 
 def _absent(made: Table) -> list[str]:
-    return [f"Missing: {'; '.join(made.absent)}. Make them: {made.command}"] if made.absent else []
+    return [f"Missing: {'; '.join(made.missing)}. Make them: {made.command}"] if made.missing else []
 
 
 def _gaps(count: int) -> str:
