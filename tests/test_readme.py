@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import transformers
 
 from supermask.training import TrainingConfig
 from tiny_bases import save_tiny_base
+from tiny_command import understood
 from tiny_hub import WRITER, connect, running_hub
 from tiny_tasks import tiny_data
 
@@ -33,7 +33,6 @@ def command_lines() -> list[str]:
 @pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload:DeprecationWarning")  # huggingface_hub's own
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save_tiny_base(tmp_path / "base")
-    load = transformers.AutoModelForSequenceClassification.from_pretrained
     auto = transformers.AutoModelForSequenceClassification
     load = auto.from_pretrained
     monkeypatch.setattr(auto, "from_pretrained", lambda name, **options: load(folder, **options))
@@ -55,16 +54,7 @@ def test_there_are_command_lines_to_check() -> None:
 
 @pytest.mark.parametrize("line", command_lines())
 def test_every_command_line_is_understood(line: str) -> None:
-
-    from supermask.cli.app import make_command
-
-    command: Any = make_command()
-    verb, *arguments = shlex.split(line)[1:]
-    command = command.commands[verb]
-    if hasattr(command, "commands"):
-        verb, *arguments = arguments
-        command = command.commands[verb]
-    command.make_context(verb, arguments)
+    understood(line)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
