@@ -81,7 +81,8 @@ def work(seed: int, first: int, end: int, step: int, current: str) -> None:
     with Path(current).open("r+b", buffering=0) as told:
         for number in range(first, end, step):
             os.pwrite(told.fileno(), struct.pack("<q", number), 0)
-            faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True)
+            if (number - first) % (50 * step) == 0:  # a thread each time
+                faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True)
             source = random.Random(f"{seed}:{number}")
             Path("/proc/self/clear_refs").write_text("5")
             before = memory_kib("VmRSS")
