@@ -141,12 +141,12 @@ def test_disk_that_is_full_where_nobody_expected_it(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 64 KiB."""
+    """A real file system of 40 KiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("mounting a small file system needs root")
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("this machine does not let a file system be mounted")
     yield disk
     subprocess.run(["umount", disk], check=True)
