@@ -50,13 +50,16 @@ def take_apart(data: bytes) -> Anatomy:
     return Anatomy(document, payloads)
 
 
-def put_together(anatomy: Anatomy, *, text: bytes | None = None, packed: bytes | None = None) -> bytes:
+def put_together(
+    anatomy: Anatomy, *, text: bytes | None = None, packed: bytes | None = None, named: str = "supermask-delta 1"
+) -> bytes:
     """The file of some parts, sizes and hashes put right as far as the document still has places for them.
 
     Args:
         anatomy: the parts; the document gets the payloads' sizes and hash.
         text: what stands for the document in place of its JSON.
         packed: the compressed document, in place of one that is made of the text.
+        named: its kind and version.
     """
     seal(anatomy)
     if text is None:
@@ -66,7 +69,7 @@ def put_together(anatomy: Anatomy, *, text: bytes | None = None, packed: bytes |
     packed, body = pack(text) if packed is None else packed, b"".join(anatomy.payloads.values())
     ends = (len(packed), len(packed) + len(body))
     header = {
-        "__metadata__": {"format": f"supermask-delta 1 {hashlib.sha256(text).hexdigest()}"},
+        "__metadata__": {"format": f"{named} {hashlib.sha256(text).hexdigest()}"},
         "document": {"dtype": "U8", "shape": [ends[0]], "data_offsets": [0, ends[0]]},
         "payloads": {"dtype": "U8", "shape": [len(body)], "data_offsets": [*ends]},
     }

@@ -13,7 +13,7 @@ from supermask.cli.printing import PlainTable, answer, facts_table, percent, pla
 from supermask.core import entropy_bits
 from supermask.deltas import DeltaDocument
 from supermask.deltas.document import FORMAT_VERSION
-from supermask.deltas.file import file_nbytes
+from supermask.deltas.file import DELTA, file_nbytes
 from supermask.report.drawing import save_figure
 from supermask.report.zeros import zeros_figure
 
@@ -53,7 +53,7 @@ def report(document: DeltaDocument, path: Path, *, figure: Path | None, as_json:
     inspected = {
         "path": str(path),
         "digest": document.digest,
-        "bytes": file_nbytes(document),
+        "bytes": file_nbytes(DELTA, document),
         "format_version": FORMAT_VERSION,
         "base": document.base.model_dump(exclude={"tensors"}),
         "task": document.task.model_dump(mode="json", exclude_unset=True),
@@ -93,7 +93,7 @@ def _facts(document: DeltaDocument) -> Iterator[tuple[str, str]]:
         entropy = entropy_bits(document.sparsity)
         yield "mask", f"{bits:.4f} bits a masked weight; {entropy:.4f} if zeros fell at random"
     yield "format", f"version {FORMAT_VERSION}"
-    yield "size", shown_bytes(file_nbytes(document))
+    yield "size", shown_bytes(file_nbytes(DELTA, document))
 
 
 def _zeros_in_words(document: DeltaDocument) -> str:

@@ -26,6 +26,7 @@ from supermask.deltas.document import (
     describe_invalid,
 )
 from supermask.deltas.file import (
+    DELTA,
     Payloads,
     file_nbytes,
     payloads_digest,
@@ -148,7 +149,7 @@ class TaskDelta:
             )
         except ValidationError as error:
             raise ConfigurationError(f"this delta cannot be stored: {describe_invalid(error)}") from None
-        require_storable(document)
+        require_storable(DELTA, document)
         return cls(document, payloads)
 
     @classmethod
@@ -375,7 +376,7 @@ class TaskDelta:
 
     def nbytes_on_disk(self) -> int:
         """The size of the safetensors file in bytes, header and all; `delta_config.json` comes on top."""
-        return file_nbytes(self.document)
+        return file_nbytes(DELTA, self.document)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TaskDelta) and self.digest == other.digest

@@ -257,15 +257,14 @@ class DeltaStore:
 
     def _make_folder(self) -> None:
         with _explained(f"{self.path}: cannot be made a store", "; name a folder that you may write to"):
-            if self.path.is_dir() and not os.path.lexists(self.path / STORE_FILE):
-                entries = sorted(entry.name for entry in self.path.iterdir())
-                others = [name for name in entries if not name.startswith(".") and name.lower() not in BESIDE]
-                # A racing process may have made it a store by now, with a delta in it.
-                if others and not os.path.lexists(self.path / STORE_FILE):
-                    raise OutputError(
-                        f"{self.path}: is no store and not empty, it holds {others[0]!r}; name a store or a new folder"
-                    )
             self.path.mkdir(parents=True, exist_ok=True)
+            entries = sorted(entry.name for entry in self.path.iterdir())
+            others = [name for name in entries if not name.startswith(".") and name.lower() not in BESIDE]
+            # Asked last, since a racing process may make it a store meanwhile, and put a delta in it.
+            if others and not os.path.lexists(self.path / STORE_FILE):
+                raise OutputError(
+                    f"{self.path}: is no store and not empty, it holds {others[0]!r}; name a store or a new folder"
+                )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -51,8 +51,7 @@ def model_card(document: DeltaDocument, *, nbytes: int, address: str | None = No
     """
     import jinja2
 
-    if license is not None:
-        require_license(license)
+    require_license(license)
     client = import_client("a model card")
     environment = jinja2.Environment(
         finalize=as_markdown, undefined=jinja2.StrictUndefined, line_statement_prefix="%", keep_trailing_newline=True
@@ -87,9 +86,9 @@ def model_card(document: DeltaDocument, *, nbytes: int, address: str | None = No
     return str(client.ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}"))
 
 
-def require_license(license: str) -> None:
+def require_license(license: str | None) -> None:
     """Refuse what cannot be a licence's identifier."""
-    if not _LICENSE.fullmatch(license):
+    if license is not None and not _LICENSE.fullmatch(license):
         raise ConfigurationError(
             f"{license!r} is no identifier of a licence on the hub; these are written like apache-2.0, mit or other"
         )
