@@ -13,10 +13,10 @@ from supermask.errors import ConfigurationError
 from supermask.methods import Attachment, Freezing, Method, Pruning, Supermask, make_optimizer
 from supermask.methods.optimizer import MethodOptimizer
 from supermask.methods.sharding import local_part
-from tiny_models import tiny_batch, tiny_model
+from tiny_models import NO_DROPOUT, tiny_batch, tiny_model
+from two_processes import as_tensors
 
 STEPS = 4
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 CASES: dict[str, tuple[Method, dict[str, Any]]] = {
     "supermask": (Supermask(learning_rate=3.0), {}),
@@ -103,11 +103,6 @@ def result(attachment: Attachment, losses: list[float]) -> dict[str, Any]:
     # Counted before an evaluation, which leaves the outermost group's weights gathered.
     own_weights = sum(local_part(parameter).numel() for parameter in attachment.model.parameters())
     dtype = next(attachment.model.parameters()).dtype
-    found = attachment.extract().changes_for(tiny_model("bert", **NO_DROPOUT).to(dtype))
-    changes = {
-        name: {field: getattr(change, field) for field in ("keep", "values") if hasattr(change, field)}
-        for name, change in found.items()
-    }
     draws = {}
     logits = {}
     if attachment.samples:
@@ -117,7 +112,7 @@ def result(attachment: Attachment, losses: list[float]) -> dict[str, Any]:
             logits[str(draw)] = attachment.model(**tiny_batch(attachment.model)).logits
     return {
         "losses": losses,
-        "changes": changes,
+        "changes": as_tensors(attachment.extract(), dtype),
         "draws": draws,
         "logits": logits,
         "statistics": attachment.statistics(),

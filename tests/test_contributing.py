@@ -15,7 +15,8 @@ import torch
 from supermask.core.magnitude import zeros_at
 from supermask.deltas import SparseValues, TaskDelta
 from supermask.methods import make_optimizer
-from tiny_models import tiny_batch, tiny_model
+from tiny_models import same_bits, snapshot, tiny_batch, tiny_model
+from tiny_tasks import take_steps
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -39,23 +40,16 @@ def test_the_first_method_learns_is_stored_and_comes_off(
     one_shot: ModuleType, architecture: str, tmp_path: Path
 ) -> None:
     model = tiny_model(architecture)
-    batch = tiny_batch(model)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    batch, before = tiny_batch(model), snapshot(model)
     attachment = one_shot.OneShot(sparsity=0.25, exclude="block-0").attach_(model)
-    optimizer = make_optimizer(attachment, head_learning_rate=1e-2)
     attachment.begin_training(total_steps=2)
-    for step in range(2):
-        attachment.begin_step(step)
-        model(**batch).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    take_steps(attachment, make_optimizer(attachment, head_learning_rate=1e-2), range(2))
     with attachment.evaluating():
         learnt = model(**batch).logits
     assert attachment.statistics()["sparsity"] == pytest.approx(0.25, abs=1e-3)
     attachment.extract().save(tmp_path / "delta")
     attachment.detach_()
-    after = model.state_dict()
-    assert list(after) == list(before) and all(torch.equal(after[name], before[name]) for name in before)
+    assert all(same_bits(tensor, before[name]) for name, tensor in snapshot(model).items())
 
     delta = TaskDelta.load(tmp_path / "delta")
     masks = {name: change.keep for name, change in delta.changes_for(model).items() if isinstance(change, SparseValues)}

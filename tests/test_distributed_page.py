@@ -10,21 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from supermask.cli.app import make_command
 from tiny_bases import save_tiny_base
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
 EXAMPLE = ROOT / "examples" / "fsdp_loop.py"
 COMMANDS = [block.replace("\\\n", " ").strip() for block in re.findall(r"```console\n(.*?)```", PAGE, flags=re.DOTALL)]
-
-
-def test_every_command_of_the_page_parses() -> None:
-    trainings = [shlex.split(command.partition("-m supermask ")[2]) for command in COMMANDS if "supermask " in command]
-    assert len(trainings) == 3
-    for verb, *words in trainings:
-        command = make_command().commands[verb]
-        command.make_context(verb, words)
 
 
 def test_launchers_know_the_options_of_the_page() -> None:

@@ -14,13 +14,6 @@ def test_the_defaults_are_the_papers() -> None:
     assert (config.warmup, config.weight_decay, config.max_grad_norm, config.max_length) == (0.1, 0.01, 1.0, 128)
 
 
-def test_all_faults_are_reported_together() -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        TrainingConfig(epochs=0, warmup=2.0, learning_rat=1.0)  # type: ignore[call-arg]
-    message = str(caught.value)
-    assert all(part in message for part in ("epochs", "warmup", "'learning_rat' is no setting"))
-
-
 def test_accumulation_must_divide_the_batch() -> None:
     with pytest.raises(ConfigurationError, match="does not divide"):
         TrainingConfig(batch_size=32, gradient_accumulation=5)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import torch
+
 import supermask
 import tiny_bases
 from supermask import Method, TrainingConfig
+from supermask.methods import Attachment
 from supermask.tasks import Examples, Task, TaskData
-from tiny_models import FIRST_WORD, VOCABULARY, tiny_model
+from tiny_models import FIRST_WORD, VOCABULARY, tiny_batch, tiny_model
 
 
 def tiny_tokenizer() -> Any:
@@ -45,6 +48,16 @@ def tiny_run(
     model = model or tiny_model("bert", num_labels=data.task.num_labels, regression=data.task.regression)
     options = {"tokenizer": tiny_tokenizer(), "draws": 0, "quiet": True, "use_cpu": True} | options
     return supermask.train(model, task=data, method=method, config=config, **options)
+
+
+def take_steps(attachment: Attachment, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    """A loop of one's own over one batch; `steps` are those that this part of the training takes."""
+    batch = tiny_batch(attachment.model)
+    for step in steps:
+        attachment.begin_step(step)
+        attachment.model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 def _examples(count: int, *, regression: bool, generator: random.Random, source: str) -> Examples:

@@ -9,11 +9,10 @@ import torch
 
 import supermask
 from supermask import Freezing, Method, Pruning, Supermask, TrainingConfig
-from tiny_models import tiny_model
+from tiny_models import NO_DROPOUT, tiny_model
 from tiny_tasks import tiny_data, tiny_run
+from two_processes import as_tensors
 
-# Without dropout: each process draws its own, from its own generator.
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 CONFIG = TrainingConfig(epochs=2, batch_size=4, head_learning_rate=1e-2, learning_rate=1e-2, logging_steps=1)
 MASK = Supermask(learning_rate=3.0)
 
@@ -36,22 +35,13 @@ def train(case: str, folder: Path | None = None, **options: Any) -> supermask.Ru
     )
 
 
-def changes(run: supermask.Run) -> dict[str, Any]:
-    """The delta as plain tensors."""
-    found = run.delta.changes_for(tiny_model("bert", **NO_DROPOUT))
-    return {
-        name: {field: getattr(change, field) for field in ("keep", "values") if hasattr(change, field)}
-        for name, change in found.items()
-    }
-
-
 def act(case: str, folder: Path) -> Any:
     """What one of two processes does, and what it comes to."""
     if case == "refusals":
         return _refusals(folder)
     run = train(case, folder / case)
     assert run.first == (torch.distributed.get_rank() == 0)
-    return changes(run), run.record.model_dump(mode="json")
+    return as_tensors(run.delta), run.record.model_dump(mode="json")
 
 
 def _refusals(folder: Path) -> dict[str, tuple[str, str]]:

@@ -19,9 +19,11 @@ from typing import Any
 import torch
 from torch import distributed
 
+from supermask.deltas import TaskDelta
+from tiny_models import NO_DROPOUT, tiny_model
+
 TESTS = Path(__file__).parent
 TIMEOUT = 300  # seconds; alone on a core a launch takes a twentieth of it
-
 
 # What the default run of the tests does in two processes, in one launch, which takes longer than the work.
 SHARDS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)  # `fully_shard` is public from there on
@@ -47,6 +49,28 @@ def in_two_processes(*work: str) -> dict[str, list[Any]]:
             name: [torch.load(_result(Path(folder), name, rank), weights_only=True) for rank in range(2)]
             for name in work
         }
+
+
+def as_tensors(delta: TaskDelta, dtype: torch.dtype = torch.float32) -> dict[str, dict[str, torch.Tensor]]:
+    """The changes to a tiny BERT, as what goes between processes."""
+    found = delta.changes_for(tiny_model("bert", **NO_DROPOUT).to(dtype))
+    return {
+        name: {field: getattr(change, field) for field in ("keep", "values") if hasattr(change, field)}
+        for name, change in found.items()
+    }
+
+
+def assert_same(ours: dict[str, Any], theirs: dict[str, Any], *, exactly: bool = False) -> None:
+    """The same names and fields, the same masks, and values that are equal or close."""
+    assert list(ours) == list(theirs)
+    for name in ours:
+        assert list(ours[name]) == list(theirs[name])
+        for field, tensor in ours[name].items():
+            other = theirs[name][field]
+            if exactly or field == "keep":
+                assert torch.equal(tensor, other), (name, field, int((tensor != other).sum()), tensor.numel())
+            else:
+                torch.testing.assert_close(tensor, other, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def _launch(folder: Path, work: Iterable[str]) -> None:
