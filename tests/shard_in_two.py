@@ -13,7 +13,7 @@ from supermask.errors import ConfigurationError
 from supermask.methods import Attachment, Freezing, Method, Pruning, Supermask, make_optimizer
 from supermask.methods.optimizer import MethodOptimizer
 from supermask.methods.sharding import local_part
-from tiny_models import NO_DROPOUT, tiny_batch, tiny_model
+from tiny_models import NO_DROPOUT, checkpoint_, tiny_batch, tiny_model
 from two_processes import as_tensors
 
 STEPS = 4
@@ -46,8 +46,7 @@ def begin(case: str, shard: Callable[[nn.Module], None] | None = None) -> tuple[
     model = tiny_model("bert", **NO_DROPOUT).to(settings.get("dtype", torch.float32))
     attachment = method.attach_(model)
     if settings.get("gradient_checkpointing"):
-        kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
-        getattr(model, f"{kind}_checkpointing_enable")({"use_reentrant": False})
+        checkpoint_(model)
     if shard:
         shard(model)
     optimizer = make_optimizer(

@@ -127,6 +127,12 @@ def tiny_model(
     return model.eval()
 
 
+def checkpoint_(model: Any, *, reentrant: bool = False) -> None:
+    """Turn gradient checkpointing on, by the name that transformers 5.0 has, or the one that it was given later."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": reentrant})
+
+
 def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
     """All that a model holds, as it is now."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

@@ -90,16 +90,12 @@ def test_odd_shapes(shape: tuple[int, ...]) -> None:
     assert full.expected_given_rows_and_columns == n
 
 
-def test_counts_add_up_field_by_field() -> None:
+def test_counts_add_up_field_by_field_and_fractions_are_of_the_first() -> None:
     one = OverlapCount(
         weights=1, first_zeros=2, second_zeros=3, shared=4, expected=5, variance=6, expected_given_rows_and_columns=7
     )
     assert dataclasses.astuple(one + one) == (2, 4, 6, 8, 10, 12, 14)
     assert one + OverlapCount() == one
-
-
-def test_fraction_is_of_the_first() -> None:
-    count = OverlapCount.of_tensor(weights=100, first_zeros=10, second_zeros=40, shared=5)
-    assert (count.fraction, count.chance, count.ratio) == (0.5, 0.4, 1.25)
-    nothing = OverlapCount.of_tensor(weights=100, first_zeros=0, second_zeros=40, shared=0)
-    assert (nothing.fraction, nothing.chance, nothing.ratio) == (None, None, None)
+    for first_zeros, shared, wanted in ((10, 5, (0.5, 0.4, 1.25)), (0, 0, (None, None, None))):
+        count = OverlapCount.of_tensor(weights=100, first_zeros=first_zeros, second_zeros=40, shared=shared)
+        assert (count.fraction, count.chance, count.ratio) == wanted

@@ -13,24 +13,18 @@ from supermask.methods import Freezing, Pruning, Supermask
 from tiny_models import tiny_batch, tiny_model
 
 
-def test_one_method_at_a_time() -> None:
-    model = tiny_model("bert")
-    attachment = Supermask().attach_(model)
-    with pytest.raises(DeltaStateError, match="attached to this model already"):
-        Freezing().attach_(model)
-    attachment.detach_()
-    with pytest.raises(DeltaStateError, match="not attached any more"):
-        attachment.detach_()
-    Freezing().attach_(model).detach_()
-
-
-def test_a_model_with_a_delta_on_it_is_not_the_base() -> None:
+def test_one_method_at_a_time_on_a_model_without_a_delta() -> None:
     model = tiny_model("bert")
     attachment = Freezing.head_only().attach_(model)
     delta = attachment.extract()
+    with pytest.raises(DeltaStateError, match="attached to this model already"):
+        Supermask().attach_(model)
     attachment.detach_()
+    with pytest.raises(DeltaStateError, match="not attached any more"):
+        attachment.detach_()
     with delta.applied(model), pytest.raises(DeltaStateError, match="remove the delta first"):
         Supermask().attach_(model)
+    Supermask().attach_(model).detach_()
 
 
 def test_a_failed_attempt_leaves_the_model_as_it_was() -> None:
@@ -76,15 +70,9 @@ def test_values_that_cannot_be_rounded_are_refused() -> None:
         attachment.extract(round_values="int8")  # type: ignore[arg-type]
 
 
-def test_only_supermasks_are_drawn() -> None:
-    with (
-        pytest.raises(DeltaStateError, match="does not sample"),
-        Freezing().attach_(tiny_model("bert")).evaluating(draw=0),
-    ):
-        pass
-
-
-def test_pruning_wants_to_know_how_long_the_training_is() -> None:
+def test_what_comes_too_early_or_never_is_refused() -> None:
+    with pytest.raises(DeltaStateError, match="does not sample"):
+        Freezing().attach_(tiny_model("bert")).evaluating(draw=0).__enter__()
     with pytest.raises(DeltaStateError, match="begin_training"):
         Pruning().attach_(tiny_model("bert")).begin_step(0)
 

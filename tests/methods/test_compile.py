@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from supermask.core import DrawKey
 from supermask.methods import Supermask
-from tiny_models import tiny_batch, tiny_model
+from tiny_models import checkpoint_, tiny_batch, tiny_model
 
 pytestmark = [
     # The compiler makes an object that torch would rather it did not, and looks for gradients where none can be.
@@ -110,8 +110,7 @@ def test_a_compiled_block_is_replayed_with_its_own_draw() -> None:
         torch._dynamo.reset()
         model = still("bert").train()
         attachment = Supermask(init_logit=0.1, gradient="stop").attach_(model, seed=3)
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
+        checkpoint_(model)
         if compiled:
             for layer in model.bert.encoder.layer:
                 layer.intermediate.compile(backend="aot_eager", fullgraph=True)

@@ -177,24 +177,17 @@ def test_a_mask_is_applied_once_in_each_dtype(applications: list[torch.dtype]) -
 
 
 @torch.no_grad()
-def test_what_was_applied_is_freed_afterwards() -> None:
+def test_what_was_applied_is_freed_afterwards_and_training_draws_anew_even_so(applications: list[torch.dtype]) -> None:
     module = nn.Linear(4, 6)
     mask = masked(module)
-    module.eval()
     with applied_once([mask]):
+        module(inputs_of(module))
+        module(inputs_of(module))
+        assert len(applications) == 2
+        module.eval()
         held = weakref.ref(module.weight)
         assert held() is module.weight
     assert held() is None
-
-
-@torch.no_grad()
-def test_training_draws_anew_even_so(applications: list[torch.dtype]) -> None:
-    module = nn.Linear(4, 6)
-    mask = masked(module)
-    with applied_once([mask]):
-        module(inputs_of(module))
-        module(inputs_of(module))
-    assert len(applications) == 2
 
 
 # Owners and copies.

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import builtins
 import csv
+import sys
 
 import pytest
 
@@ -99,14 +99,7 @@ def test_parquet_is_read_by_column(tmp_path):
 
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.split(".")[0] == "pyarrow":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingDependencyError, match=r"supermask\[parquet\]"):
         read_parquet(tmp_path / "a.parquet", ["t"])
 

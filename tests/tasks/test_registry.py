@@ -11,13 +11,8 @@ from .glue.official_layout import write_glue
 def test_known_tasks_are_glue_and_the_probes():
     names = [task.name for task in known_tasks()]
     assert names[:8] == ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
-    assert sorted(names[8:]) == [
-        "probe-acceptability",
-        "probe-entailment",
-        "probe-paraphrase",
-        "probe-sentiment",
-        "probe-similarity",
-    ]
+    probes = ("acceptability", "entailment", "paraphrase", "sentiment", "similarity")
+    assert sorted(names[8:]) == [f"probe-{name}" for name in probes]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 
 import numpy as np
@@ -77,20 +75,6 @@ def test_an_existing_file_stays_unless_told_otherwise(tmp_path):
     assert path.read_text().endswith("\tentailment\n")
     write_submission(task, "test", [1], tmp_path, ids=("0",), overwrite=True)
     assert path.read_text().endswith("\tnot_entailment\n")
-
-
-def test_a_full_disk_leaves_the_old_file_and_no_scraps(tmp_path, monkeypatch):
-    task = glue_row("rte").task
-    path = write_submission(task, "test", [0], tmp_path, ids=("0",))
-
-    def full(_descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutputError, match=r"RTE\.tsv: cannot be written: No space left"):
-        write_submission(task, "test", [1], tmp_path, ids=("0",), overwrite=True)
-    assert [child.name for child in tmp_path.iterdir()] == ["RTE.tsv"]
-    assert path.read_text().endswith("\tentailment\n")
 
 
 def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path):

@@ -6,22 +6,18 @@ from supermask.errors import DataError
 from supermask.tasks.table import Table, absent_columns, faults_of, numbered_lines, refuse
 
 
-def test_only_line_feeds_end_lines(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ("a\u2028b\r\nc\x85d\x0be\x1cf\rg\n\nlast", ["a\u2028b", "c\x85d\x0be\x1cf\rg", "", "last"]),
+        ("\ufeffa\n\ufeffb\n", ["a", "\ufeffb"]),  # the byte order mark goes from the first line alone
+        ("a\nb\n\r\n\n", ["a", "b"]),  # blank lines at the end are dropped
+    ],
+)
+def test_only_line_feeds_end_lines(tmp_path, content, lines):
     path = tmp_path / "odd.tsv"
-    path.write_bytes("a\u2028b\r\nc\x85d\x0be\x1cf\rg\n\nlast".encode())
-    assert list(numbered_lines(path)) == [(1, "a\u2028b"), (2, "c\x85d\x0be\x1cf\rg"), (3, ""), (4, "last")]
-
-
-def test_the_byte_order_mark_goes_from_the_first_line_alone(tmp_path):
-    path = tmp_path / "bom.tsv"
-    path.write_bytes(b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n")
-    assert list(numbered_lines(path)) == [(1, "a"), (2, "\ufeffb")]
-
-
-def test_blank_lines_at_the_end_are_dropped(tmp_path):
-    path = tmp_path / "blank.tsv"
-    path.write_bytes(b"a\nb\n\r\n\n")
-    assert [line for _, line in numbered_lines(path)] == ["a", "b"]
+    path.write_bytes(content.encode())
+    assert list(numbered_lines(path)) == list(enumerate(lines, start=1))
 
 
 def test_other_encodings_are_refused_with_line_and_remedy(tmp_path):

@@ -29,18 +29,13 @@ def test_a_file_without_a_header_line_takes_the_names_given(tmp_path):
 
 
 def test_rows_of_another_width_are_faults_with_line_and_counts(tmp_path):
-    path = write(tmp_path, "a\tb\n1\t2\n3\n4\t5\t6\n")
+    path = write(tmp_path, "a\tb\n1\t2\n3\n4\t5\t6\n\n7\t8\n\n\n")  # a blank line in the middle is one, too
     with pytest.raises(DataError) as caught:
         read_tsv(path, ["a"])
     assert faults_of(caught.value) == [
-        f"{path}:3: 1 column where the header has 2 (a, b); repair the row or take it out",
-        f"{path}:4: 3 columns where the header has 2 (a, b); repair the row or take it out",
+        f"{path}:{line} where the header has 2 (a, b); repair the row or take it out"
+        for line in ("3: 1 column", "4: 3 columns", "5: 1 column")
     ]
-
-
-def test_a_blank_line_in_the_middle_is_a_broken_row(tmp_path):
-    with pytest.raises(DataError, match=r"x\.tsv:3: 1 column where"):
-        read_tsv(write(tmp_path, "a\tb\n1\t2\n\n3\t4\n\n\n"), ["a"])
 
 
 def test_short_rows_are_skipped_on_request_and_long_ones_never(tmp_path):

@@ -30,24 +30,19 @@ def run(
     return tiny_run(method, config, output_dir=folder, **options)
 
 
-class AtSave(TrainerCallback):
-    """Acts right after a step's checkpoint is written."""
-
-    def __init__(self, step: int, act: Callable[[], object]) -> None:
-        self.step, self.act = step, act
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.step:
-            self.act()
-
-
 def acting(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object]) -> None:
-    """Have every training act after the checkpoint of a step."""
+    """Have every training act right after the checkpoint of a step is written."""
+
+    class AtSave(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == step:
+                act()
+
     make = trainer_module.make_trainer
 
     def made(*args: Any, **kwargs: Any) -> Any:
         trainer = make(*args, **kwargs)
-        trainer.add_callback(AtSave(step, act))
+        trainer.add_callback(AtSave())
         return trainer
 
     monkeypatch.setattr(trainer_module, "make_trainer", made)
@@ -101,30 +96,10 @@ def test_a_run_that_was_stopped_by_an_error_resumes_exactly(
     assert run(tmp_path / "cut", config=config, resume=True).delta == whole.delta
 
 
-def test_gradient_checkpointing_replays_the_same_masks(tmp_path: Path) -> None:
-    # Dropout draws from the global generator, whose replay torch itself takes care of; the masks are ours.
-    plain = run(None)
-    replayed = run(None, config=CONFIG.model_copy(update={"gradient_checkpointing": True}))
-    base = tiny_model("bert")
-    ours, theirs = plain.delta.changes_for(base), replayed.delta.changes_for(base)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        first, second = ours[name], theirs[name]
-        assert type(first) is type(second)
-        if hasattr(first, "keep"):
-            assert torch.equal(first.keep, second.keep)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> supermask.Run:
     """A run in a folder."""
     return run(tmp_path_factory.mktemp("runs") / "run", draws=2)
-
-
-def folder_of(finished: supermask.Run, tmp_path: Path) -> Path:
-    """A copy of its folder."""
-    assert finished.folder is not None
-    return Path(shutil.copytree(finished.folder, tmp_path / "run"))
 
 
 def test_the_model_comes_back_as_it_was() -> None:
@@ -159,15 +134,29 @@ def test_the_record_says_what_came_of_what(finished: supermask.Run) -> None:
 def test_scores_are_those_of_the_stored_delta(finished: supermask.Run) -> None:
     assert finished.folder is not None
     stored = TaskDelta.load(finished.folder / "delta")
-    task, tokenizer = tiny_data(), tiny_tokenizer()
-    told = supermask.evaluate(tiny_model("bert"), task=task, delta=stored, tokenizer=tokenizer, use_cpu=True)
+    told = supermask.evaluate(
+        tiny_model("bert"), task=tiny_data(), delta=stored, tokenizer=tiny_tokenizer(), use_cpu=True
+    )
     assert told.scores == finished.record.scores
+
+
+def test_gradient_checkpointing_replays_the_same_masks(finished: supermask.Run) -> None:
+    # Dropout draws from the global generator, whose replay torch itself takes care of; the masks are ours.
+    replayed = run(None, config=CONFIG.model_copy(update={"gradient_checkpointing": True}))
+    base = tiny_model("bert")
+    ours, theirs = finished.delta.changes_for(base), replayed.delta.changes_for(base)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        first, second = ours[name], theirs[name]
+        assert type(first) is type(second)
+        assert not hasattr(first, "keep") or torch.equal(first.keep, second.keep)
 
 
 def test_a_finished_run_is_not_repeated_and_not_written_over(
     finished: supermask.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = folder_of(finished, tmp_path)
+    assert finished.folder is not None
+    folder = Path(shutil.copytree(finished.folder, tmp_path / "run"))
     with monkeypatch.context() as patch:
         patch.setattr(trainer_module, "make_trainer", lambda *_, **__: pytest.fail("trained again"))
         assert run(folder, resume=True).record == finished.record
@@ -240,20 +229,18 @@ def test_too_little_space_is_said_before_training(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("method", "message"),
+    ("method", "labels", "error", "message"),
     [
-        (Supermask(select="querry"), "did you mean"),
-        (Freezing(exclude="head"), "always trained"),
-        (Supermask(exclude="matrices", select="matrices"), "nothing is left to mask"),
-        (Pruning(select="norm"), "only matrices"),
-        (Supermask(train="query"), "both to be masked and to train"),
+        (Supermask(select="querry"), 2, SelectionError, "did you mean"),
+        (Freezing(exclude="head"), 2, SelectionError, "always trained"),
+        (Supermask(exclude="matrices", select="matrices"), 2, SelectionError, "nothing is left to mask"),
+        (Pruning(select="norm"), 2, SelectionError, "only matrices"),
+        (Supermask(train="query"), 2, SelectionError, "both to be masked and to train"),
+        (MASK, 3, ConfigurationError, "head has 3 outputs and task 'tiny' needs 2"),
     ],
 )
-def test_selections_without_sense_are_errors(method: Method, message: str) -> None:
-    with pytest.raises(SelectionError, match=message):
-        run(None, method)
-
-
-def test_a_model_with_another_head_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="head has 3 outputs and task 'tiny' needs 2"):
-        run(None, model=tiny_model("bert", num_labels=3))
+def test_methods_and_models_without_sense_are_errors(
+    method: Method, labels: int, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        run(None, method, model=tiny_model("bert", num_labels=labels))

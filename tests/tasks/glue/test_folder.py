@@ -72,16 +72,30 @@ def test_broken_rows_of_the_qqp_train_file_are_skipped_counted_and_told(glue):
     assert any("2 broken rows" in note for note in data.notes)
 
 
-def test_broken_rows_of_any_other_file_are_errors(glue):
-    replace(glue / "QQP" / "dev.tsv", "\tWhere?\tWhen?", "\tWhere?")
-    with pytest.raises(DataError, match=r"QQP.dev\.tsv:2: 5 columns where the header has 6 \(id, qid1"):
-        load_glue("qqp", glue)
-    replace(glue / "CoLA" / "train.tsv", "xy01\t0\t*\t", "xy01\t0\t")
-    with pytest.raises(DataError, match=r"CoLA.train\.tsv:2: 3 columns where the format has 4 \(source, label"):
-        load_glue("cola", glue)
-    replace(glue / "QQP" / "train.tsv", "How can bees", "How\tcan bees")
-    with pytest.raises(DataError, match=r"QQP.train\.tsv:2: 7 columns where the header has 6"):
-        load_glue("qqp", glue, splits=["train"])
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("QQP/dev.tsv", "\tWhere?\tWhen?", "\tWhere?", r"2: 5 columns where the header has 6 \(id, qid1"),
+        ("QQP/train.tsv", "How can bees", "How\tcan bees", r"2: 7 columns where the header has 6"),
+        ("CoLA/train.tsv", "xy01\t0\t*\t", "xy01\t0\t", r"2: 3 columns where the format has 4 \(source, label"),
+        ("RTE/train.tsv", "\tnot_entailment", "\tneutral", "3: the label 'neutral' is none of: entailment, not_entail"),
+        ("CoLA/dev.tsv", "xy02\t1", "xy02\tyes", "1: the label 'yes' is none of: 0, 1"),
+        ("MNLI/train.tsv", "neutral\tneutral", "neutral\t-", "4: the label '-' is none of: entailment, neutral, contr"),
+        ("STS-B/train.tsv", "5.000", "5.001", "2: the score '5.001' is not a number from 0 to 5"),
+        ("STS-B/train.tsv", "0.25", "-0.25", "3: the score '-0.25' is not a number from 0 to 5"),
+        ("STS-B/dev.tsv", "3.8", "high", "2: the score 'high' is not a number from 0 to 5"),
+        ("STS-B/dev.tsv", "3.8", "nan", "2: the score 'nan' is not a number"),
+        ("STS-B/dev.tsv", "3.8", "", "2: the score '' is not a number"),
+        ("SST-2/train.tsv", "slow and sour ", " ", "3: the column 'sentence' is empty"),
+        ("MRPC/dev.tsv", "She was singing.", "", "2: the column '#2 String' is empty"),
+        ("RTE/dev.tsv", "sentence2\tlabel", "sentence2\tgold", " no column 'label'; .*columns are: index, sentence1"),
+    ],
+)
+def test_broken_rows_and_malformed_content_are_refused_with_file_and_line(glue, file, old, new, message):
+    replace(glue / file, old, new)
+    folder, name = file.split("/")
+    with pytest.raises(DataError, match=f"{folder}.{name}:{message}"):
+        load_glue(folder, glue)
 
 
 def test_mnli_reads_the_gold_label_in_files_of_any_width(glue):
@@ -112,12 +126,9 @@ def test_the_data_folder_may_be_the_tasks_own(glue, tmp_path):
     assert len(load_glue("rte", tmp_path / "anything").train) == 2
 
 
-def test_the_folder_of_another_task_is_not_taken_for_this_one(glue):
+def test_the_folder_of_another_task_and_two_of_this_one_are_refused(glue):
     with pytest.raises(DataError, match="no data of the task 'rte'"):
         load_glue("rte", glue / "QNLI")
-
-
-def test_two_folders_of_one_task_are_refused(glue):
     shutil.copytree(glue / "SST-2", glue / "sst2")
     with pytest.raises(DataError, match=r"2 folders for the task 'sst2' \(SST-2, sst2\)"):
         load_glue("sst2", glue)
@@ -155,28 +166,6 @@ def test_unknown_tasks_and_splits_name_what_exists(glue):
         load_glue("mnli", glue, splits=["dev"])
     with pytest.raises(UnknownNameError, match="'wnli' is no GLUE task; these are: cola, sst2"):
         load_glue("wnli", glue)
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new", "message"),
-    [
-        ("RTE/train.tsv", "\tnot_entailment", "\tneutral", "3: the label 'neutral' is none of: entailment, not_entail"),
-        ("CoLA/dev.tsv", "xy02\t1", "xy02\tyes", "1: the label 'yes' is none of: 0, 1"),
-        ("MNLI/train.tsv", "neutral\tneutral", "neutral\t-", "4: the label '-' is none of: entailment, neutral, contr"),
-        ("STS-B/train.tsv", "5.000", "5.001", "2: the score '5.001' is not a number from 0 to 5"),
-        ("STS-B/train.tsv", "0.25", "-0.25", "3: the score '-0.25' is not a number from 0 to 5"),
-        ("STS-B/dev.tsv", "3.8", "high", "2: the score 'high' is not a number from 0 to 5"),
-        ("STS-B/dev.tsv", "3.8", "nan", "2: the score 'nan' is not a number"),
-        ("STS-B/dev.tsv", "3.8", "", "2: the score '' is not a number"),
-        ("SST-2/train.tsv", "slow and sour ", " ", "3: the column 'sentence' is empty"),
-        ("MRPC/dev.tsv", "She was singing.", "", "2: the column '#2 String' is empty"),
-        ("RTE/dev.tsv", "sentence2\tlabel", "sentence2\tgold", " no column 'label'; .*columns are: index, sentence1"),
-    ],
-)
-def test_malformed_content_is_refused_with_file_and_line(glue, file, old, new, message):
-    replace(glue / file, old, new)
-    with pytest.raises(DataError, match=f"{file.split('/')[1]}:{message}"):
-        load_glue(file.split("/")[0], glue)
 
 
 def test_all_wrong_labels_of_a_file_are_told_together(glue):

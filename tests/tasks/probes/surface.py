@@ -22,6 +22,11 @@ def tokens(text: str) -> list[str]:
     return re.findall(r"[a-z]+|,", text.lower())
 
 
+def replaced(first: str, second: str) -> list[tuple[str, str]]:
+    """The words in which two sentences of one length differ."""
+    return [(one, two) for one, two in zip(tokens(first), tokens(second), strict=True) if one != two]
+
+
 def _bags(examples: Examples) -> list[str]:
     """Each row as one text whose words and word pairs are marked by the sentence that they stand in."""
     columns = [examples.first] if examples.second is None else [examples.first, examples.second]
