@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import importlib
 import os
 import signal
 import subprocess
@@ -25,6 +26,8 @@ from tiny_models import NO_DROPOUT, tiny_model
 TESTS = Path(__file__).parent
 TIMEOUT = 300  # seconds; alone on a core a launch takes a twentieth of it
 
+TESTS_OF = {"train": "training.test_distributed", "shard": "methods.test_fsdp"}
+
 # What the default run of the tests does in two processes, in one launch, which takes longer than the work.
 SHARDS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)  # `fully_shard` is public from there on
 QUICK = (
@@ -38,7 +41,7 @@ def in_two_processes(*work: str) -> dict[str, list[Any]]:
     """Do work in two processes, once in a run of the tests.
 
     Args:
-        work: `train:CASE`, a case of `train_in_two`, or `shard:CASE`, of `shard_in_two`.
+        work: `train:CASE` or `shard:CASE`, which `act` of the tests of `TESTS_OF` does.
 
     Returns:
         What each process came to, by work.
@@ -105,15 +108,12 @@ def _result(folder: Path, name: str, rank: int) -> Path:
 
 def main(folder: Path, work: list[str]) -> None:
     """What each of the two processes does."""
-    import shard_in_two
-    import train_in_two
-
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", timeout=datetime.timedelta(seconds=TIMEOUT))
     for name in work:
         kind, _, case = name.partition(":")
-        act = train_in_two.act if kind == "train" else shard_in_two.act
-        torch.save(act(case, folder), _result(folder, name, distributed.get_rank()))
+        tests = importlib.import_module(TESTS_OF[kind])
+        torch.save(tests.act(case, folder), _result(folder, name, distributed.get_rank()))
     distributed.destroy_process_group()
 
 

@@ -12,7 +12,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from odd_model import odd_model
+from models.odd_model import odd_model
 from supermask.models import architectures
 from supermask.models.mapping import map_parameters
 from supermask.models.roles import Role

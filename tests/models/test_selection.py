@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import BertForMaskedLM
 
-from odd_model import odd_model
+from models.odd_model import odd_model
 from supermask.errors import SelectionError, SupermaskError
 from supermask.models.mapping import map_parameters
 from supermask.models.roles import ParameterMap, Role
