@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 import pytest
@@ -21,7 +19,7 @@ class Span(Configuration):
     end: int
 
     @model_validator(mode="after")
-    def _ordered(self) -> Span:
+    def _ordered(self) -> "Span":
         if self.end < self.begin:
             raise ValueError(f"end={self.end} lies before begin={self.begin}")
         return self

@@ -1,7 +1,5 @@
 """What the pages say holds: their Python runs, programs take their commands, and their links lead somewhere."""
 
-from __future__ import annotations
-
 import doctest
 import re
 import shlex

@@ -1,7 +1,5 @@
 """The settings of a training."""
 
-from __future__ import annotations
-
 import pytest
 
 from supermask.errors import ConfigurationError

@@ -3,8 +3,6 @@
 Regular files come inline in the commit, files in `*.safetensors` by the LFS protocol, as on the real one.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

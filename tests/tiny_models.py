@@ -4,8 +4,6 @@ Each is the real transformers class with a small configuration. Dropout stays at
 that what a test says about training holds where dropout draws from the global generator.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Studies of a few seconds: a tiny random base, probes, arms that take 2 steps, and runs made in this process."""
 
-from __future__ import annotations
-
 import io
 import json
 from concurrent.futures import Future

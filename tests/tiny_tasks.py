@@ -1,7 +1,5 @@
 """A tiny tokenizer and tiny tasks for tests of training: words are `w0` ... `w99`, and a label can be read off them."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

@@ -3,8 +3,6 @@
 As a script, started by torchrun, it does work: two_processes.py FOLDER train:CASE ... shard:CASE ...
 """
 
-from __future__ import annotations
-
 import datetime
 import functools
 import importlib

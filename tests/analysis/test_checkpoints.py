@@ -1,7 +1,5 @@
 """Two saved models compared off the disk."""
 
-from __future__ import annotations
-
 import weakref
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Distances of tensors, models and deltas, against numpy."""
 
-from __future__ import annotations
-
 import copy
 import math
 

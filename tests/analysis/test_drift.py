@@ -1,7 +1,5 @@
 """Sparsity over the steps of a log."""
 
-from __future__ import annotations
-
 import pytest
 
 from supermask.analysis import SparsityPoint, noise_floor, sparsity_drift

@@ -1,7 +1,5 @@
 """Magnitudes of what masks drop, against numpy."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

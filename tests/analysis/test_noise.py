@@ -1,7 +1,5 @@
 """The noise floor, against masks that are drawn."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Zeros that two masks share, and what chance gives."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from fractions import Fraction

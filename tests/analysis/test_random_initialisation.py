@@ -1,7 +1,5 @@
 """Distances between random initialisations: formulas against quadrature, scipy and draws, and against the paper."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Tail probabilities of shared zeros, against scipy's hypergeometric law and against draws."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

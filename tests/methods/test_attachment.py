@@ -1,7 +1,5 @@
 """When a method may be put on a model, and that a failed attempt leaves nothing behind."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """`torch.compile` of a whole forward and backward pass: one graph, compiled once, with the same numbers."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import Any
 

@@ -1,11 +1,10 @@
 """What every method keeps on every architecture. A method is tested here by being registered."""
 
-from __future__ import annotations
-
 import functools
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -53,39 +52,23 @@ def state(model: nn.Module) -> dict[str, Any]:
     }
 
 
-class Learnt(NamedTuple):
-    """One training: what was there before, what it moved, learnt and left behind."""
-
-    before: dict[str, Tensor]
-    state_before: dict[str, Any]
-    head: set[str]
-    allowed: set[str]
-    moved: set[str]
-    constrained: set[str]
-    logits: Tensor
-    delta: TaskDelta
-    model: nn.Module
-
-
 @functools.cache
-def learnt(variant: str, architecture: str) -> Learnt:
+def learnt(variant: str, architecture: str) -> SimpleNamespace:
+    """One training: what was there before, what it moved, learnt and left behind."""
     model = tiny_model(architecture)
-    before, state_before = snapshot(model), state(model)
+    found = SimpleNamespace(model=model, before=snapshot(model), state_before=state(model))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     attachment = learn(model, VARIANTS[variant])
-    head = set(attachment.parameters.head)
-    moved = {
-        names[id(parameter)]
-        for parameter in model.parameters()
-        if id(parameter) in names and not same_bits(parameter.detach(), before[names[id(parameter)]])
-    }
-    constrained = set(attachment.constrained_changes())
+    found.head = set(attachment.parameters.head)
+    found.allowed = {*attachment.trained, *found.head}
+    now = {names[id(parameter)]: parameter.detach() for parameter in model.parameters() if id(parameter) in names}
+    found.moved = {name for name, tensor in now.items() if not same_bits(tensor, found.before[name])}
+    found.constrained = set(attachment.constrained_changes())
     with attachment.evaluating():
-        found = logits(model)
-    delta = attachment.extract()
-    allowed = {*attachment.trained, *head}
+        found.logits = logits(model)
+    found.delta = attachment.extract()
     attachment.detach_()
-    return Learnt(before, state_before, head, allowed, moved, constrained, found, delta, model)
+    return found
 
 
 def test_the_description_is_json_and_rebuilds_the_method(variant: str) -> None:

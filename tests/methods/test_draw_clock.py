@@ -1,7 +1,5 @@
 """Which draw is due: by step, by pass, in evaluation, and again when a backward pass replays a forward pass."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """A model sharded by FSDP2 over two processes learns what it learns whole, by loops of one's own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

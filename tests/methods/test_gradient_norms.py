@@ -1,7 +1,5 @@
 """The norm and the clipping are torch's, with fewer passes."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Masks on modules: in which dtype, kept or drawn again, applied how often; and off again without a trace."""
 
-from __future__ import annotations
-
 import copy
 import weakref
 from typing import Any

@@ -1,7 +1,5 @@
 """The optimizer is torch's AdamW with torch's clipping; the moments of mask logits also in 8 bits."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Parts and wholes of tensors; over two processes they are tested with FSDP2 itself."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

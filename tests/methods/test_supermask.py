@@ -1,7 +1,5 @@
 """Mask training costs no more memory than it must, and draws what it should."""
 
-from __future__ import annotations
-
 import weakref
 from typing import Any
 

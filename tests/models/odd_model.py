@@ -1,7 +1,5 @@
 """A classifier of an architecture that no table knows: word embedding, two stacks of blocks, a norm of its own."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel

@@ -1,7 +1,5 @@
 """Saved models read tensor by tensor, and what their tensors are."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One object a task kind: what it makes of labels and outputs, and that both rooms know the same kinds."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a delta says it belongs to; that its base is found from the command line is held by the tests of the verbs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

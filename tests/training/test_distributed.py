@@ -1,7 +1,5 @@
 """Training in two processes does what training in one does."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The head starts at the base rate."""
 
-from __future__ import annotations
-
 import torch
 
 from supermask.training.head_bias import start_head_at_base_rate_

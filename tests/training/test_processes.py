@@ -1,7 +1,5 @@
 """One process alone, and what is refused; several are tested by `test_distributed`."""
 
-from __future__ import annotations
-
 import pytest
 
 from supermask.errors import ConfigurationError, DataError, OutputError, SupermaskError

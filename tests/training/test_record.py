@@ -1,7 +1,5 @@
 """Run records: round trip, spread, and telling inputs apart."""
 
-from __future__ import annotations
-
 import statistics
 from pathlib import Path
 

@@ -1,8 +1,5 @@
 """Training end to end on tiny models: the record, the folder, and resuming to the last bit."""
 
-from __future__ import annotations
-
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -84,16 +81,17 @@ def test_a_resumed_run_gives_the_same_delta(
     [{"gradient_accumulation": 2, "gradient_checkpointing": True}, {"mask_optimizer_state": "8bit"}],
     ids=["accumulated", "8bit"],
 )
-def test_a_run_that_was_stopped_by_an_error_resumes_exactly(
-    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_stopped_by_an_error_is_recorded_and_resumes_exactly(settings, tmp_path, monkeypatch):
     config = CONFIG.model_copy(update={"checkpoint_steps": 4, **settings})
     whole = run(tmp_path / "whole", config=config)
     assert whole.delta.zeros > 0
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         acting(patch, 4, lambda: 1 / 0)
         run(tmp_path / "cut", config=config)
-    assert run(tmp_path / "cut", config=config, resume=True).delta == whole.delta
+    record = supermask.RunRecord.load(tmp_path / "cut" / "record.json")
+    assert record.status == "failed" and "ZeroDivisionError" in (record.error or "")
+    resumed = run(tmp_path / "cut", config=config, resume=True)
+    assert resumed.record.status == "completed" and resumed.delta == whole.delta
 
 
 @pytest.fixture(scope="module")
@@ -209,14 +207,10 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
-def test_a_failed_run_leaves_a_record_and_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
+def test_a_run_that_failed_before_its_first_checkpoint_begins_anew(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr(trainer_module, "make_trainer", lambda *_, **__: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            run(tmp_path / "run")
-    record = json.loads((tmp_path / "run" / "record.json").read_text())
-    assert record["status"] == "failed"
-    assert "ZeroDivisionError" in record["error"]
+        run(tmp_path / "run")
     assert run(tmp_path / "run", resume=True).record.status == "completed"
 
 

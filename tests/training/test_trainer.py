@@ -1,7 +1,5 @@
 """What our Trainer does otherwise than transformers': the mean over a batch, and one pass for the gradients' norm."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from transformers import TrainingArguments

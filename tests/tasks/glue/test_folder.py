@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import shutil
 
 import pytest
@@ -174,15 +172,3 @@ def test_all_wrong_labels_of_a_file_are_told_together(glue):
     with pytest.raises(DataError) as caught:
         load_glue("sst2", glue)
     assert faults_of(caught.value) == [f"{path}:{i + 2}: the label '{i}' is none of: 0, 1" for i in (2, 3, 4)]
-
-
-@pytest.mark.parametrize("content", ["", "\n"])
-def test_an_empty_file_is_refused(glue, content):
-    (glue / "RTE" / "train.tsv").write_text(content)
-    with pytest.raises(
-        DataError, match=r"train\.tsv: the file is empty; it should begin with a header line naming sente"
-    ):
-        load_glue("rte", glue)
-    (glue / "CoLA" / "train.tsv").write_text(content)
-    with pytest.raises(DataError, match=r"train\.tsv: the file has no rows; .* source, label, original_mark, sentence"):
-        load_glue("cola", glue)

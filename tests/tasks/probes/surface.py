@@ -1,7 +1,5 @@
 """How far a classifier gets that sees words, word pairs, lengths and overlap, but no meaning."""
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from supermask.tasks.probes import load_probe
