@@ -100,9 +100,6 @@ def test_a_place_that_takes_no_file_is_refused(tmp_path: Path, place: str, reaso
     assert files_in(tmp_path) == ["file", "folder"] and files_in(tmp_path / "folder") == []
 
 
-# The lower half: write a new file and wait for the disk.
-
-
 def test_what_the_system_takes_in_parts_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:3]))

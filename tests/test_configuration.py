@@ -25,10 +25,12 @@ class Span(Configuration):
         return self
 
 
-def test_settings_are_taken_and_compared_by_value() -> None:
+def test_settings_are_compared_by_value_and_go_around_in_json() -> None:
     assert Rates(learning_rate=1, names=("a",)) == Rates(learning_rate=1.0, names=("a",))
     assert Rates() != Rates(steps=4)
     assert hash(Rates()) == hash(Rates())
+    rates = Rates(learning_rate=0.125, names=("a", "b"))
+    assert Rates.model_validate_json(rates.model_dump_json()) == Rates(**rates.model_dump(mode="json")) == rates
 
 
 def test_the_docstring_ends_with_what_each_setting_says() -> None:
@@ -93,12 +95,6 @@ def test_defaults_are_checked_too() -> None:
 
     with pytest.raises(ConfigurationError, match="share should be less than or equal to 1, received 2"):
         Broken()
-
-
-def test_json_goes_around() -> None:
-    rates = Rates(learning_rate=0.125, names=("a", "b"))
-    assert Rates.model_validate_json(rates.model_dump_json()) == rates
-    assert Rates(**rates.model_dump(mode="json")) == rates
 
 
 def test_faults_of_settings_within_settings_say_whose_they_are() -> None:

@@ -1,5 +1,3 @@
-"""The settings of a training."""
-
 import pytest
 
 from supermask.errors import ConfigurationError

@@ -15,14 +15,9 @@ VOCABULARY = 120
 FIRST_WORD = 5  # ids below are special in one architecture or another
 
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-_ENCODER = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-}
+_SIZE = {"vocab_size": VOCABULARY, "max_position_embeddings": 64}
+_BLOCKS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+_ENCODER = {**_SIZE, **_BLOCKS, "intermediate_size": 64}
 _SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _DECODER = {**_ENCODER, **_SPECIAL, "num_key_value_heads": 2}
 _DISENTANGLED = {
@@ -38,14 +33,7 @@ _CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
     "bert": _ENCODER,
     "roberta": _ENCODER,
     "xlm-roberta": _ENCODER,
-    "distilbert": {
-        "vocab_size": VOCABULARY,
-        "dim": 32,
-        "n_layers": 3,
-        "n_heads": 4,
-        "hidden_dim": 64,
-        "max_position_embeddings": 64,
-    },
+    "distilbert": {**_SIZE, "dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64},
     "electra": {**_ENCODER, "embedding_size": 16},
     "albert": {**_ENCODER, "embedding_size": 16, "num_hidden_layers": 3, **dict.fromkeys(_DROPOUTS, 0.1)},
     "mpnet": _ENCODER,
@@ -54,28 +42,13 @@ _CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
     "modernbert": {
         **_ENCODER,
         **_SPECIAL,
-        "num_hidden_layers": 3,
         "cls_token_id": 1,
         "sep_token_id": 2,
+        "num_hidden_layers": 3,
         "local_attention": 8,
     },
-    "gpt2": {
-        "vocab_size": VOCABULARY,
-        "n_embd": 32,
-        "n_layer": 2,
-        "n_head": 4,
-        "n_positions": 64,
-        **_SPECIAL,
-    },
-    "opt": {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 32,
-        "word_embed_proj_dim": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "ffn_dim": 64,
-        "max_position_embeddings": 64,
-    },
+    "gpt2": {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, **_SPECIAL},
+    "opt": {**_SIZE, **_BLOCKS, "word_embed_proj_dim": 16, "ffn_dim": 64},
     "llama": _DECODER,
     "qwen2": _DECODER,
     "qwen3": {**_DECODER, "head_dim": 8},

@@ -1,6 +1,7 @@
 """Work in two processes that train together, on loopback, and never waiting for ever.
 
-As a script, started by torchrun, it does work: two_processes.py FOLDER train:CASE ... shard:CASE ...
+As a script, started by torchrun, it does work: two_processes.py FOLDER train:CASE ... shard:CASE ..., each of which is
+done by `act` of the tests that `TESTS_OF` names.
 """
 
 import datetime
@@ -36,14 +37,7 @@ QUICK = (
 
 @functools.cache
 def in_two_processes(*work: str) -> dict[str, list[Any]]:
-    """Do work in two processes, once in a run of the tests.
-
-    Args:
-        work: `train:CASE` or `shard:CASE`, which `act` of the tests of `TESTS_OF` does.
-
-    Returns:
-        What each process came to, by work.
-    """
+    """What each of two processes came to, by work, which is done once in a run of the tests."""
     with tempfile.TemporaryDirectory() as folder:
         _launch(Path(folder), work)
         return {
@@ -82,13 +76,8 @@ def _launch(folder: Path, work: Iterable[str]) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         env=os.environ
-        | {
-            "OMP_NUM_THREADS": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")])),
-        },
+        | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        | {"PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))},
         start_new_session=True,
     ) as process:
         try:

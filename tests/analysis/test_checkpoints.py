@@ -1,5 +1,3 @@
-"""Two saved models compared off the disk."""
-
 import weakref
 from pathlib import Path
 from typing import Any

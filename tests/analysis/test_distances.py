@@ -1,5 +1,3 @@
-"""Distances of tensors, models and deltas, against numpy."""
-
 import copy
 import math
 
@@ -90,9 +88,6 @@ def test_tensors_that_cannot_be_compared_are_refused() -> None:
         change_distance(torch.full((2, 2), float("nan")), KeepMask(torch.tensor([[False, True]] * 2)), name="it")
 
 
-# Changes and deltas.
-
-
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.9, 1.0])
 @pytest.mark.parametrize("shape", [(50, 30), (30, 4, 5), (64,)])
 def test_a_masks_distance_from_its_zeros_alone_is_the_whole_tensors(shape: tuple[int, ...], density: float) -> None:
@@ -142,9 +137,6 @@ def test_a_deltas_distances_are_those_of_the_model_that_it_makes() -> None:
     with pytest.raises(BaseMismatchError):
         delta_distances(model, delta)
     delta_distances(model, delta, verify=False)
-
-
-# Models and named tensors.
 
 
 def test_models_have_roles_and_blocks_and_tied_weights_once() -> None:

@@ -1,5 +1,3 @@
-"""Magnitudes of what masks drop, against numpy."""
-
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,3 @@
-"""The noise floor, against masks that are drawn."""
-
 import math
 
 import pytest

@@ -1,5 +1,3 @@
-"""Zeros that two masks share, and what chance gives."""
-
 import dataclasses
 import math
 from fractions import Fraction

@@ -1,5 +1,3 @@
-"""Tail probabilities of shared zeros, against scipy's hypergeometric law and against draws."""
-
 import math
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Counting zeros by role and block, from a real delta's header."""
-
 import pytest
 import torch
 

@@ -1,5 +1,3 @@
-"""Which draw is due: by step, by pass, in evaluation, and again when a backward pass replays a forward pass."""
-
 import copy
 
 import pytest

@@ -1,5 +1,3 @@
-"""The norm and the clipping are torch's, with fewer passes."""
-
 import math
 
 import pytest

@@ -1,5 +1,3 @@
-"""The optimizer is torch's AdamW with torch's clipping; the moments of mask logits also in 8 bits."""
-
 from typing import Any
 
 import pytest

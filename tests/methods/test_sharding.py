@@ -1,5 +1,3 @@
-"""Parts and wholes of tensors; over two processes they are tested with FSDP2 itself."""
-
 from types import SimpleNamespace
 from typing import Any
 

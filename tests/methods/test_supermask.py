@@ -1,5 +1,3 @@
-"""Mask training costs no more memory than it must, and draws what it should."""
-
 import weakref
 from typing import Any
 
@@ -27,9 +25,6 @@ def attached(architecture: str = "bert", *, dropout: bool = True, **settings: An
 def loss_of(attachment: SupermaskAttachment, *, seed: int = 0) -> Tensor:
     loss: Tensor = attachment.model(**tiny_batch(attachment.model, seed=seed)).loss
     return loss
-
-
-# Memory.
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama", "t5"])
@@ -105,9 +100,6 @@ def test_sampled_evaluations_hold_the_weights_of_one_mask_at_a_time() -> None:
             before.append(weakref.ref(weight))
             del weight
     assert not any(weight() is not None for weight in before)
-
-
-# Draws.
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

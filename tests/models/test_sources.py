@@ -57,11 +57,21 @@ def test_a_folder_without_configuration_is_no_model(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["./nope", "../nope", "/nope/nope", "~/nope", "~nobody-of-that-name/x", "a/b/c", "a\\b", Path("nope")]
+    ("name", "complaint"),
+    [
+        *(
+            (name, f"there is no folder '{name}'; pass a local folder")
+            for name in ("./nope", "../nope", "/nope/nope", "~/nope", "~nobody-of-that-name/x", "a/b/c", "a\\b")
+        ),
+        (Path("nope"), "there is no folder 'nope'; pass a local folder"),
+        ("minilm-l7", "there is no base 'minilm-l7'; did you mean minilm-l6? Otherwise pass a"),
+        ("", "the name of the base is empty"),
+        ("  ", "the name of the base is empty"),
+    ],
 )
-def test_what_looks_like_a_path_is_not_looked_up_on_the_hub(name, monkeypatch):
+def test_paths_misspellings_and_nothing_are_not_looked_up_on_the_hub(name, complaint, monkeypatch):
     monkeypatch.setattr(sources, "_on_the_hub", None)
-    assert message_of(name).startswith(f"there is no folder '{name}'; pass a local folder")
+    assert message_of(name).startswith(complaint)
 
 
 def test_a_known_name_comes_before_a_folder_of_that_name(tmp_path, monkeypatch):
@@ -72,16 +82,6 @@ def test_a_known_name_comes_before_a_folder_of_that_name(tmp_path, monkeypatch):
     assert find_source("minilm-l6") == BaseSource("minilm-l6", "embedded", str(Path("embedded/minilm-l6")))
     assert find_source("./minilm-l6").kind == "folder"
     assert find_source(Path("minilm-l6")).kind == "folder"
-
-
-def test_a_misspelt_known_name_is_not_looked_up_on_the_hub(monkeypatch):
-    monkeypatch.setattr(sources, "_hub_answers", None)
-    assert message_of("minilm-l7").startswith("there is no base 'minilm-l7'; did you mean minilm-l6? Otherwise pass a")
-
-
-@pytest.mark.parametrize("name", ["", "  "])
-def test_an_empty_name_is_not_the_current_folder(name):
-    assert message_of(name).startswith("the name of the base is empty")
 
 
 def test_a_hub_id_is_resolved_to_its_commit(offline, cache):

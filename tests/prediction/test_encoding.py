@@ -1,5 +1,3 @@
-"""Tokenising once and padding."""
-
 import pytest
 
 from supermask.errors import DataError

@@ -1,5 +1,3 @@
-"""One object a task kind: what it makes of labels and outputs, and that both rooms know the same kinds."""
-
 import math
 from typing import Any
 

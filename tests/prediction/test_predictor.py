@@ -1,5 +1,3 @@
-"""A task model that answers: batches padded once, for any number of masks; a delta applied once, and taken off."""
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

@@ -79,21 +79,17 @@ def test_dev_takes_the_classes_of_train_and_test_needs_no_labels(tmp_path):
     assert labelled["test"].labels == (0,)
 
 
-def test_known_classes_stand_in_for_a_train_file(tmp_path):
+def test_known_classes_stand_in_for_a_train_file_and_metrics_may_be_chosen(tmp_path):
     dev = write_csv(tmp_path / "dev.csv", ["no", "yes"])
     data = load_files(dev=dev, label_names=["yes", "no"])
     assert (data.task.label_names, data["dev"].labels) == (("yes", "no"), (1, 0))
+    assert load_files(dev=dev, label_names=["yes", "no"], metrics=["matthews"]).task.metrics == ("matthews",)
+    with pytest.raises(ConfigurationError, match="pearson"):
+        load_files(dev=dev, label_names=["yes", "no"], metrics=["pearson"])
     with pytest.raises(
         DataError, match=r"dev\.csv:3: the label 'yes' .* is not one of the label_names given: no, maybe"
     ):
         load_files(dev=dev, label_names=["no", "maybe"])
-
-
-def test_metrics_may_be_chosen(tmp_path):
-    train = write_csv(tmp_path / "train.csv", ["b", "a"])
-    assert load_files(train=train, metrics=["matthews"]).task.metrics == ("matthews",)
-    with pytest.raises(ConfigurationError, match="pearson"):
-        load_files(train=train, metrics=["pearson"])
 
 
 @pytest.mark.parametrize(

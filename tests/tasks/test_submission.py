@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -73,9 +71,3 @@ def test_an_existing_file_stays_unless_told_otherwise(tmp_path):
     assert path.read_text().endswith("\tentailment\n")
     write_submission(task, "test", [1], tmp_path, ids=("0",), overwrite=True)
     assert path.read_text().endswith("\tnot_entailment\n")
-
-
-def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path):
-    (tmp_path / "taken").write_text("a file")
-    with pytest.raises(OutputError, match="cannot be written"):
-        write_submission(glue_row("rte").task, "test", [0], Path(tmp_path / "taken"), ids=("0",))

@@ -68,12 +68,7 @@ def test_all_faults_of_a_task_are_told_together():
         Task(name="x", kind="classification", label_names=(), metrics=("pearson",))
 
 
-def test_columns_of_other_lengths_are_refused():
-    with pytest.raises(ConfigurationError, match="2 first, but 1 second, 3 ids"):
-        Examples(("a", "b"), ("c",), (0, 1), ("0", "1", "2"))
-
-
-def test_subset_and_take_keep_rows_together():
+def test_columns_are_of_one_length_and_subset_and_take_keep_rows_together():
     examples = Examples(("a", "b", "c"), ("x", "y", "z"), (0.5, 1.5, 2.5), ("7", "8", "9"), source="s", skipped=2)
     part = examples.subset([2, 0])
     assert part == Examples(("c", "a"), ("z", "x"), (2.5, 0.5), ("9", "7"), source="s", skipped=2)
@@ -85,10 +80,9 @@ def test_subset_and_take_keep_rows_together():
         examples.subset([-1])
     with pytest.raises(ConfigurationError, match="at least 1"):
         examples.take(0)
-
-
-def test_the_repr_leaves_the_rows_out():
-    assert repr(rows(1000)) == "Examples(1000 rows of 'by hand')"
+    with pytest.raises(ConfigurationError, match="2 first, but 1 second, 3 ids"):
+        Examples(("a", "b"), ("c",), (0, 1), ("0", "1", "2"))
+    assert repr(rows(1000)) == "Examples(1000 rows of 'by hand')", "the rows are left out"
 
 
 def test_the_content_hash_is_of_sentences_and_labels_alone():
@@ -122,13 +116,9 @@ def test_a_holdout_cuts_the_examples_in_two(choice, held):
     assert sorted(kept.ids + held_out.ids, key=int) == list(examples.ids)
     assert list(kept.ids) == sorted(kept.ids, key=int)
     assert list(held_out.ids) == sorted(held_out.ids, key=int)
-
-
-def test_a_holdout_is_the_same_everywhere_and_another_for_another_seed():
-    first = rows(50).holdout(count=5, seed=0)[1].ids
-    assert first == rows(50).holdout(count=5, seed=0)[1].ids
-    assert first != rows(50).holdout(count=5, seed=1)[1].ids
-    assert first == ("15", "20", "36", "44", "46")
+    # The same everywhere, and another for another seed.
+    zero, one = (rows(50).holdout(count=5, seed=seed)[1].ids for seed in (0, 1))
+    assert zero == ("15", "20", "36", "44", "46") != one
 
 
 @pytest.mark.parametrize(

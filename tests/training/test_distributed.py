@@ -1,5 +1,3 @@
-"""Training in two processes does what training in one does."""
-
 from pathlib import Path
 from typing import Any
 

@@ -1,5 +1,3 @@
-"""The head starts at the base rate."""
-
 import torch
 
 from supermask.training.head_bias import start_head_at_base_rate_

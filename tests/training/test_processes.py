@@ -1,5 +1,3 @@
-"""One process alone, and what is refused; several are tested by `test_distributed`."""
-
 import pytest
 
 from supermask.errors import ConfigurationError, DataError, OutputError, SupermaskError

@@ -1,5 +1,3 @@
-"""Run records: round trip, spread, and telling inputs apart."""
-
 import statistics
 from pathlib import Path
 

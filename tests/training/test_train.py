@@ -1,5 +1,3 @@
-"""Training end to end on tiny models: the record, the folder, and resuming to the last bit."""
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

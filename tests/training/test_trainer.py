@@ -1,5 +1,3 @@
-"""What our Trainer does otherwise than transformers': the mean over a batch, and one pass for the gradients' norm."""
-
 import pytest
 import torch
 from transformers import TrainingArguments

@@ -100,14 +100,10 @@ def test_content_words_of_the_splits_are_disjoint(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_larger_split_begins_with_the_smaller_one_and_leaves_the_other_alone(name):
+def test_sizes_and_seeds_change_what_they_say(name):
     small, large = load_probe(name, train_size=60, dev_size=30), load_probe(name, train_size=300, dev_size=30)
-    assert small["train"].content_hash == large["train"].take(60).content_hash
-    assert small["dev"].content_hash == large["dev"].content_hash
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_another_seed_gives_other_rows_of_the_same_words(name):
+    assert small["train"].content_hash == large["train"].take(60).content_hash, "a larger split begins with a smaller"
+    assert small["dev"].content_hash == large["dev"].content_hash, "and leaves the other alone"
     one, two = load_probe(name, seed=1), load_probe(name, seed=2)
     for split in ("train", "dev"):
         assert one[split].content_hash != two[split].content_hash
@@ -143,19 +139,16 @@ def test_every_row_names_its_origin():
     assert examples.ids[:3] == ("0", "1", "2")
 
 
-def test_all_faults_are_told_at_once():
-    with pytest.raises(ConfigurationError) as caught:
-        load_probe("probe-entailment", train_size=2, dev_size=LARGEST_SIZE + 1, seed="0")
-    message = str(caught.value)
-    assert "train_size must be an integer from 3 (one row for each label) to 10000, received 2" in message
-    assert "dev_size must be an integer from 3 (one row for each label) to 10000, received 10001" in message
-    assert "seed must be an integer, received '0'" in message
-
-
 @pytest.mark.parametrize("size", [0, -5, 1, 2.5, "100", None, True])
-def test_a_bad_size_is_refused(size):
+def test_a_bad_size_is_refused_and_all_faults_are_told_at_once(size):
     with pytest.raises(ConfigurationError, match="train_size must be an integer from 2"):
         load_probe("probe-sentiment", train_size=size)
+    with pytest.raises(ConfigurationError) as caught:
+        load_probe("probe-entailment", train_size=size, dev_size=LARGEST_SIZE + 1, seed="0")
+    message = str(caught.value)
+    assert f"train_size must be an integer from 3 (one row for each label) to 10000, received {size!r}" in message
+    assert "dev_size must be an integer from 3 (one row for each label) to 10000, received 10001" in message
+    assert "seed must be an integer, received '0'" in message
 
 
 def test_an_unknown_probe_is_refused_with_the_names_there_are():
