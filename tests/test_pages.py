@@ -5,7 +5,6 @@ import re
 import shlex
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,7 +37,7 @@ def text_of(page: Path) -> str:
 
 def python_of(page: Path) -> list[str]:
     found = re.findall(r"^( *)```python\n(.*?)^\1```$", text_of(page), flags=re.DOTALL | re.MULTILINE)
-    return [textwrap.dedent(code) for _, code in found]
+    return [re.sub(f"^{indent}", "", code, flags=re.MULTILINE) for indent, code in found]
 
 
 def command_lines() -> list[str]:

@@ -28,14 +28,18 @@ def tiny_data(*, train: int = 24, dev: int = 12, regression: bool = False, seed:
         label_names=() if regression else ("high", "low"),
         metrics=("spearman",) if regression else ("accuracy",),
     )
-    generator = random.Random(seed)
-    return TaskData(
-        task,
-        {
-            split: _examples(count, regression=regression, generator=generator, source=f"tiny {split}")
-            for split, count in (("train", train), ("dev", dev))
-        },
-    )
+    generator, words = random.Random(seed), VOCABULARY - FIRST_WORD
+    splits = {}
+    for split, count in (("train", train), ("dev", dev)):
+        rows = [[generator.randrange(words) for _ in range(generator.randint(3, 9))] for _ in range(count)]
+        splits[split] = Examples(
+            first=tuple(" ".join(f"w{word}" for word in row) for row in rows),
+            second=None,
+            labels=tuple(5.0 * row[0] / words if regression else int(row[0] < words // 2) for row in rows),
+            ids=tuple(str(index) for index in range(count)),
+            source=f"tiny {split}",
+        )
+    return TaskData(task, splits)
 
 
 def tiny_run(
@@ -56,20 +60,3 @@ def take_steps(attachment: Attachment, optimizer: torch.optim.Optimizer, steps: 
         attachment.model(**batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-
-
-def _examples(count: int, *, regression: bool, generator: random.Random, source: str) -> Examples:
-    words = VOCABULARY - FIRST_WORD
-    rows = [[generator.randrange(words) for _ in range(generator.randint(3, 9))] for _ in range(count)]
-    labels: tuple[Any, ...]
-    if regression:
-        labels = tuple(5.0 * row[0] / words for row in rows)
-    else:
-        labels = tuple(int(row[0] < words // 2) for row in rows)
-    return Examples(
-        first=tuple(" ".join(f"w{word}" for word in row) for row in rows),
-        second=None,
-        labels=labels,
-        ids=tuple(str(index) for index in range(count)),
-        source=source,
-    )

@@ -13,12 +13,7 @@ from supermask.analysis import OverlapCount, count_overlap
 def masks(count: int, weights: int, zeros: int, seed: int) -> list[Tensor]:
     """Masks with exactly so many zeros, anywhere."""
     generator = np.random.default_rng(seed)
-    found = []
-    for _ in range(count):
-        keep_mask = np.ones(weights, dtype=bool)
-        keep_mask[generator.choice(weights, zeros, replace=False)] = False
-        found.append(torch.from_numpy(keep_mask))
-    return found
+    return [torch.from_numpy(generator.permutation(weights) >= zeros) for _ in range(count)]
 
 
 def hypergeometric(n: int, a: int, b: int) -> tuple[Fraction, Fraction]:
