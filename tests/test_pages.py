@@ -14,12 +14,12 @@ import torch
 import transformers
 
 import supermask.analysis
-from supermask.cli.app import make_command
 from supermask.core.magnitude import zeros_at
 from supermask.deltas import SparseValues, TaskDelta
 from supermask.methods import make_optimizer
 from supermask.training import TrainingConfig
 from tiny_bases import save_tiny_base
+from tiny_command import understood
 from tiny_hub import WRITER, connect, running_hub
 from tiny_models import same_bits, snapshot, tiny_batch, tiny_model
 from tiny_tasks import take_steps, tiny_data
@@ -52,13 +52,7 @@ def command_lines() -> list[str]:
 
 @pytest.mark.parametrize("line", command_lines())
 def test_every_command_line_is_understood(line: str) -> None:
-    command: Any = make_command()
-    verb, *arguments = shlex.split(line)[1:]
-    command = command.commands[verb]
-    if hasattr(command, "commands"):
-        verb, *arguments = arguments
-        command = command.commands[verb]
-    command.make_context(verb, arguments)
+    understood(line)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,14 +1,17 @@
 """Records, measures and pairs that no training made, shaped like those of real runs; numbers come from labels."""
 
 import bisect
+import json
 import math
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from supermask.analysis import MAGNITUDE_BINS, MagnitudePruning, Magnitudes
 from supermask.configuration import Configuration
 from supermask.report.results import StudyResults, collect
+from supermask.report.tables import Table, TableCell
 from supermask.study import RunSpec, Study, load_study, runs_of
 from supermask.study.measures import PairMeasures, PairTensor, RunMeasures, TensorMeasures
 from supermask.study.records import RecordStore, measures_path, pair_path
@@ -192,6 +195,34 @@ def _write(path: Path, content: Configuration) -> None:
 def results_of(name: str, folder: Path) -> StudyResults:
     """What a folder has of a study of the package."""
     return collect(load_study(name), RecordStore(folder))
+
+
+def raw(folder: Path, path: str) -> Any:
+    """What a JSON file of a folder says."""
+    return json.loads((folder / f"{path}.json").read_text(encoding="utf-8"))
+
+
+def primary(record: Any, field: str = "scores") -> Any:
+    """The primary metric of a record's JSON on its first report split."""
+    task = find_task(record["inputs"]["task"])
+    return record[field][task.report_splits[0]][task.primary_metric]
+
+
+def placed(table: Table, row: str, column: str) -> TableCell:
+    """The cell of a table in a row and a column, by their keys."""
+    return next(found for r, c, found in table.placed() if (r.key, c.key) == (row, column))
+
+
+def scored(record: RunRecord, value: float) -> RunRecord:
+    """The record with every score, and that of every draw, at one value."""
+    draws = {
+        split: {
+            name: one.model_copy(update={"values": (value,) * 10, "mean": value, "sd": 0.0}) for name, one in of.items()
+        }
+        for split, of in record.sampled_scores.items()
+    }
+    scores = {split: dict.fromkeys(of, value) for split, of in record.scores.items()}
+    return record.model_copy(update={"scores": scores, "sampled_scores": draws})
 
 
 def _sparsities(run: RunSpec) -> tuple[bool, float, float]:

@@ -122,7 +122,7 @@ def overwrites(original: Tensor, tensor: Tensor, mask: KeepMask | None) -> Overw
     replaced = bits.clone()
     for undone in (True, False, True):
         for _ in range(2):
-            record.take_off_(bits) if undone else record.put_on_again_(bits, replaced)
+            record.take_off_(bits) if undone else record.put_on_(bits, replaced)
             assert raw(tensor) == (raw(original) if undone else expected)
     assert tensor.stride() == strides
     return record
@@ -149,8 +149,8 @@ def test_tensors_of_any_shape(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("layout", "sparsity", "where", "method"),
     [
-        ("contiguous", "0.02", mask_kernels, "lift_positions"),
-        ("contiguous", "0.3", mask_kernels, "lift_bits"),
+        ("contiguous", "0.02", mask_kernels, "move_positions"),
+        ("contiguous", "0.3", mask_kernels, "move_bits"),
         ("transposed", "0.3", Tensor, "masked_fill_"),
         ("contiguous", "whole", Tensor, "copy_"),
     ],
@@ -197,7 +197,7 @@ def test_on_a_device_and_across_devices(dtype: torch.dtype, layout: str) -> None
     for mask in masks().values():
         tensor = LAYOUTS[layout](original.to("cuda"))
         record = overwrites(original, tensor, mask)
-        record.put_on_again_(as_bits(tensor), as_bits(tensor))
+        record.put_on_(as_bits(tensor), as_bits(tensor))
         moved = tensor.cpu()
         record.take_off_(as_bits(moved))
         assert raw(moved) == raw(original)

@@ -13,12 +13,14 @@ from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, TaskDelta
+from supermask.deltas.applying import find_targets
 from supermask.deltas.fingerprint import require_base
-from supermask.deltas.tensor_bytes import as_bits, dtype_name
+from supermask.deltas.tensor_bytes import as_bits
 from supermask.errors import BaseMismatchError, ConfigurationError
 from supermask.interop.peft.config import SupermaskConfig
 from supermask.interop.peft.targets import base_tensors, head_modules
 from supermask.interop.peft.training import supermask_tuner
+from supermask.methods import Supermask
 from supermask.models import ParameterMap, map_parameters
 
 __all__ = ["adapter_to_delta", "delta_to_adapter", "delta_to_peft", "peft_to_delta"]
@@ -56,7 +58,7 @@ def delta_to_peft(
     parameters = map_parameters(model) if tuner is None else tuner.parameter_map
     tensors = base_tensors(base)
     _require_expressible(delta, parameters)
-    _require_same_shapes(delta, tensors)
+    find_targets(tensors, delta.document)
     masked = {record.name for record in delta.document.changes if record.kind == "keep_mask"}
     config = SupermaskConfig(
         task_type=task_type,
@@ -135,7 +137,7 @@ def peft_to_delta(
         architecture=record.get("architecture", parameters.architecture),
         base_name=base_name or record.get("base_name") or config.base_model_name_or_path or None,
         base_revision=base_revision or record.get("base_revision") or config.revision,
-        method=record.get("method") or _described(config),
+        method=record.get("method") or {"kind": Supermask.kind, **config.method},
         task=record.get("task", {}) if task is None else task,
         training=record.get("training", {}) if training is None else training,
     )
@@ -211,20 +213,6 @@ def _require_expressible(delta: TaskDelta, parameters: ParameterMap) -> None:
         raise ConfigurationError("this delta masks nothing, so there is nothing for a supermask adapter to do")
 
 
-def _require_same_shapes(delta: TaskDelta, tensors: Mapping[str, Tensor]) -> None:
-    faults = []
-    for record in delta.document.changes:
-        tensor = tensors.get(record.name)
-        if tensor is None:
-            faults.append(f"{record.name} is missing here")
-        elif tuple(tensor.shape) != record.shape:
-            faults.append(f"{record.name} has shape {tuple(tensor.shape)} here and {record.shape} in the delta")
-        elif record.dtype is not None and dtype_name(tensor.dtype) != record.dtype:
-            faults.append(f"{record.name} is {dtype_name(tensor.dtype)} here and {record.dtype} in the delta")
-    if faults:
-        raise BaseMismatchError(f"this model does not fit the delta: {_some(faults)}")
-
-
 def _owners(parameters: ParameterMap, names: set[str]) -> list[str]:
     """The modules that hold these weights; all of them, where a weight is tied."""
     infos = [info for info in parameters.infos if info.name in names]
@@ -262,16 +250,6 @@ def _record(delta: TaskDelta) -> dict[str, Any]:
         "method": delta.method.describe(),
         "task": delta.task.model_dump(mode="json", exclude_unset=True),
         "training": delta.training.model_dump(mode="json", exclude_unset=True),
-    }
-
-
-def _described(config: SupermaskConfig) -> dict[str, Any]:
-    """The method of an adapter that was trained here, in the words of `Supermask.describe`."""
-    return {
-        "kind": "supermask",
-        "initial_sparsity": config.initial_sparsity,
-        "init_logit": config.init_logit,
-        "gradient": config.gradient,
     }
 
 

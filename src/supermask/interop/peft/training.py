@@ -11,8 +11,12 @@ from transformers import TrainerCallback
 
 from supermask.errors import ConfigurationError
 from supermask.interop.peft.model import SupermaskModel
+from supermask.methods import Supermask
+from supermask.settings import TrainingConfig
 
 __all__ = ["SupermaskCallback", "make_optimizer", "supermask_tuner"]
+
+_METHOD, _TRAINING = Supermask(), TrainingConfig()
 
 
 def supermask_tuner(model: Any) -> SupermaskModel:
@@ -95,12 +99,12 @@ def _check_optimizer(tuner: SupermaskModel, optimizer: Any, steps: int) -> None:
 def make_optimizer(
     model: nn.Module,
     *,
-    mask_learning_rate: float = 0.2,
-    mask_eps: float = 1e-8,
-    head_learning_rate: float = 1e-3,
-    weight_decay: float = 0.01,
-    eps: float = 1e-6,
-    max_grad_norm: float = 1.0,
+    mask_learning_rate: float = _METHOD.learning_rate,
+    mask_eps: float = _METHOD.eps,
+    head_learning_rate: float = _TRAINING.head_learning_rate,
+    weight_decay: float = _TRAINING.weight_decay,
+    eps: float = _TRAINING.adam_epsilon,
+    max_grad_norm: float = _TRAINING.max_grad_norm,
 ) -> torch.optim.AdamW:
     """AdamW over what trains, with the settings of `supermask.methods.Supermask`.
 
