@@ -237,68 +237,47 @@ def test_architectures_that_share_the_names_of_another(architecture, like):
     assert map_parameters(model).known and map_parameters(model).unnamed == ()
 
 
-DEBERTA_LAYER = "deberta.encoder.layer.1.attention.self."
+ALBERT = "albert.encoder.albert_layer_groups"
+# Settings that change what there is, with the roles and blocks that come of it.
+SETTINGS = [
+    (
+        "deberta-v2",
+        {"conv_kernel_size": 3, "share_att_key": False, "position_biased_input": True},
+        """
+        convolution         w   deberta.encoder.conv.conv
+        bias                b   deberta.encoder.conv.conv
+        norm                w   deberta.encoder.conv.LayerNorm
+        position_embedding  w   deberta.embeddings.position_embeddings
+        query,key           w   deberta.encoder.layer.{b}.attention.self.pos_{role}_proj
+        """,
+    ),
+    *(
+        (
+            architecture,
+            {"type_vocab_size": 2, "position_biased_input": True, "embedding_size": 16},
+            "other_embedding w deberta.embeddings.token_type_embeddings deberta.embeddings.embed_proj",
+        )
+        for architecture in ("deberta", "deberta-v2")
+    ),
+    # Albert counts groups of distinct weights; and more than ten blocks are counted as numbers.
+    (
+        "albert",
+        {"num_hidden_layers": 6, "num_hidden_groups": 2, "inner_group_num": 2},
+        "".join(f"key@{block} w {ALBERT}.{block // 2}.albert_layers.{block % 2}.attention.key\n" for block in range(4)),
+    ),
+    ("t5", {"feed_forward_proj": "relu"}, "ffn_in@3 w transformer.decoder.block.1.layer.2.DenseReluDense.wi"),
+    ("bert", {"num_hidden_layers": 12}, "ffn_out wb bert.encoder.layer.{b}.output.dense"),
+]
 
 
-@pytest.mark.parametrize(
-    ("architecture", "settings", "places"),
-    [
-        (
-            "deberta-v2",
-            {"conv_kernel_size": 3, "share_att_key": False, "position_biased_input": True},
-            {
-                "deberta.encoder.conv.conv.weight": (Role.CONVOLUTION, None),
-                "deberta.encoder.conv.conv.bias": (Role.BIAS, None),
-                "deberta.encoder.conv.LayerNorm.weight": (Role.NORM, None),
-                "deberta.embeddings.position_embeddings.weight": (Role.POSITION_EMBEDDING, None),
-                DEBERTA_LAYER + "pos_key_proj.weight": (Role.KEY, 1),
-                DEBERTA_LAYER + "pos_query_proj.weight": (Role.QUERY, 1),
-            },
-        ),
-        *(
-            (
-                architecture,
-                {"type_vocab_size": 2, "position_biased_input": True, "embedding_size": 16},
-                {
-                    "deberta.embeddings.token_type_embeddings.weight": (Role.OTHER_EMBEDDING, None),
-                    "deberta.embeddings.embed_proj.weight": (Role.OTHER_EMBEDDING, None),
-                },
-            )
-            for architecture in ("deberta", "deberta-v2")
-        ),
-        (
-            "albert",  # counts groups of distinct weights
-            {"num_hidden_layers": 6, "num_hidden_groups": 2, "inner_group_num": 2},
-            {
-                f"albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}.attention.key.weight": (
-                    Role.KEY,
-                    2 * group + inner,
-                )
-                for group in (0, 1)
-                for inner in (0, 1)
-            },
-        ),
-        (
-            "t5",
-            {"feed_forward_proj": "relu"},
-            {"transformer.decoder.block.1.layer.2.DenseReluDense.wi.weight": (Role.FFN_IN, 3)},
-        ),
-        (
-            "bert",  # blocks are counted as numbers
-            {"num_hidden_layers": 12},
-            {f"bert.encoder.layer.{block}.output.dense.weight": (Role.FFN_OUT, block) for block in (10, 2, 11)},
-        ),
-    ],
-)
-def test_settings_that_change_what_there_is(architecture, settings, places):
-    parameter_map = map_parameters(tiny_model(architecture, **settings))
-    assert parameter_map.unnamed == ()
-    infos = {name: parameter_map.info(name) for name in places}
-    assert {name: (info.role, info.block) for name, info in infos.items()} == places
-    # A convolution is no matrix.
-    assert [name for name, info in infos.items() if info.role is Role.CONVOLUTION and info.is_matrix] == []
+@pytest.mark.parametrize(("architecture", "settings", "table"), SETTINGS)
+def test_settings_change_what_there_is(architecture, settings, table):
+    model = tiny_model(architecture, **settings)
+    parameter_map = map_parameters(model)
+    assert (parameter_map.unnamed, Role.FFN_GATE in parameter_map.roles) == ((), False)
     assert parameter_map.blocks == {"albert": 4, "bert": 12, "t5": 4}.get(architecture, 2)
-    assert (Role.FFN_GATE in parameter_map.roles) is False
+    assert expected(table, parameter_map.blocks).items() <= found(model).items()
+    assert not any(info.is_matrix for info in parameter_map.infos if info.role is Role.CONVOLUTION)
 
 
 def test_bare_models_have_the_roles_of_their_own():

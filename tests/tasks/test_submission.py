@@ -25,15 +25,12 @@ def test_predictions_are_written_as_the_benchmark_writes_them(tmp_path, name, pr
     assert path.read_bytes().decode() == f"index\tprediction\n0\t{first}\n7\t{second}\n"
 
 
-def test_mnli_has_a_file_for_each_test_set(tmp_path):
+def test_the_file_names_are_those_of_the_server_and_mnli_has_one_for_each_test_set(tmp_path):
     mnli = glue_row("mnli").task
     matched = write_submission(mnli, "test_matched", [0, 1, 2], tmp_path, ids=("0", "1", "2"))
     mismatched = write_submission(mnli, "test_mismatched", np.array([2, 2]), tmp_path, ids=("0", "1"))
     assert (matched.name, mismatched.name) == ("MNLI-m.tsv", "MNLI-mm.tsv")
     assert matched.read_text().split()[2:] == ["0", "entailment", "1", "neutral", "2", "contradiction"]
-
-
-def test_the_file_names_are_those_of_the_server():
     names = {file for task in GLUE_TASKS for file in task.submission_files.values()}
     assert names == {f"{n}.tsv" for n in ["CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI-m", "MNLI-mm", "QNLI", "RTE"]}
 
