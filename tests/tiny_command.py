@@ -1,7 +1,5 @@
 """The command line called in this process, on a tiny base and tiny tasks."""
 
-from __future__ import annotations
-
 import io
 import json
 import shlex
