@@ -41,7 +41,7 @@ def test_a_mask_is_what_it_was_made_of_in_at_most_a_bit_a_weight(
     for one in (positions, mask, KeepMask(keep), mask.positions, pickle.loads(pickle.dumps(mask))):
         assert torch.equal(one.keep, keep)
         assert (one.shape, one.zeros) == (tuple(keep.shape), zeros)
-    assert mask.nbytes == min(4 * zeros if dropped else len(kept) + 8, 8 * -(-len(kept) // 64))
+    assert mask.dropped.nbytes == min(4 * zeros if dropped else len(kept) + 8, 8 * -(-len(kept) // 64))
     assert mask.positions.positions.tolist() == positions.positions.tolist()
 
 
@@ -49,7 +49,7 @@ def test_positions_are_32_bits_wide_up_to_2_31_weights() -> None:
     assert position_dtype(2**31 - 1) is np.int32
     assert position_dtype(2**31) is np.int64
     far = KeepMask(MaskPositions(np.array([2**31 + 5]), dropped=True, shape=(2**16, 2**16)))
-    assert (far.zeros, far.nbytes, far.positions.positions.tolist()) == (1, 8, [2**31 + 5])
+    assert (far.zeros, far.dropped.nbytes, far.positions.positions.tolist()) == (1, 8, [2**31 + 5])
 
 
 @pytest.mark.parametrize(
