@@ -43,7 +43,9 @@ def take_apart(data: bytes) -> Anatomy:
     return Anatomy(document, payloads)
 
 
-def put_together(anatomy: Anatomy, *, text: bytes | None = None, packed: bytes | None = None) -> bytes:
+def put_together(
+    anatomy: Anatomy, *, text: bytes | None = None, packed: bytes | None = None, named: str = "supermask-delta 1"
+) -> bytes:
     """The file of some parts, sizes and hashes put right where there are places for them.
 
     The document's `text`, or what it is `packed` into, may be given in place of what the parts say.
@@ -54,7 +56,7 @@ def put_together(anatomy: Anatomy, *, text: bytes | None = None, packed: bytes |
             "utf-8", "surrogatepass"
         )
     packed, body = pack(text) if packed is None else packed, b"".join(anatomy.payloads.values())
-    return behind(header_of(text, len(packed), len(body)), packed + body)
+    return behind(header_of(text, len(packed), len(body), named=named), packed + body)
 
 
 def pack(text: bytes, *, level: int = 3, **options: bool) -> bytes:

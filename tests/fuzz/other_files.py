@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from deltas.reference_format import behind
+from fuzz.anatomy import put_together, take_apart
 from fuzz.bases import base_named
 from fuzz.byte_edits import edit_bytes
 from fuzz.document_edits import edit_json, odd_text
@@ -30,7 +30,19 @@ SPARSE_FILE = "sparse_model.safetensors"
 
 
 def judge_other_file(source: random.Random, folder: Path, *, limit_seconds: float = 1.0) -> tuple[str, Verdict]:
-    """Mutate one of the other files and read it: a Violation if it is neither right nor refused by name."""
+    """Mutate one of the other files and read it.
+
+    Args:
+        source: of all choices.
+        folder: an empty folder, which is empty again afterwards.
+        limit_seconds: of processor time.
+
+    Returns:
+        Which file it was, and what became of it.
+
+    Raises:
+        Violation: if anything but the right thing or a named error came of it.
+    """
     kind = source.choice(list(OTHER_FILES))
     place = folder / "judged"
     place.mkdir()
@@ -125,39 +137,17 @@ def judge_sparse(source: random.Random, folder: Path) -> tuple[str, str]:
 
 def sealed_sparse(source: random.Random, data: bytes) -> bytes:
     """Edits of document and payloads of a sparse checkpoint, every hash put right."""
-    length = int.from_bytes(data[:8], "little")
-    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
-    metadata = header.pop("__metadata__")
-    document = json.loads(metadata["document"])
-    payloads = {name: body[slice(*entry["data_offsets"])] for name, entry in header.items()}
+    anatomy = take_apart(data)
     for _ in range(source.choice((1, 1, 2, 3))):
         what = source.randrange(4)
         if what == 0:
-            edit_json(source, document)
-        elif what == 1 and document.get("tensors"):
-            edit_json(source, source.choice(document["tensors"]))
+            edit_json(source, anatomy.document)
+        elif what == 1 and anatomy.document.get("changes"):
+            edit_json(source, source.choice(anatomy.document["changes"]))
         else:
-            name = source.choice(list(payloads))
-            payloads[name] = edit_bytes(source, payloads[name] or b"\0")
-    text = json.dumps(sealed_document(document, payloads), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    entries, packed = {}, b""
-    for name, payload in payloads.items():
-        span = [len(packed), len(packed) + len(payload)]
-        entries[name] = {"dtype": "U8", "shape": [len(payload)], "data_offsets": span}
-        packed += payload
-    metadata |= {"document": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    return behind({"__metadata__": metadata, **entries}, packed)
-
-
-def sealed_document(document: Any, payloads: dict[str, bytes]) -> Any:
-    tensors = document.get("tensors") if isinstance(document, dict) else None
-    for tensor in tensors if isinstance(tensors, list) else []:
-        names = tensor.get("names") if isinstance(tensor, dict) else None
-        for part in ("keep", "values") if isinstance(names, list) else ():
-            payload, record = payloads.get(f"{names[0] if names else ''}:{part}"), tensor.get(part)
-            if payload is not None and isinstance(record, dict):
-                record |= {"nbytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
-    return document
+            name = source.choice(list(anatomy.payloads))
+            anatomy.payloads[name] = edit_bytes(source, anatomy.payloads[name] or b"\0")
+    return put_together(anatomy, named="supermask-sparse-checkpoint 1")
 
 
 OTHER_FILES: dict[str, Callable[[random.Random, Path], tuple[str, str]]] = {

@@ -24,9 +24,16 @@ from supermask.deltas.document import (
     TaskRecord,
     TrainingRecord,
     describe_invalid,
-    oversize,
 )
-from supermask.deltas.file import Payloads, file_nbytes, payloads_digest, read_delta, write_delta
+from supermask.deltas.file import (
+    DELTA,
+    Payloads,
+    file_nbytes,
+    payloads_digest,
+    read_delta,
+    require_storable,
+    write_delta,
+)
 from supermask.deltas.fingerprint import Fingerprint, named_tensors, require_base
 from supermask.deltas.payloads import StoredChanges, encode_change, needs_base
 from supermask.deltas.threads import WEIGHTS_AT_A_TIME, run_in_threads
@@ -141,10 +148,7 @@ class TaskDelta:
             document = DeltaDocument.model_validate({**told, **sealed})
         except ValidationError as error:
             raise ConfigurationError(f"this delta cannot be stored: {describe_invalid(error)}") from None
-        if fault := oversize(document.to_json().encode("utf-8")):
-            raise ConfigurationError(
-                f"this delta cannot be stored: its document is {fault}; put less into method, task and training"
-            )
+        require_storable(DELTA, document)
         return cls(document, payloads)
 
     @classmethod
@@ -331,7 +335,7 @@ class TaskDelta:
 
     def nbytes_on_disk(self) -> int:
         """The size of the safetensors file in bytes, header and all; `delta_config.json` comes on top."""
-        return file_nbytes(self.document)
+        return file_nbytes(DELTA, self.document)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TaskDelta) and self.digest == other.digest

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import re
+from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, final
@@ -38,12 +39,15 @@ __all__ = [
     "ChangeRecord",
     "DataRecord",
     "DeltaDocument",
+    "ListOf",
     "MethodRecord",
+    "Name",
+    "Sha256",
+    "StoredDocument",
     "TaskRecord",
     "TrainingRecord",
     "describe_invalid",
     "oversize",
-    "parse_document",
     "parse_json",
 ]
 
@@ -54,6 +58,7 @@ MAX_TEXT = 1 << 22  # bytes of JSON: 10,000 tensors with long names
 _MAX_PARTS = 1 << 18  # as many as a document of 10,000 tensors has
 _MAX_ROWS = 100
 
+_DocumentT = TypeVar("_DocumentT", bound="StoredDocument")
 _ItemT = TypeVar("_ItemT")
 
 
@@ -78,13 +83,13 @@ _NAME = re.compile(rf"[^{_STEERING}]{{1,1000}}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SHORT_HASH = re.compile(rf"[0-9a-f]{{{SHORT_HASH}}}")
 _Count: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 53)]
-_Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_Name: TypeAlias = Annotated[str, Field(max_length=1000, pattern=rf"^[^{_STEERING}]+$")]  # can be shown as it is
+Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name: TypeAlias = Annotated[str, Field(max_length=1000, pattern=rf"^[^{_STEERING}]+$")]  # can be shown as it is
 _Text: TypeAlias = Annotated[str, Field(max_length=1000)]
 _Settings: TypeAlias = dict[str, JsonValue]
 _Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
-_List: TypeAlias = Annotated[tuple[_ItemT, ...], FailFast(), Field(strict=False)]
-_Table: TypeAlias = Annotated[dict[_Name, _ItemT], BeforeValidator(_table)]
+ListOf: TypeAlias = Annotated[tuple[_ItemT, ...], FailFast(), Field(strict=False)]
+_Table: TypeAlias = Annotated[dict[Name, _ItemT], BeforeValidator(_table)]
 
 _DESCRIPTIONS = ("method", "task", "training")
 _OF_A_MASK = ("zeros", "keep_nbytes")
@@ -118,11 +123,11 @@ class _Record(BaseModel):
 class ChangeRecord(_Record):
     """One changed tensor: what is done to it, how many weights its mask drops, and how long its payloads are."""
 
-    name: _Name
-    role: _Name | None = None
+    name: Name
+    role: Name | None = None
     block: _Count | None = None
     kind: Literal["keep_mask", "dense_values", "sparse_values"]
-    shape: _List[_Count]
+    shape: ListOf[_Count]
     zeros: _Count | None = None
     keep_nbytes: _Count | None = None
     dtype: str | None = None
@@ -166,11 +171,11 @@ class ChangeRecord(_Record):
 class BaseRecord(_Record):
     """The base a delta was learnt on. Name and revision are for the reader; the digest is what is checked."""
 
-    name: _Name | None = None
-    revision: _Name | None = None
-    architecture: _Name
-    dtype: _Name
-    digest: _Sha256
+    name: Name | None = None
+    revision: Name | None = None
+    architecture: Name
+    dtype: Name
+    digest: Sha256
     tensors: Annotated[dict[str, str], BeforeValidator(_hashes)]
 
     @property
@@ -193,9 +198,9 @@ class TaskRecord(_Record):
 
     name: _Text | None = None
     version: _Count | None = None
-    kind: _Name | None = None
-    label_names: _List[_Text] = ()
-    metrics: _List[_Name] = ()
+    kind: Name | None = None
+    label_names: ListOf[_Text] = ()
+    metrics: ListOf[Name] = ()
     paired: bool | None = None
 
 
@@ -206,7 +211,7 @@ class MethodRecord(_Record):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
     __pydantic_extra__: dict[str, JsonValue]
 
-    kind: _Name | None = None
+    kind: Name | None = None
 
     @property
     def settings(self) -> dict[str, JsonValue]:
@@ -224,7 +229,7 @@ class DataRecord(_Record):
 
     examples: _Count | None = None
     source: _Text | None = None
-    content_hash: _Name | None = None
+    content_hash: Name | None = None
     official_size: _Count | None = None
 
 
@@ -242,12 +247,12 @@ class TrainingRecord(_Record):
     """
 
     config: _Settings = {}
-    precision: _Name | None = None
+    precision: Name | None = None
     steps: _Count | None = None
     data: _Table[DataRecord] = {}
     scores: _Table[_Table[_Number]] = {}
-    supermask: _Name | None = None
-    source: _Name | None = None
+    supermask: Name | None = None
+    source: Name | None = None
     notes: _Settings = {}
 
     @property
@@ -257,17 +262,13 @@ class TrainingRecord(_Record):
         return seed if type(seed) is int else None
 
 
-@final
-class DeltaDocument(_Record):
-    """All that a delta says about itself."""
+class StoredDocument(_Record, ABC):
+    """What a file says about itself; the payloads of its changes stand behind it, end to end."""
 
-    base: BaseRecord
-    head: _List[_Name] = ()
     method: MethodRecord = MethodRecord()
     task: TaskRecord = TaskRecord()
-    training: TrainingRecord = TrainingRecord()
-    changes: Annotated[_List[ChangeRecord], Field(min_length=1)]
-    payloads_sha256: _Sha256
+    changes: Annotated[ListOf[ChangeRecord], Field(min_length=1)]
+    payloads_sha256: Sha256
 
     @property
     def weights(self) -> int:
@@ -280,37 +281,65 @@ class DeltaDocument(_Record):
         return sum(change.zeros for change in self.changes if change.zeros is not None)
 
     @property
-    def sparsity(self) -> float:
-        """Zeros among the masked weights, in [0, 1]; 0 if no weight is masked."""
-        return self.zeros / self.weights if self.weights else 0.0
-
-    @property
     def nbytes(self) -> int:
         """Bytes of all payloads in the file."""
         return sum(change.nbytes for change in self.changes)
+
+    def to_json(self) -> str:
+        """The document as JSON: sorted keys, no white space, nothing absent; equal documents give equal text."""
+        # Only our own records leave out what is absent: a null among the settings is the method's to mean something by.
+        described = {name: record.model_dump(exclude_unset=True) for name, record in self._described.items()}
+        content = {
+            **self.model_dump(exclude=set(described), exclude_none=True),
+            **{name: told for name, told in described.items() if told},
+        }
+        return json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls: type[_DocumentT], text: bytes, where: str) -> _DocumentT:
+        """Read a document, checking every field; a DeltaFormatError says where, which are wrong and how."""
+        try:
+            return cls.model_validate(parse_json(text, where))
+        except ValidationError as error:
+            raise DeltaFormatError(f"{where}: {describe_invalid(error)}") from None
+
+    @property
+    def _described(self) -> dict[str, BaseModel]:
+        return {name: getattr(self, name) for name in _DESCRIPTIONS if hasattr(self, name)}
+
+    @model_validator(mode="after")
+    def _writable(self) -> StoredDocument:
+        if len({change.name for change in self.changes}) < len(self.changes):
+            raise ValueError("a tensor is named twice")
+        for name, record in self._described.items():
+            _require_json(record.model_dump(mode="json"), name)
+        for change in self.changes:
+            _require_json(change.name, "name")
+        return self
+
+
+@final
+class DeltaDocument(StoredDocument):
+    """All that a delta says about itself."""
+
+    base: BaseRecord
+    head: ListOf[Name] = ()
+    training: TrainingRecord = TrainingRecord()
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros among the masked weights, in [0, 1]; 0 if no weight is masked."""
+        return self.zeros / self.weights if self.weights else 0.0
 
     @property
     def digest(self) -> str:
         """SHA-256 of the document in hex, and through it of the payloads: the identity of the delta."""
         return hashlib.sha256(self.to_json().encode("utf-8")).hexdigest()
 
-    def to_json(self) -> str:
-        """The document as JSON: sorted keys, no white space, nothing absent; equal documents give equal text."""
-        # A null among a method's settings means something, so only our own records leave out what is absent.
-        described = {name: getattr(self, name).model_dump(exclude_unset=True) for name in _DESCRIPTIONS}
-        content = {
-            "base": self.base.model_dump(exclude_none=True),
-            "head": self.head,
-            **{name: told for name, told in described.items() if told},
-            "changes": [change.model_dump(exclude_none=True) for change in self.changes],
-            "payloads_sha256": self.payloads_sha256,
-        }
-        return json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False)
-
     @model_validator(mode="after")
     def _consistent(self) -> DeltaDocument:
         changes = {change.name: change for change in self.changes}
-        if len(changes) != len(self.changes) or len(set(self.head)) != len(self.head):
+        if len(set(self.head)) != len(self.head):
             raise ValueError("a tensor is named twice")
         for name in self.head:
             change = changes.get(name)
@@ -320,9 +349,7 @@ class DeltaDocument(_Record):
                 raise ValueError(f"{name}: a head tensor cannot be coded against the base, which has none")
         if strangers := changes.keys() - self.base.tensors.keys() - set(self.head):
             raise ValueError(f"{min(strangers)}: changed, but neither a tensor of the base nor of the head")
-        for section in _DESCRIPTIONS:
-            _require_json(getattr(self, section).model_dump(mode="json"), section)
-        for text in (*changes, *self.base.tensors, self.base.architecture, self.base.name, self.base.revision):
+        for text in (*self.base.tensors, self.base.architecture, self.base.name, self.base.revision):
             _require_json(text, "name")
         return self
 
@@ -343,14 +370,6 @@ def oversize(text: bytes) -> str:
         return f"{len(text)} bytes of JSON, more than {MAX_TEXT}"
     parts = sum(map(text.count, (b",", b":", b"[", b"{")))
     return f"JSON of {parts} parts, more than {_MAX_PARTS}" if parts > _MAX_PARTS else ""
-
-
-def parse_document(text: bytes, where: str) -> DeltaDocument:
-    """Read a document, checking every field; a DeltaFormatError says where, which are wrong and how."""
-    try:
-        return DeltaDocument.model_validate(parse_json(text, where))
-    except ValidationError as error:
-        raise DeltaFormatError(f"{where}: {describe_invalid(error)}") from None
 
 
 def describe_invalid(error: ValidationError) -> str:

@@ -24,7 +24,7 @@ from supermask.deltas.keep_mask import MaskPositions
 from supermask.deltas.tensor_bytes import STORED_DTYPES, dtype_name
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError, DeltaStateError
 
-__all__ = ["StoredChanges", "encode_change", "needs_base"]
+__all__ = ["StoredChanges", "decode_change", "encode_change", "needs_base"]
 
 
 @final
@@ -43,7 +43,7 @@ class StoredChanges(Mapping[str, Change]):
         try:
             if base is not None:
                 _require_fit(record, base)
-            return _decode(record, self._payloads[name], base)
+            return decode_change(record, self._payloads[name], base)
         except (BaseMismatchError, DeltaFormatError, DeltaStateError) as error:
             raise type(error)(f"{name}: {error}") from None
 
@@ -90,15 +90,8 @@ def encode_change(
         raise ConfigurationError(f"this delta cannot be stored: {describe_invalid(error)}") from None
 
 
-def _require_fit(record: ChangeRecord, base: Tensor) -> None:
-    """Refuse a change of another tensor than the base has: what is decoded is never larger than what is there."""
-    if tuple(base.shape) != record.shape:
-        raise BaseMismatchError(f"the change has shape {record.shape}, the base's tensor {tuple(base.shape)}")
-    if record.dtype is not None and record.dtype != dtype_name(base.dtype):
-        raise BaseMismatchError(f"the change has {record.dtype} values, the base's tensor {dtype_name(base.dtype)}")
-
-
-def _decode(record: ChangeRecord, payloads: Payloads, base: Tensor | None) -> Change:
+def decode_change(record: ChangeRecord, payloads: Payloads, base: Tensor | None) -> Change:
+    """The change of these payloads, base the tensor that it was coded against if at hand; its errors have no name."""
     mask = None if record.zeros is None else decode_mask(payloads.keep, record.shape, record.zeros, base)
     if record.dtype is None or record.values_coding is None:
         assert mask is not None  # the document has one or the other
@@ -115,6 +108,14 @@ def _decode(record: ChangeRecord, payloads: Payloads, base: Tensor | None) -> Ch
         reference=reference,
     )
     return DenseValues(values.reshape(record.shape)) if mask is None else SparseValues(mask, values)
+
+
+def _require_fit(record: ChangeRecord, base: Tensor) -> None:
+    """Refuse a change of another tensor than the base has: what is decoded is never larger than what is there."""
+    if tuple(base.shape) != record.shape:
+        raise BaseMismatchError(f"the change has shape {record.shape}, the base's tensor {tuple(base.shape)}")
+    if record.dtype is not None and record.dtype != dtype_name(base.dtype):
+        raise BaseMismatchError(f"the change has {record.dtype} values, the base's tensor {dtype_name(base.dtype)}")
 
 
 def _survivors(values: Tensor, mask: MaskPositions) -> Tensor:
