@@ -281,7 +281,7 @@ class StoredDocument(_Record, ABC):
         return sum(change.zeros for change in self.changes if change.zeros is not None)
 
     @property
-    def nbytes(self) -> int:
+    def payloads_nbytes(self) -> int:
         """Bytes of all payloads in the file."""
         return sum(change.nbytes for change in self.changes)
 

@@ -185,7 +185,7 @@ def file_pieces(kind: FileKind[_DocumentT], document: _DocumentT, payloads: Mapp
 
 def file_nbytes(kind: FileKind[_DocumentT], document: _DocumentT) -> int:
     """The size of a file in bytes, header and all."""
-    return sum(map(len, _front(kind, document))) + document.nbytes
+    return sum(map(len, _front(kind, document))) + document.payloads_nbytes
 
 
 def require_storable(kind: FileKind[_DocumentT], document: _DocumentT) -> None:
@@ -200,7 +200,7 @@ def _front(kind: FileKind[_DocumentT], document: _DocumentT) -> tuple[bytes, byt
     """What stands before the payloads: the header with its length, and the compressed document."""
     text = document.to_json().encode("utf-8")
     packed: bytes = zstandard.ZstdCompressor(level=_LEVEL).compress(text)
-    header = _header(kind, hashlib.sha256(text).hexdigest(), len(packed), document.nbytes)
+    header = _header(kind, hashlib.sha256(text).hexdigest(), len(packed), document.payloads_nbytes)
     encoded = json.dumps(header, separators=(",", ":")).encode("ascii")
     encoded += b" " * (-len(encoded) % 8)
     return len(encoded).to_bytes(8, "little") + encoded, packed
@@ -250,7 +250,7 @@ def _read_document(kind: FileKind[_DocumentT], file: BinaryIO, path: Path) -> _D
     if hashlib.sha256(text).hexdigest() != sha256:
         raise _refusal(path, "the document does not have the hash that is stated in the header", _DAMAGED)
     document = kind.document.from_json(text, f"{path}: document")
-    if payloads_nbytes != (stated := document.nbytes):
+    if payloads_nbytes != (stated := document.payloads_nbytes):
         raise _refusal(path, f"the payloads have {payloads_nbytes} bytes, and {stated} in the document", _DAMAGED)
     return document
 
