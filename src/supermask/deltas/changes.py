@@ -11,11 +11,11 @@ from typing import TypeAlias, final
 
 from torch import Tensor
 
-from supermask.deltas.keep_mask import KeepMask, MaskPositions
+from supermask.deltas.keep_mask import KeepMask, MaskPositions, require_fit
 from supermask.deltas.tensor_bytes import as_bits
 from supermask.errors import ConfigurationError
 
-__all__ = ["Change", "DenseValues", "KeepMask", "SparseValues", "require_fit"]
+__all__ = ["Change", "DenseValues", "KeepMask", "SparseValues"]
 
 
 @final
@@ -40,28 +40,13 @@ class DenseValues:
         return tuple(self.values.shape)
 
     @property
-    def nbytes(self) -> int:
-        """The memory it takes."""
-        return self.values.nbytes
-
-    @property
     def whole(self) -> Tensor:
         """What the tensor becomes."""
         return self.values.detach()
 
     def apply(self, tensor: Tensor) -> Tensor:
-        """The changed tensor, leaving the given one as it is.
-
-        Args:
-            tensor: the base's tensor, of the values' shape and dtype.
-
-        Returns:
-            A new tensor on the device of the given one.
-
-        Raises:
-            ConfigurationError: if the shape or dtype is another.
-        """
-        require_fit(tensor, self)
+        """A changed copy of the base's tensor, on its device; ConfigurationError if it has another shape or dtype."""
+        require_fit(tensor, self.shape, self.values.dtype)
         return self.whole.to(tensor.device, copy=True)
 
 
@@ -85,6 +70,8 @@ class SparseValues:
 
     mask: KeepMask
     values: Tensor
+    shape: tuple[int, ...]
+    zeros: int
 
     def __init__(self, keep: Tensor | MaskPositions | KeepMask, values: Tensor) -> None:
         mask = keep if isinstance(keep, KeepMask) else KeepMask(keep)
@@ -94,8 +81,8 @@ class SparseValues:
                 f"the keep mask has {survivors} survivors, so values must have shape ({survivors},), "
                 f"received {tuple(values.shape)}"
             )
-        object.__setattr__(self, "mask", mask)
-        object.__setattr__(self, "values", values)
+        for name, value in (("mask", mask), ("values", values), ("shape", mask.shape), ("zeros", mask.zeros)):
+            object.__setattr__(self, name, value)
 
     @property
     def keep(self) -> Tensor:
@@ -104,23 +91,8 @@ class SparseValues:
 
     @property
     def positions(self) -> MaskPositions:
-        """The positions of the rarer kind of weight."""
+        """Where the rarer kind of weight stands."""
         return self.mask.positions
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the tensor that is changed."""
-        return self.mask.shape
-
-    @property
-    def zeros(self) -> int:
-        """How many weights are dropped."""
-        return self.mask.zeros
-
-    @property
-    def nbytes(self) -> int:
-        """The memory it takes."""
-        return self.mask.nbytes + self.values.nbytes
 
     @property
     def whole(self) -> Tensor:
@@ -129,34 +101,10 @@ class SparseValues:
         return bits.new_zeros(self.shape).masked_scatter_(self.keep.to(bits.device), bits).view(self.values.dtype)
 
     def apply(self, tensor: Tensor) -> Tensor:
-        """The changed tensor, leaving the given one as it is.
-
-        Args:
-            tensor: the base's tensor, of the mask's shape and the values' dtype; its own values play no part.
-
-        Returns:
-            A new tensor on the device of the given one.
-
-        Raises:
-            ConfigurationError: if the shape or dtype is another.
-        """
-        require_fit(tensor, self)
+        """The whole on the device of the base's tensor; ConfigurationError if that has another shape or dtype."""
+        require_fit(tensor, self.shape, self.values.dtype)
         return self.whole.to(tensor.device)
 
 
 Change: TypeAlias = KeepMask | DenseValues | SparseValues
 """What can happen to one tensor."""
-
-
-def require_fit(tensor: Tensor, change: Change) -> None:
-    """Refuse a change for a tensor of another shape or dtype.
-
-    Raises:
-        ConfigurationError: if it does not fit.
-    """
-    if tuple(tensor.shape) != change.shape:
-        raise ConfigurationError(f"this change is for a tensor of shape {change.shape}, received {tuple(tensor.shape)}")
-    if not isinstance(change, KeepMask) and tensor.dtype is not change.values.dtype:
-        raise ConfigurationError(
-            f"the values are {change.values.dtype} and the tensor is {tensor.dtype}: convert one first"
-        )

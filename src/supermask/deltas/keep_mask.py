@@ -8,7 +8,7 @@ one weight in 32 on, one bit a weight is smaller, and as quick. A mask takes the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
@@ -19,16 +19,11 @@ from torch import Tensor
 from supermask.deltas.tensor_bytes import as_bits
 from supermask.errors import ConfigurationError
 
-__all__ = ["KeepMask", "MaskPositions", "Overwritten", "position_dtype"]
+__all__ = ["KeepMask", "MaskPositions", "Overwritten", "position_dtype", "require_fit"]
 
 
 def position_dtype(weights: int) -> npt.DTypeLike:
-    """What positions in a tensor of so many weights are counted in: int32 below 2^31, int64 from there on.
-
-    Example:
-        >>> np.dtype(position_dtype(1000)), np.dtype(position_dtype(2**31))
-        (dtype('int32'), dtype('int64'))
-    """
+    """What positions in a tensor of so many weights are counted in: int32 below 2^31, int64 from there on."""
     return np.int32 if weights < 1 << 31 else np.int64
 
 
@@ -44,16 +39,11 @@ class MaskPositions:
         shape: of the tensor that the mask is for.
 
     Raises:
-        ConfigurationError: if the positions are of another dtype, out of order, twice the same, outside of the tensor,
-            or more than half of its weights.
+        ConfigurationError: if the positions are not as they must be.
 
     Example:
-        >>> mask = MaskPositions(np.array([1, 5], dtype=np.int32), dropped=True, shape=(2, 3))
-        >>> mask.zeros, mask.keep
-        (2, tensor([[ True, False,  True],
-                [ True,  True, False]]))
-        >>> MaskPositions.of(~mask.keep).positions, MaskPositions.of(~mask.keep).dropped
-        (array([1, 5], dtype=int32), False)
+        >>> MaskPositions(np.array([1], dtype=np.int32), dropped=True, shape=(1, 3)).keep
+        tensor([[ True, False,  True]])
     """
 
     positions: npt.NDArray[Any]
@@ -71,22 +61,14 @@ class MaskPositions:
             raise ConfigurationError(
                 f"{positions.size} of {self.weights} weights are not the rarer kind; give the positions of the others"
             )
-        if positions.size and not (
-            positions[0] >= 0 and positions[-1] < self.weights and bool((positions[1:] > positions[:-1]).all())
-        ):
+        ascending = bool((positions[1:] > positions[:-1]).all())
+        if not ascending or (positions.size and not 0 <= positions[0] <= positions[-1] < self.weights):
             raise ConfigurationError(f"positions must ascend, from 0 or more to less than {self.weights}")
         object.__setattr__(self, "positions", _read_only(positions))
 
     @classmethod
     def of(cls, keep: Tensor) -> MaskPositions:
-        """The positions of a keep mask's dropped weights, or of the survivors if they are fewer.
-
-        Args:
-            keep: boolean, any shape, strides and device; True where the weight survives.
-
-        Raises:
-            ConfigurationError: if the mask is not boolean.
-        """
+        """Where a boolean mask's dropped weights stand, or the survivors if they are fewer."""
         if keep.dtype is not torch.bool:
             raise ConfigurationError(
                 f"a keep mask is boolean, True where the weight survives; received {keep.dtype}: pass `mask > 0`"
@@ -96,11 +78,6 @@ class MaskPositions:
         return cls(np.flatnonzero(flat != dropped).astype(position_dtype(flat.size)), dropped, tuple(keep.shape))
 
     @property
-    def count(self) -> int:
-        """How many weights are of the rarer kind."""
-        return self.positions.size
-
-    @property
     def weights(self) -> int:
         """How many weights the mask is for."""
         return math.prod(self.shape)
@@ -108,7 +85,7 @@ class MaskPositions:
     @property
     def zeros(self) -> int:
         """How many weights are dropped."""
-        return self.count if self.dropped else self.weights - self.count
+        return self.positions.size if self.dropped else self.weights - self.positions.size
 
     @property
     def keep(self) -> Tensor:
@@ -119,7 +96,7 @@ class MaskPositions:
 
 
 @final
-@dataclass(frozen=True, eq=False, init=False, repr=False)
+@dataclass(frozen=True, eq=False, init=False)
 class KeepMask:
     """Zero some weights and leave the others at the base's values.
 
@@ -127,7 +104,7 @@ class KeepMask:
 
     Args:
         keep: boolean, the tensor's shape, True where the weight survives; or where the rarer kind stands, as decoding
-            gives it, so that no boolean is ever made. Nothing that is written to it later reaches the mask.
+            gives it. Nothing that is written to it later reaches the mask.
 
     Raises:
         ConfigurationError: if `keep` is a tensor and not boolean.
@@ -136,30 +113,24 @@ class KeepMask:
         >>> change = KeepMask(torch.tensor([True, False, True]))
         >>> change.apply(torch.tensor([1.0, 2.0, -0.0])), change.zeros
         (tensor([1., 0., -0.]), 1)
-        >>> change.positions.positions, KeepMask(change.positions).keep
-        (array([1], dtype=int32), tensor([ True, False,  True]))
 
     Source: equation 3 of the paper.
     """
 
     shape: tuple[int, ...]
     zeros: int
-    dropped: npt.NDArray[Any]  # positions, or words of 64 bits: weight i is bit i mod 64 of word i // 64
+    # Positions, or words of 64 bits: weight i is bit i mod 64 of word i // 64.
+    dropped: npt.NDArray[Any] = field(repr=False)
 
     def __init__(self, keep: Tensor | MaskPositions) -> None:
         mask = MaskPositions.of(keep) if isinstance(keep, Tensor) else keep
         dropped, words = mask.positions, -(-mask.weights // 64)
         if not mask.dropped or dropped.nbytes > 8 * words:
-            from supermask.deltas import mask_kernels
-
+            packed = np.packbits(mask.keep.logical_not_().numpy(), bitorder="little")
             dropped = np.zeros(words, dtype=np.uint64)
-            mask_kernels.pack(mask.positions, dropped)
-            if not mask.dropped:
-                np.invert(dropped, out=dropped)
-                dropped[-1:] &= np.uint64((1 << 64) - 1 >> -mask.weights % 64)
-        object.__setattr__(self, "shape", mask.shape)
-        object.__setattr__(self, "zeros", mask.zeros)
-        object.__setattr__(self, "dropped", _read_only(dropped))
+            dropped.view(np.uint8)[: packed.size] = packed
+        for name, value in (("shape", mask.shape), ("zeros", mask.zeros), ("dropped", _read_only(dropped))):
+            object.__setattr__(self, name, value)
 
     @property
     def keep(self) -> Tensor:
@@ -168,129 +139,90 @@ class KeepMask:
 
     @property
     def positions(self) -> MaskPositions:
-        """The positions of the rarer kind of weight."""
+        """Where the rarer kind of weight stands."""
         return MaskPositions.of(self.keep) if self.in_bits else MaskPositions(self.dropped, True, self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """The memory it takes."""
-        return self.dropped.nbytes
-
-    def apply(self, tensor: Tensor) -> Tensor:
-        """The changed tensor, leaving the given one as it is.
-
-        Args:
-            tensor: the base's tensor, of the mask's shape.
-
-        Returns:
-            A new tensor of the same dtype and device.
-
-        Raises:
-            ConfigurationError: if the shape is another.
-        """
-        if tuple(tensor.shape) != self.shape:
-            raise ConfigurationError(
-                f"this change is for a tensor of shape {self.shape}, received {tuple(tensor.shape)}"
-            )
-        return as_bits(tensor).masked_fill(self.dropped_on(tensor.device), 0).view(tensor.dtype)
 
     @property
     def in_bits(self) -> bool:
         """Whether `dropped` are words of bits."""
         return self.dropped.dtype == np.uint64
 
+    def apply(self, tensor: Tensor) -> Tensor:
+        """A changed copy of the base's tensor, on its device; ConfigurationError if it has another shape."""
+        require_fit(tensor, self.shape)
+        return as_bits(tensor).masked_fill(self.dropped_on(tensor.device), 0).view(tensor.dtype)
+
     def dropped_on(self, device: torch.device) -> Tensor:
         """One boolean a weight, True where it is dropped; what moves to the device is the small form."""
-        weights = math.prod(self.shape)
+        stored = self.dropped.view(np.uint8) if self.in_bits else self.dropped
+        data, weights = torch.from_numpy(stored.copy()).to(device), math.prod(self.shape)
         if self.in_bits:
-            data = torch.from_numpy(self.dropped.view(np.uint8).copy()).to(device)
-            flat = (
-                (data.unsqueeze(1) >> torch.arange(8, dtype=torch.uint8, device=device) & 1).view(-1)[:weights].bool()
-            )
+            place = torch.arange(8, dtype=torch.uint8, device=device)
+            flat = (data.unsqueeze(1) >> place & 1).view(-1)[:weights].bool()
         else:
             flat = torch.zeros(weights, dtype=torch.bool, device=device)
-            flat[torch.from_numpy(self.dropped.copy()).to(device).long()] = True
+            flat[data.long()] = True
         return flat.reshape(self.shape)
 
-    def __repr__(self) -> str:
-        return f"KeepMask({self.zeros} of {math.prod(self.shape)} weights dropped, shape {self.shape})"
+
+def require_fit(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> None:
+    """Refuse a tensor of another shape or dtype than a change is for; a mask is for any dtype."""
+    if tuple(tensor.shape) != shape:
+        raise ConfigurationError(f"this change is for a tensor of shape {shape}, received {tuple(tensor.shape)}")
+    if dtype not in (None, tensor.dtype):
+        raise ConfigurationError(f"the values are {dtype} and the tensor is {tensor.dtype}: convert one first")
 
 
 @final
 class Overwritten:
     """What a change overwrites in one tensor, so that it can be put back: the weights that a mask drops, or all.
 
-    Tensors are given as integers (`as_bits`), of any strides and without overlap, on any device.
-
-    Args:
-        tensor: that is going to be changed; nothing is written to it yet.
-        mask: what is put on it, or None if it is replaced as a whole.
+    The tensor has any strides without overlap and is on any device, later perhaps on another one. `mask` is what is put
+    on it; None if it is replaced as a whole.
     """
 
     def __init__(self, tensor: Tensor, mask: KeepMask | None) -> None:
-        self.mask = mask
-        self._old = tensor.clone() if mask is None else tensor.new_empty(mask.zeros)
-        self._filled = np.zeros(1, dtype=np.bool_)  # until then a mask has moved nothing
+        bits = as_bits(tensor)
+        self.mask, self.dtype = mask, tensor.dtype
+        self._old = bits.clone() if mask is None else bits.new_empty(mask.zeros)
+        self._out = np.zeros(1, dtype=np.bool_)  # until then a mask has moved nothing
 
     def put_on_(self, tensor: Tensor, whole: Tensor | None = None) -> None:
-        """Drop what the mask drops, or write the whole. Whatever interrupts it, `take_off_` gives the tensor back."""
-        if self.mask is not None:
-            self._lift_(self.mask, tensor, self._old, self._filled)
-        elif whole is not None:
-            tensor.copy_(whole)
+        """Drop what the mask drops, or write the whole, if it is given; the first time, what stood there is kept.
+
+        Once or several times makes no difference, and whatever interrupts it, `take_off_` gives the tensor back.
+        """
+        bits = as_bits(tensor)
+        if self.mask is None:
+            if whole is not None:
+                bits.copy_(as_bits(whole))
+        elif self._out[0] or not self._move_in_loop_(bits, self.mask):
+            dropped = self.mask.dropped_on(bits.device)
+            if not self._out[0]:
+                self._old.copy_(bits[dropped])
+                self._out[0] = True
+            bits.masked_fill_(dropped, 0)
 
     def take_off_(self, tensor: Tensor) -> None:
         """Put back what was there before; once or several times makes no difference."""
+        bits = as_bits(tensor)
         if self.mask is None:
-            tensor.copy_(self._old)
-        elif not self._filled[0]:
-            return
-        elif _is_plain(tensor):
-            from supermask.deltas import mask_kernels
+            bits.copy_(self._old)
+        elif self._out[0] and not self._move_in_loop_(bits, self.mask):
+            bits.masked_scatter_(self.mask.dropped_on(bits.device), self._old.to(bits.device))
 
-            put = mask_kernels.put_bits if self.mask.in_bits else mask_kernels.put_positions
-            put(tensor.view(-1).numpy(), self.mask.dropped, self._old.cpu().numpy())
-            _tell_autograd(tensor)
-        else:
-            tensor.masked_scatter_(self.mask.dropped_on(tensor.device), self._old.to(tensor.device))
+    def _move_in_loop_(self, bits: Tensor, mask: KeepMask) -> bool:
+        """Move the dropped weights out, or back if they are out, if a compiled loop can."""
+        if bits.device.type != "cpu" or not bits.is_contiguous():
+            return False
+        from supermask.deltas import mask_kernels
 
-    def put_on_again_(self, tensor: Tensor, whole: Tensor | None) -> None:
-        """Undo `take_off_`; once or several times makes no difference.
-
-        Args:
-            tensor: to change again.
-            whole: what it was before it was taken off, if it was and there is no mask: that stands nowhere else.
-        """
-        if self.mask is not None:
-            scratch = torch.empty_like(self._old, device=tensor.device)
-            self._lift_(self.mask, tensor, scratch, np.zeros(1, dtype=np.bool_))
-        elif whole is not None:
-            tensor.copy_(whole)
-
-    @staticmethod
-    def _lift_(mask: KeepMask, tensor: Tensor, lifted: Tensor, filled: npt.NDArray[np.bool_]) -> None:
-        """Move the dropped weights to `lifted`, in row-major order, and leave zeros."""
-        if _is_plain(tensor):
-            from supermask.deltas import mask_kernels
-
-            lift = mask_kernels.lift_bits if mask.in_bits else mask_kernels.lift_positions
-            lift(tensor.view(-1).numpy(), mask.dropped, lifted.numpy(), filled)
-            _tell_autograd(tensor)
-        else:
-            dropped = mask.dropped_on(tensor.device)
-            lifted.copy_(tensor[dropped])
-            filled[0] = True
-            tensor.masked_fill_(dropped, 0)
-
-
-def _is_plain(bits: Tensor) -> bool:
-    return bits.device.type == "cpu" and bits.is_contiguous()
-
-
-def _tell_autograd(bits: Tensor) -> None:
-    # torch counts its own writes, so that a backward pass through a graph from before one fails; it missed this one.
-    if not bits.is_inference():
-        torch.autograd.graph.increment_version(bits)
+        move = mask_kernels.move_bits if mask.in_bits else mask_kernels.move_positions
+        move(bits.view(-1).numpy(), mask.dropped, self._old.cpu().numpy(), self._out)
+        # torch counts its own writes, so that a backward pass through a graph from before one fails; it missed this.
+        if not bits.is_inference():
+            torch.autograd.graph.increment_version(bits)
+        return True
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -13,44 +13,20 @@ from supermask.errors import DeltaFormatError
 
 __all__ = ["STORED_DTYPES", "as_bits", "as_bytes", "dtype_name", "from_bytes"]
 
-STORED_DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
-    {
-        name: getattr(torch, name)
-        for name in (
-            "float64",
-            "float32",
-            "float16",
-            "bfloat16",
-            "float8_e4m3fn",
-            "float8_e5m2",
-            "int64",
-            "int32",
-            "int16",
-            "int8",
-            "uint8",
-        )
-    }
-)
-"""What values a delta can store, by the dtype's name in torch.
-
-Booleans are left out on purpose: a file could hold bytes that are neither 0 nor 1.
-"""
+_STORED = "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8"
+STORED_DTYPES: Mapping[str, torch.dtype] = MappingProxyType({name: getattr(torch, name) for name in _STORED.split()})
+"""What values a delta can store, by name. No booleans: a file could hold bytes that are neither 0 nor 1."""
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """A dtype's name without the library's.
-
-    Example:
-        >>> dtype_name(torch.bfloat16)
-        'bfloat16'
-    """
+    """A dtype's name without the library's, such as `bfloat16`."""
     return str(dtype).removeprefix("torch.")
 
 
 def as_bits(tensor: Tensor) -> Tensor:
-    """The same memory as integers, so that copies and zeros are exact for every bit pattern, NaN payloads included.
+    """A view of a tensor's memory as integers: copies and zeros are exact for every bit pattern, NaN payloads included.
 
     Example:
         >>> as_bits(torch.tensor([-0.0]))
@@ -60,14 +36,10 @@ def as_bits(tensor: Tensor) -> Tensor:
 
 
 def as_bytes(tensor: Tensor) -> memoryview:
-    """A tensor's bytes in row-major order; no copy is made of a contiguous tensor on the CPU.
+    """The bytes of a tensor of any shape, dtype, strides and device; a contiguous one on the CPU is not copied.
 
     Raises:
         DeltaFormatError: on a big-endian machine, where the bytes in memory are not those of the format.
-
-    Example:
-        >>> bytes(as_bytes(torch.tensor([1, 258], dtype=torch.int16)))
-        b'\\x01\\x00\\x02\\x01'
     """
     _require_little_endian()
     flat = tensor.detach().cpu().contiguous().reshape(-1)
@@ -75,14 +47,10 @@ def as_bytes(tensor: Tensor) -> memoryview:
 
 
 def from_bytes(data: bytes | memoryview, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """The tensor on the CPU that has these bytes, as many as the shape needs; a copy, so the bytes may go away.
+    """A new tensor on the CPU that has these bytes, of which there are as many as the shape needs.
 
     Raises:
         DeltaFormatError: on a big-endian machine.
-
-    Example:
-        >>> from_bytes(b"\\x01\\x00\\x02\\x01", torch.int16, (2,))
-        tensor([  1, 258], dtype=torch.int16)
     """
     _require_little_endian()
     if not len(data):

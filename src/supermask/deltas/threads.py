@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
@@ -23,12 +24,7 @@ _WEIGHTS_A_THREAD = 1 << 20  # starting a thread takes as long as changing about
 
 
 def default_threads(weights: int) -> int:
-    """How many threads are worth it: one a core that this process may use, 8 at most, and one a million weights.
-
-    Example:
-        >>> default_threads(1000), 1 <= default_threads(10**8) <= 8
-        (1, True)
-    """
+    """How many threads are worth it: one a core that this process may use, 8 at most, and one a million weights."""
     # Not every system knows which cores a process may use.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, _MOST_THREADS, weights // _WEIGHTS_A_THREAD))
@@ -51,52 +47,46 @@ def run_in_threads(
 
     Raises:
         ConfigurationError: if `threads` is less than 1.
-        BaseException: an interrupt, or what the first tensor in order that failed raised. Those that had not started
-            then never do, and those that had are done.
-
-    Example:
-        >>> done = []
-        >>> run_in_threads(done.append, {"a": torch.zeros(2), "b": torch.zeros(3)}, threads=2)
-        >>> sorted(done)
-        ['a', 'b']
+        BaseException: an interrupt, or what the first tensor in order that failed raised; no other starts after it.
     """
     if threads is not None and threads < 1:
         raise ConfigurationError(f"threads must be at least 1, received {threads}")
     weights = {name: tensor.numel() for name, tensor in tensors.items()}
-    waiting, errors = deque(enumerate(weights)), dict[int, BaseException]()
-    changed, in_hand = threading.Condition(), 0
-    surroundings = _surroundings({tensor.device for tensor in tensors.values()})
+    most, in_hand = at_a_time or math.inf, 0
+    waiting, errors, changed = deque(weights), dict[str, BaseException](), threading.Condition()
+    # What torch keeps for each thread is to be in all of them as it is in this one.
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+    streams = [torch.cuda.current_stream(device) for device in {t.device for t in tensors.values() if t.is_cuda}]
 
     def fits() -> bool:
-        return not (waiting and in_hand and at_a_time) or in_hand + weights[waiting[0][1]] <= at_a_time
+        return not (waiting and in_hand) or in_hand + weights[waiting[0]] <= most
 
     def take_turns() -> None:
         nonlocal in_hand
-        with surroundings():
+        with torch.inference_mode(inference), torch.set_grad_enabled(gradients), ExitStack() as stack:
+            for stream in streams:
+                stack.enter_context(torch.cuda.stream(stream))
             while True:
                 with changed:
                     changed.wait_for(fits)
                     if not waiting:
                         return
-                    index, name = waiting.popleft()
+                    name = waiting.popleft()
                     in_hand += weights[name]
                 try:
                     work(name)
                 except BaseException as error:  # raised in the thread that asked, once all threads are done
-                    errors[index] = error
-                    stop()
-                finally:
-                    with changed:
-                        in_hand -= weights[name]
-                        changed.notify_all()
+                    errors[name] = error
+                with changed:
+                    in_hand -= weights[name]
+                    if errors:
+                        waiting.clear()
+                    changed.notify_all()
 
-    def stop() -> None:
+    def finish() -> None:
         with changed:
             waiting.clear()
             changed.notify_all()
-
-    def finish() -> None:
-        stop()
         for thread in others:
             if thread.ident is not None:  # started; one that an interrupt kept from starting finds nothing waiting
                 thread.join()
@@ -109,42 +99,15 @@ def run_in_threads(
         take_turns()
     finally:
         undisturbed(finish)
-    if errors:
-        raise errors[min(errors, key=lambda index: (isinstance(errors[index], Exception), index))]
+    failed = [errors[name] for name in weights if name in errors]
+    if failed:
+        raise min(failed, key=lambda error: isinstance(error, Exception))
 
 
 def undisturbed(action: Callable[[], object]) -> None:
-    """Do something to its end, whatever interrupts come from the keyboard meanwhile.
-
-    Args:
-        action: that may be run again from the beginning if it was interrupted.
-
-    Raises:
-        KeyboardInterrupt: if there was one, once the action is done.
-    """
-    interrupt: KeyboardInterrupt | None = None
-    while True:
-        try:
-            action()
-            break
-        except KeyboardInterrupt as error:
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
-
-
-def _surroundings(devices: set[torch.device]) -> Callable[[], contextlib.AbstractContextManager[None]]:
-    """What torch keeps for each thread, as it is in this one: gradients, inference mode, streams of devices."""
-    gradients, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-    streams = [torch.cuda.current_stream(device) for device in devices if device.type == "cuda"]
-
-    @contextlib.contextmanager
-    def entered() -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(torch.inference_mode(inference))
-            stack.enter_context(torch.set_grad_enabled(gradients))
-            for stream in streams:
-                stack.enter_context(torch.cuda.stream(stream))
-            yield
-
-    return entered
+    """Do something to its end, anew after each interrupt from the keyboard, and only then raise the last of those."""
+    try:
+        action()
+    except KeyboardInterrupt:
+        undisturbed(action)
+        raise

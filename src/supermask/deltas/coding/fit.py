@@ -43,7 +43,7 @@ def fit_mask_model(mask: MaskPositions, shape: tuple[int, int], base: BaseBits |
         base: the base's values, or None.
     """
     fit = _Fit(mask, shape)
-    if mask.weights >= _SMALLEST and mask.count >= _FEWEST:
+    if mask.weights >= _SMALLEST and mask.positions.size >= _FEWEST:
         if base is not None:
             _fit_magnitudes(fit, base)
         _fit_lines(fit, base)

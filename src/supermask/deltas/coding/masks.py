@@ -71,7 +71,7 @@ def encode_mask(mask: MaskPositions, base: Tensor | None = None) -> bytes:
         raise ConfigurationError(f"a mask of shape {mask.shape} is beyond the format's limit of {MAX_WEIGHTS} weights")
     if base is not None and tuple(base.shape) != mask.shape:
         raise ConfigurationError(f"a mask of shape {mask.shape} has no base of shape {tuple(base.shape)}")
-    if not mask.count:
+    if not mask.positions.size:
         return _ONE_KIND
     bits = None if base is None else base_bits(base)
     return _encode(mask, fit_mask_model(mask, as_matrix(mask.shape), bits), bits)
