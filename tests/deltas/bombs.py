@@ -62,7 +62,8 @@ def refusals(folder: Path) -> dict[str, tuple[float, float, str]]:
     """What refusing each of them takes: growth in MiB, seconds, and the message; measured in processes of their own."""
     for place, text in enumerate(BOMBS.values()):
         (folder / f"{place}.safetensors").write_bytes(file_of(text()))
-    ran = subprocess.run([sys.executable, __file__, str(folder)], capture_output=True, text=True, check=True)
+    command, paths = [sys.executable, __file__, str(folder)], {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run(command, env=os.environ | paths, capture_output=True, text=True, check=True)
     return dict(zip(BOMBS, map(json.loads, ran.stdout.splitlines()), strict=True))
 
 
