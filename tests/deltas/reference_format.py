@@ -170,11 +170,11 @@ def expected(change: Change) -> Found:
     return Found(keep, None if isinstance(change, KeepMask) else raw(change.values))
 
 
-def read(data: bytes, base: Mapping[str, Tensor]) -> dict[str, Found]:
+def read(data: bytes, base: Mapping[str, Tensor], *, named: str = "supermask-delta 1") -> dict[str, Found]:
     """What a file does to each tensor."""
     file = split(data)
     document = file.document
-    assert file.header == header_of(file.text, len(file.packed), len(file.payloads))
+    assert file.header == header_of(file.text, len(file.packed), len(file.payloads), named=named)
     assert hashlib.sha256(file.payloads).hexdigest() == document["payloads_sha256"]
     rest, found = file.payloads, {}
     for record in document["changes"]:
@@ -182,7 +182,8 @@ def read(data: bytes, base: Mapping[str, Tensor]) -> dict[str, Found]:
         weights = torch.Size(record["shape"]).numel()
         if "zeros" in record:
             mask, rest = rest[: record["keep_nbytes"]], rest[record["keep_nbytes"] :]
-            keep = reference_masks.decode(mask, record["shape"], record["zeros"], bits_of(base[record["name"]]))
+            bits = bits_of(base[record["name"]]) if base else None
+            keep = reference_masks.decode(mask, record["shape"], record["zeros"], bits)
         if "dtype" in record:
             coded, rest = rest[: record["values_nbytes"]], rest[record["values_nbytes"] :]
             olds: list[int] = []
