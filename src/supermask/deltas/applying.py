@@ -109,6 +109,9 @@ def apply_delta_(
         leaving = current.overwritten if current else {}
         touched = {**{name: tensors[name] for name in leaving}, **targets}
         bits = {name: as_bits(tensor) for name, tensor in touched.items()}
+        must_verify = verify and not (is_known and same_base)
+        # A tensor that both deltas change goes from one to the other at once: no other of them shares its memory.
+        off_first = {name: bits[name] for name in leaving if must_verify or name not in targets}
         coming = changes(tensors) if callable(changes) else changes
         overwritten: dict[str, Overwritten] = {}
         replaced: dict[str, Tensor] = {}
@@ -119,7 +122,9 @@ def apply_delta_(
                 replaced[name] = bits[name].clone()
             leaving[name].take_off_(bits[name])
 
-        def put_on_(name: str) -> None:
+        def change_(name: str) -> None:
+            if name in leaving and name not in off_first:
+                take_off_(name)
             change = coming[name]
             require_fit(targets[name], change)
             mask, whole = (change, None) if isinstance(change, KeepMask) else (None, as_bits(change.whole))
@@ -139,8 +144,8 @@ def apply_delta_(
             return {name: (weakref.ref(tensors[name]), tensors[name].data_ptr(), writes[name]) for name in tensors}
 
         try:
-            run_in_threads(take_off_, {name: bits[name] for name in leaving}, threads=threads)
-            if verify and not (is_known and same_base):
+            run_in_threads(take_off_, off_first, threads=threads)
+            if must_verify:
                 try:
                     require_base(tensors, document.base.fingerprint, head=document.head)
                 except BaseMismatchError as error:
@@ -151,7 +156,7 @@ def apply_delta_(
                         ) from None
                     raise
             at_a_time = WEIGHTS_AT_A_TIME if callable(changes) else None
-            run_in_threads(put_on_, targets, threads=threads, at_a_time=at_a_time)
+            run_in_threads(change_, targets, threads=threads, at_a_time=at_a_time)
             dtypes = {name: tensor.dtype for name, tensor in targets.items()}
             place.application = _Application(document, overwritten, dtypes, marks() if verify else None)
         except BaseException:

@@ -125,9 +125,13 @@ class KeepMask:
         mask = MaskPositions.of(keep) if isinstance(keep, Tensor) else keep
         dropped, words = mask.positions, -(-mask.weights // 64)
         if not mask.dropped or dropped.nbytes > 8 * words:
-            packed = np.packbits(mask.keep.logical_not_().numpy(), bitorder="little")
+            from supermask.deltas import mask_kernels
+
             dropped = np.zeros(words, dtype=np.uint64)
-            dropped.view(np.uint8)[: packed.size] = packed
+            mask_kernels.pack(mask.positions, dropped)
+            if not mask.dropped:
+                np.invert(dropped, out=dropped)
+                dropped[-1:] &= np.uint64((1 << 64) - 1 >> -mask.weights % 64)
             dropped.flags.writeable = False
         for name, value in (("shape", mask.shape), ("zeros", mask.zeros), ("dropped", dropped)):
             object.__setattr__(self, name, value)
