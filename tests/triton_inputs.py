@@ -1,7 +1,5 @@
 """What the tests of the Triton kernels run on: a GPU, or the CPU in Triton's interpreter."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

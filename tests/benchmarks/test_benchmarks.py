@@ -1,7 +1,5 @@
 """The benchmarks run, and the page of their figures says what their records say. Nothing here is timed."""
 
-from __future__ import annotations
-
 import json
 import runpy
 import subprocess

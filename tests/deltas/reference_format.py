@@ -61,10 +61,10 @@ def split(data: bytes) -> File:
     return File(header, *(body[slice(*header[key]["data_offsets"])] for key in ("document", "payloads")))
 
 
-def header_of(text: str, packed: int, payloads: int) -> dict[str, Any]:
+def header_of(text: str, packed: int, payloads: int, *, named: str = "supermask-delta 1") -> dict[str, Any]:
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     return {
-        "__metadata__": {"format": f"supermask-delta 1 {sha256}"},
+        "__metadata__": {"format": f"{named} {sha256}"},
         "document": {"dtype": "U8", "shape": [packed], "data_offsets": [0, packed]},
         "payloads": {"dtype": "U8", "shape": [payloads], "data_offsets": [packed, packed + payloads]},
     }
@@ -76,10 +76,10 @@ def behind(header: Any, body: bytes) -> bytes:
     return len(encoded).to_bytes(8, "little") + encoded + body
 
 
-def joined(text: str, payloads: bytes, *, packed: bytes | None = None) -> bytes:
+def joined(text: str, payloads: bytes, *, packed: bytes | None = None, named: str = "supermask-delta 1") -> bytes:
     """A file; the document's frame is written by hand, in uncompressed blocks, unless it is given."""
     packed = reference_values.frame(text.encode()) if packed is None else packed
-    return behind(header_of(text, len(packed), len(payloads)), packed + payloads)
+    return behind(header_of(text, len(packed), len(payloads), named=named), packed + payloads)
 
 
 # The document.

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from deltas.tiny_deltas import tiny_delta, tiny_model
-from supermask.deltas.document import DeltaDocument, describe_invalid, parse_document, parse_json
+from supermask.deltas.document import DeltaDocument, describe_invalid, parse_json
 from supermask.errors import DeltaFormatError
 
 
@@ -32,15 +32,15 @@ def edited(document: DeltaDocument, path: str, value: Any) -> bytes:
 
 def test_json_round_trip_is_exact(document: DeltaDocument) -> None:
     text = document.to_json()
-    assert parse_document(text.encode(), "x") == document
+    assert DeltaDocument.from_json(text.encode(), "x") == document
     loose = json.dumps(json.loads(text), indent=2)
-    assert parse_document(loose.encode(), "x").to_json() == text
+    assert DeltaDocument.from_json(loose.encode(), "x").to_json() == text
 
 
 def test_nothing_is_lost_from_the_descriptions() -> None:
     settings = {"null": None, "nested": [{"a": None}, [], True, 1.5, -0.0, 10**30, "ß\u2028\n"], "int": 1, "float": 1.0}
     document = tiny_delta(tiny_model(), method=settings, training={"notes": settings}, task={}).document
-    found = parse_document(document.to_json().encode(), "x")
+    found = DeltaDocument.from_json(document.to_json().encode(), "x")
     for told in (found.method.settings, found.training.notes):
         assert json.dumps(told, sort_keys=True) == json.dumps(settings, sort_keys=True)
     assert "task" not in json.loads(document.to_json())
@@ -85,7 +85,7 @@ FLOATS = {
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("extra", 1, "'extra' is no field; fields: base, head, method"),
+        ("extra", 1, "'extra' is no field; fields: method, task, changes"),
         ("base/extra", 1, "'extra' is no field; fields: name, revision"),
         ("changes/0/scale", 2, "'scale' is no field; fields: name, role"),
         ("task/nme", "x", "'nme' is no field; fields: name, version"),
@@ -158,7 +158,7 @@ FLOATS = {
 )
 def test_every_field_is_checked(document: DeltaDocument, path: str, value: Any, message: str) -> None:
     with pytest.raises(DeltaFormatError, match=message) as caught:
-        parse_document(edited(document, path, value), "some/path")
+        DeltaDocument.from_json(edited(document, path, value), "some/path")
     text = str(caught.value)
     assert text.startswith("some/path: ")
     assert text.isprintable()
@@ -178,7 +178,7 @@ def test_every_field_is_checked(document: DeltaDocument, path: str, value: Any, 
     ],
 )
 def test_what_is_no_json_is_refused(text: bytes, message: str) -> None:
-    for parse in (parse_json, parse_document):
+    for parse in (parse_json, DeltaDocument.from_json):
         with pytest.raises(DeltaFormatError, match=message) as caught:
             parse(text, "x")
         assert "\n" not in str(caught.value)
@@ -195,25 +195,25 @@ def test_what_is_no_json_is_refused(text: bytes, message: str) -> None:
     ],
 )
 def test_what_values_may_be(document: DeltaDocument, record: dict[str, Any]) -> None:
-    assert parse_document(edited(document, "changes/3", record), "x").changes[3].dtype == record["dtype"]
+    assert DeltaDocument.from_json(edited(document, "changes/3", record), "x").changes[3].dtype == record["dtype"]
 
 
 def test_whole_scores_are_numbers(document: DeltaDocument) -> None:
-    found = parse_document(edited(document, "training", {"scores": {"dev": {"f1": 1}}}), "x")
+    found = DeltaDocument.from_json(edited(document, "training", {"scores": {"dev": {"f1": 1}}}), "x")
     assert found.training.scores == {"dev": {"f1": 1.0}}
 
 
 def test_names_have_a_thousand_characters_at_most(document: DeltaDocument) -> None:
-    assert parse_document(edited(document, "base/name", "ß" * 1000), "x").base.name == "ß" * 1000
+    assert DeltaDocument.from_json(edited(document, "base/name", "ß" * 1000), "x").base.name == "ß" * 1000
     with pytest.raises(DeltaFormatError, match=r"base\.name: String should have at most 1000 characters"):
-        parse_document(edited(document, "base/name", "ß" * 1001), "x")
+        DeltaDocument.from_json(edited(document, "base/name", "ß" * 1001), "x")
 
 
 def test_deep_settings_are_refused_and_do_not_crash(document: DeltaDocument) -> None:
     for depth in (300, 50_000):
         deep = document.to_json().replace('"kind":"supermask"', '"a":' + "[" * depth + "]" * depth)
         with pytest.raises(DeltaFormatError):
-            parse_document(deep.encode(), "x")
+            DeltaDocument.from_json(deep.encode(), "x")
 
 
 def test_faults_are_reported_together_and_counted() -> None:

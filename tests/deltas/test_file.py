@@ -45,6 +45,7 @@ from supermask import atomic
 from supermask.deltas import Change, DenseValues, KeepMask, TaskDelta, named_tensors, read_document
 from supermask.deltas.coding import VALUE_CODINGS, mask_needs_base
 from supermask.deltas.document import MAX_TEXT
+from supermask.deltas.file import DELTA as DELTA_KIND
 from supermask.deltas.file import file_nbytes
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError, OutputError
 
@@ -69,7 +70,7 @@ def test_the_file_is_what_the_specification_says(recoded: bool) -> None:
     assert data == joined(file.text, file.payloads, packed=file.packed)
     assert file.text == delta.document.to_json() == reference_format.as_json(file.document)
     assert file.payloads == b"".join(part for parts in delta.payloads.values() for part in parts)
-    assert file_nbytes(delta.document) == len(data)
+    assert file_nbytes(DELTA_KIND, delta.document) == len(data)
     assert reference_format.read(data, named_tensors(model)) == {
         name: reference_format.expected(change) for name, change in delta.changes_for(model).items()
     }

@@ -6,6 +6,7 @@ And nothing else: no other exception, no write, no more than a second, no more m
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ from supermask.deltas import (
 )
 from supermask.errors import BaseMismatchError, DeltaFormatError, DeltaStateError
 
-__all__ = ["CPU_SECONDS", "NAMED", "Refusal", "Verdict", "Violation", "attempt", "judge"]
+__all__ = ["CPU_SECONDS", "NAMED", "Refusal", "Verdict", "Violation", "attempt", "judge", "loaded"]
 
 NAMED = (DeltaFormatError, DeltaStateError, BaseMismatchError)
 """All that may be raised."""
@@ -68,6 +69,14 @@ class Verdict(NamedTuple):
     message: str
     decoded: int
     cpu_seconds: float
+
+
+def loaded(data: bytes) -> TaskDelta:
+    """The delta of an intact file."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "delta.safetensors"
+        file.write_bytes(data)
+        return TaskDelta.load(file)
 
 
 def judge(data: bytes, base: str, folder: Path, *, sealed: bool = True, limit_seconds: float = CPU_SECONDS) -> Verdict:
@@ -199,7 +208,7 @@ def _as_bits(change: Change) -> tuple[Any, ...]:
 def _known() -> Mapping[str, Mapping[str, Any]]:
     if not _KNOWN:
         for seed in seeds():
-            delta = _load(seed.data)
+            delta = loaded(seed.data)
             _KNOWN[delta.digest] = {
                 name: _as_bits(change) for name, change in delta.changes_for(base_named(seed.base).model).items()
             }
@@ -207,15 +216,6 @@ def _known() -> Mapping[str, Mapping[str, Any]]:
 
 
 _KNOWN: dict[str, dict[str, Any]] = {}
-
-
-def _load(data: bytes) -> TaskDelta:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "delta.safetensors"
-        file.write_bytes(data)
-        return TaskDelta.load(file)
 
 
 def _askew(tensor: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from fuzz.anatomy import TAGS, Anatomy, frame_of_zeros
+from fuzz.anatomy import SIZES, Anatomy, frame_of_zeros
 from fuzz.byte_edits import edit_bytes
 from supermask.deltas.coding.laws import COINS, RATES
 from supermask.deltas.coding.model import MAGNITUDES, OFFSETS, MaskModel, write_model
@@ -136,7 +136,7 @@ def with_lengths(frames: list[bytes]) -> bytes:
 
 def pick_frames(source: random.Random, anatomy: Anatomy) -> tuple[dict[str, Any], str, list[bytes]] | None:
     found = pick(source, anatomy, "values")
-    if found is None or found[0]["values"].get("coding") in (None, "raw"):
+    if found is None or found[0].get("values_coding") in (None, "raw"):
         return None
     frames = frames_of(anatomy.payloads[found[1]])
     return (*found, frames) if frames else None
@@ -225,9 +225,8 @@ def other_values(source: random.Random, anatomy: Anatomy) -> None:
         change, name = found
         count = math.prod(change["shape"]) - change.get("zeros", 0)
         if count < 1 << 16:
-            anatomy.payloads[name] = source.randbytes(max(0, count * TAGS[change["dtype"]][1]))
-            if "coding" in change["values"]:
-                change["values"]["coding"] = "raw"
+            anatomy.payloads[name] = source.randbytes(max(0, count * SIZES[change["dtype"]]))
+            change["values_coding"] = "raw"
 
 
 PAYLOAD_EDITS: tuple[PayloadEdit, ...] = (

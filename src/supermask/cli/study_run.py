@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from supermask.cli.failures import Interruption
 from supermask.cli.options import AsJson, Cpu, DataDir, option
-from supermask.cli.printing import note, plain_table, print_json, print_lines, show
+from supermask.cli.printing import PlainTable, answer, note, plain_table
 from supermask.cli.study_options import Base, Results, Seeds, StudyName, Tasks, chosen_studies
-from supermask.cli.train_options import setting_option
+from supermask.cli.train_options import setting_option, with_options
 from supermask.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -32,15 +31,7 @@ EXAMPLES = (
 _HERE = ("work", "keep_deltas", "jobs", "devices", "ray", "launch", "checkpoint_steps", "any_version")
 
 
-def _with_settings(verb: Callable[..., None]) -> Callable[..., None]:
-    own = inspect.signature(verb, eval_str=True)
-    named = [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    made = [setting_option("Where and how", name, RunSettings.model_fields[name]) for name in _HERE]
-    verb.__signature__ = own.replace(parameters=[*named, *made])  # type: ignore[attr-defined]
-    return verb
-
-
-@_with_settings
+@with_options(setting_option("Where and how", name, RunSettings.model_fields[name]) for name in _HERE)
 def run(
     study: StudyName,
     data_dir: DataDir = None,
@@ -53,7 +44,7 @@ def run(
     ] = None,
     results: Results = None,
     cpu: Cpu = False,
-    dry_run: Annotated[bool, option(None, "--dry-run", "", "Check everything and tell what would be run.")] = False,
+    dry_run: Annotated[bool, option(None, "", "Check everything and tell what would be run.")] = False,
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:
@@ -77,16 +68,7 @@ def run(
     except KeyboardInterrupt:
         raise Interruption("nothing is lost; go on with the same command") from None
     document = _plan_document(plan) if report is None else _report_document(plan, report)
-    rows, lines = _in_words(document)
-    if as_json:
-        print_json(document)
-    else:
-        if rows:
-            table = plain_table("run", "state", "steps", "time", right=("steps", "time"))
-            for row in rows:
-                table.add_row(*row)
-            show(table)
-        print_lines(lines)
+    answer(document, _in_words(document), as_json=as_json)
     failed = document.get("failed", ())
     for run in failed:
         note(f"failed: {run['run']}: {run['error']} (log: {run['log']})")
@@ -128,24 +110,20 @@ def _report_document(plan: Plan, report: StudyReport) -> dict[str, Any]:
     }
 
 
-def _in_words(document: dict[str, Any]) -> tuple[list[Sequence[str]], list[str]]:
-    """The rows of a table, and lines."""
+def _in_words(document: dict[str, Any]) -> Iterator[str | PlainTable]:
     from supermask.study.pace import shown_duration
 
-    lines = [f"note: {line}" for line in document["notes"]]
+    notes = [f"note: {line}" for line in document["notes"]]
     if "completed" in document:
         before = document["recorded_before"]
-        return [], [*lines, f"{document['results']}: {len(document['completed'])} runs made, {before} recorded before"]
-    rows: list[Sequence[str]] = [
-        (run["run"], run["state"], f"{run['steps']:,}", shown_duration(run["seconds"]))
-        for run in document["runs"]
-        if run["state"] != "recorded"
-    ]
-    states = Counter(run["state"] for run in document["runs"])
-    counts = ", ".join(f"{count} {state}" for state, count in states.items())
-    left = shown_duration(document["seconds_left"])
-    return rows, [
-        *lines,
-        f"{len(document['runs'])} runs in {document['results']}: {counts}",
-        f"time for the rest, {document['slots']} at a time: {left}",
-    ]
+        yield from notes
+        yield f"{document['results']}: {len(document['completed'])} runs made, {before} recorded before"
+        return
+    runs = document["runs"]
+    left = [run for run in runs if run["state"] != "recorded"]
+    rows = ((run["run"], run["state"], f"{run['steps']:,}", shown_duration(run["seconds"])) for run in left)
+    yield from [plain_table("run", "state", ">steps", ">time", rows=rows)] if left else []
+    yield from notes
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(run["state"] for run in runs).items())
+    yield f"{len(runs)} runs in {document['results']}: {counts}"
+    yield f"time for the rest, {document['slots']} at a time: {shown_duration(document['seconds_left'])}"

@@ -264,7 +264,8 @@ def _place_on(model: nn.Module) -> _Place:
 
 
 def _describe(document: DeltaDocument) -> str:
-    return f"task {document.task.name or 'unnamed'}, method {document.method.kind or 'unnamed'}"
+    name = repr(document.task.name or "unnamed")[1:-1]  # what a terminal takes for more than text is escaped
+    return f"task {name}, method {document.method.kind or 'unnamed'}"
 
 
 def _is_untouched(tensors: Mapping[str, Tensor], marks: _Marks | None) -> bool:

@@ -26,6 +26,7 @@ from supermask.deltas.document import (
     describe_invalid,
 )
 from supermask.deltas.file import (
+    DELTA,
     Payloads,
     file_nbytes,
     payloads_digest,
@@ -148,7 +149,7 @@ class TaskDelta:
             )
         except ValidationError as error:
             raise ConfigurationError(f"this delta cannot be stored: {describe_invalid(error)}") from None
-        require_storable(document)
+        require_storable(DELTA, document)
         return cls(document, payloads)
 
     @classmethod
@@ -159,8 +160,7 @@ class TaskDelta:
             path: the folder, or the safetensors file alone.
 
         Returns:
-            The delta. Masks are decoded when they are used, so nothing large is allocated on the word of a file alone:
-            `apply_` checks each shape against the model first.
+            The delta, its masks and values still coded: `apply_` checks each shape against the model first.
 
         Raises:
             DeltaFormatError: if there is no delta, or it is truncated, edited or of another version.
@@ -204,12 +204,10 @@ class TaskDelta:
             model: the base, with a head of the task's shape.
             changes: what `decode` gave, to do without decoding.
             verify: check the fingerprint of the base first, and once more on removal. Pass False only for a model that
-                was checked before and is changed often: the hash takes longer than the change. A switch does without
-                it where the model is known to be the base but for the other delta: both deltas have one base, it was
-                checked for the other, and torch has counted no write to a tensor since.
-            switch: take off the delta that is applied, if there is one, in place of refusing; the result is the same as
-                after `remove_` and `apply_`. On an error the other delta is on the model again. Its task's head must
-                have the same shape: a model has room for one.
+                was checked before and is changed often: the hash takes longer than the change. A switch between deltas
+                of one base does without it if torch has counted no write to a tensor since the first was checked.
+            switch: take off the delta that is applied, if there is one, in place of refusing. On an error it is on the
+                model again. Both tasks' heads must have one shape: a model has room for one.
             threads: how many tensors are worked on together, at least 1; by default one for each core, 8 at most.
 
         Raises:
@@ -231,10 +229,6 @@ class TaskDelta:
 
     def remove_(self, model: _ModelT, *, threads: int | None = None) -> _ModelT:
         """Give the model back every bit that `apply_` overwrote; an interrupt waits until that is done.
-
-        Args:
-            model: with this delta applied.
-            threads: as for `apply_`.
 
         Raises:
             DeltaStateError: if this delta is not applied to it, or something else has changed the model in between.
@@ -297,12 +291,9 @@ class TaskDelta:
         """The same delta coded anew, against its base or without it.
 
         Args:
-            base: the model that the delta belongs to, with no delta on it, or its tensors by name. If it is not needed
-                for decoding and `self_contained` is True, it is not looked at and may be `{}`.
+            base: the model that the delta belongs to, with no delta on it, or its tensors by name; `{}` will do if it
+                is needed neither for decoding nor for coding.
             self_contained: code so that the base is not needed for decoding; larger.
-
-        Returns:
-            A delta with the same changes. Its digest is another.
 
         Raises:
             BaseMismatchError: if the base is another one.
@@ -328,11 +319,8 @@ class TaskDelta:
         """What happens to each tensor, head included, by name in model order; decoded on access.
 
         Args:
-            base: the model that the delta belongs to, with no delta on it, or its tensors by name. If `needs_base` is
-                False, it is not looked at and may be `{}`. It is not checked here: `decode` does.
-
-        Returns:
-            A mapping; whatever it gives is made anew.
+            base: the model that the delta belongs to, with no delta on it, or its tensors by name; `{}` will do if
+                `needs_base` is False. It is not checked here: `decode` does.
         """
         return StoredChanges(self.document, self.payloads, named_tensors(base))
 
@@ -388,7 +376,7 @@ class TaskDelta:
 
     def nbytes_on_disk(self) -> int:
         """The size of the safetensors file in bytes, header and all; `delta_config.json` comes on top."""
-        return file_nbytes(self.document)
+        return file_nbytes(DELTA, self.document)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TaskDelta) and self.digest == other.digest

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, final
@@ -39,12 +40,15 @@ __all__ = [
     "ChangeRecord",
     "DataRecord",
     "DeltaDocument",
+    "ListOf",
     "MethodRecord",
+    "Name",
+    "Sha256",
+    "StoredDocument",
     "TaskRecord",
     "TrainingRecord",
     "describe_invalid",
     "oversize",
-    "parse_document",
     "parse_json",
 ]
 
@@ -56,6 +60,7 @@ MAX_TEXT = 1 << 22
 _MAX_PARTS = 1 << 18  # as many as a document of 10,000 tensors has
 _MAX_ROWS = 100
 
+_DocumentT = TypeVar("_DocumentT", bound="StoredDocument")
 _ItemT = TypeVar("_ItemT")
 
 
@@ -79,19 +84,14 @@ _STEERING = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"  # what 
 _NAME = re.compile(rf"[^{_STEERING}]{{1,1000}}")
 _SHORT_HASH = re.compile(rf"[0-9a-f]{{{SHORT_HASH}}}")
 _Count: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 53)]
-_Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_Name: TypeAlias = Annotated[str, Field(max_length=1000, pattern=rf"^[^{_STEERING}]+$")]  # can be shown as it is
+Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name: TypeAlias = Annotated[str, Field(max_length=1000, pattern=rf"^[^{_STEERING}]+$")]  # can be shown as it is
 _Text: TypeAlias = Annotated[str, Field(max_length=1000)]
 _Settings: TypeAlias = dict[str, JsonValue]
 _Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
-_List: TypeAlias = Annotated[tuple[_ItemT, ...], FailFast(), Field(strict=False)]
-_Table: TypeAlias = Annotated[dict[_Name, _ItemT], BeforeValidator(_table)]
+ListOf: TypeAlias = Annotated[tuple[_ItemT, ...], FailFast(), Field(strict=False)]
+_Table: TypeAlias = Annotated[dict[Name, _ItemT], BeforeValidator(_table)]
 
-_KINDS: dict[str, tuple[bool, bool]] = {  # kind: has a keep mask, has values
-    "keep_mask": (True, False),
-    "dense_values": (False, True),
-    "sparse_values": (True, True),
-}
 _DESCRIPTIONS = ("method", "task", "training")
 _OF_A_MASK = ("zeros", "keep_nbytes")
 _OF_VALUES = ("dtype", "values_nbytes", "values_coding")
@@ -100,12 +100,7 @@ _OF_VALUES = ("dtype", "values_nbytes", "values_coding")
 @final
 @dataclass(frozen=True)
 class ChangePlace:
-    """Where in the model a tensor belongs, for the reader; nothing is decided by it.
-
-    Args:
-        role: what the tensor does, for example `query`.
-        block: which block it is in, counted from 0.
-    """
+    """Where in the model a tensor belongs, for the reader: its role, for example `query`, and its block, from 0."""
 
     role: str | None = None
     block: int | None = None
@@ -127,26 +122,13 @@ class _Record(BaseModel):
 
 @final
 class ChangeRecord(_Record):
-    """One changed tensor: what is done to it, and how long the payloads are that say how.
+    """One changed tensor: what is done to it, how many weights its mask drops, and how long its payloads are."""
 
-    Args:
-        name: of the tensor.
-        role: what it does, for the reader.
-        block: which block it is in, for the reader.
-        kind: `keep_mask`, `dense_values` or `sparse_values`.
-        shape: of the tensor.
-        zeros: how many weights the mask drops.
-        keep_nbytes: bytes of the coded mask.
-        dtype: of the values.
-        values_nbytes: bytes of the coded values.
-        values_coding: one of `VALUE_CODINGS`.
-    """
-
-    name: _Name
-    role: _Name | None = None
+    name: Name
+    role: Name | None = None
     block: _Count | None = None
     kind: Literal["keep_mask", "dense_values", "sparse_values"]
-    shape: _List[_Count]
+    shape: ListOf[_Count]
     zeros: _Count | None = None
     keep_nbytes: _Count | None = None
     dtype: str | None = None
@@ -165,9 +147,9 @@ class ChangeRecord(_Record):
 
     @model_validator(mode="after")
     def _consistent(self) -> ChangeRecord:
-        masked, valued = _KINDS[self.kind]
         if not is_storable_shape(self.shape):
             raise ValueError(f"{self.name}: shape {self.shape} is beyond the format's limit")
+        masked, valued = self.kind != "dense_values", self.kind != "keep_mask"
         for fields, wanted in ((_OF_A_MASK, masked), (_OF_VALUES, valued)):
             if any((getattr(self, field) is not None) != wanted for field in fields):
                 raise ValueError(f"{self.name}: {self.kind} must {'' if wanted else 'not '}have {', '.join(fields)}")
@@ -190,11 +172,11 @@ class ChangeRecord(_Record):
 class BaseRecord(_Record):
     """The base a delta was learnt on. Name and revision are for the reader; the digest is what is checked."""
 
-    name: _Name | None = None
-    revision: _Name | None = None
-    architecture: _Name
-    dtype: _Name
-    digest: _Sha256
+    name: Name | None = None
+    revision: Name | None = None
+    architecture: Name
+    dtype: Name
+    digest: Sha256
     tensors: Annotated[dict[str, str], BeforeValidator(_hashes)]
 
     @property
@@ -208,8 +190,7 @@ class TaskRecord(_Record):
     """What was learnt; all of it is optional, and what is told is typed.
 
     Args:
-        name: of the task.
-        version: of its definition.
+        name, version: of the task and of its definition.
         kind: `classification` or `regression`.
         label_names: of the classes, in the order of the head's outputs.
         metrics: by name, the main one first.
@@ -218,9 +199,9 @@ class TaskRecord(_Record):
 
     name: _Text | None = None
     version: _Count | None = None
-    kind: _Name | None = None
-    label_names: _List[_Text] = ()
-    metrics: _List[_Name] = ()
+    kind: Name | None = None
+    label_names: ListOf[_Text] = ()
+    metrics: ListOf[Name] = ()
     paired: bool | None = None
 
 
@@ -231,7 +212,7 @@ class MethodRecord(_Record):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
     __pydantic_extra__: dict[str, JsonValue]
 
-    kind: _Name | None = None
+    kind: Name | None = None
 
     @property
     def settings(self) -> dict[str, JsonValue]:
@@ -249,7 +230,7 @@ class DataRecord(_Record):
 
     examples: _Count | None = None
     source: _Text | None = None
-    content_hash: _Name | None = None
+    content_hash: Name | None = None
     official_size: _Count | None = None
 
 
@@ -261,20 +242,18 @@ class TrainingRecord(_Record):
         config: the training's settings, as `TrainingConfig` dumps them.
         precision: of the arithmetic: `fp32`, `bf16` or `fp16`.
         steps: of the optimizer.
-        data: what was read, by split.
-        scores: by split and metric, in [-1, 1] or whatever the metric gives.
-        supermask: the version of this package.
-        source: a hash of its code.
+        data, scores: what was read, by split, and what was scored, by split and metric.
+        supermask, source: the version of this package, and a hash of its code.
         notes: whatever else the maker of the delta wants to say.
     """
 
     config: _Settings = {}
-    precision: _Name | None = None
+    precision: Name | None = None
     steps: _Count | None = None
     data: _Table[DataRecord] = {}
     scores: _Table[_Table[_Number]] = {}
-    supermask: _Name | None = None
-    source: _Name | None = None
+    supermask: Name | None = None
+    source: Name | None = None
     notes: _Settings = {}
 
     @property
@@ -284,17 +263,13 @@ class TrainingRecord(_Record):
         return seed if type(seed) is int else None
 
 
-@final
-class DeltaDocument(_Record):
-    """All that a delta says about itself."""
+class StoredDocument(_Record, ABC):
+    """What a file says about itself; the payloads of its changes stand behind it, end to end."""
 
-    base: BaseRecord
-    head: _List[_Name] = ()
     method: MethodRecord = MethodRecord()
     task: TaskRecord = TaskRecord()
-    training: TrainingRecord = TrainingRecord()
-    changes: Annotated[_List[ChangeRecord], Field(min_length=1)]
-    payloads_sha256: _Sha256
+    changes: Annotated[ListOf[ChangeRecord], Field(min_length=1)]
+    payloads_sha256: Sha256
 
     @property
     def weights(self) -> int:
@@ -306,6 +281,47 @@ class DeltaDocument(_Record):
         """How many of them are dropped."""
         return sum(change.zeros for change in self.changes if change.zeros is not None)
 
+    def to_json(self) -> str:
+        """The document as JSON: sorted keys, no white space, nothing absent; equal documents give equal text."""
+        # Only our own records leave out what is absent: a null among the settings is the method's to mean something by.
+        described = {name: record.model_dump(exclude_unset=True) for name, record in self._described.items()}
+        content = {
+            **self.model_dump(exclude=set(described), exclude_none=True),
+            **{name: told for name, told in described.items() if told},
+        }
+        return json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls: type[_DocumentT], text: bytes, where: str) -> _DocumentT:
+        """Read a document, checking every field; a DeltaFormatError says where, which are wrong and how."""
+        try:
+            return cls.model_validate(parse_json(text, where))
+        except ValidationError as error:
+            raise DeltaFormatError(f"{where}: {describe_invalid(error)}") from None
+
+    @property
+    def _described(self) -> dict[str, BaseModel]:
+        return {name: getattr(self, name) for name in _DESCRIPTIONS if hasattr(self, name)}
+
+    @model_validator(mode="after")
+    def _writable(self) -> StoredDocument:
+        if len({change.name for change in self.changes}) < len(self.changes):
+            raise ValueError("a tensor is named twice")
+        for name, record in self._described.items():
+            _require_json(record.model_dump(mode="json"), name)
+        for change in self.changes:
+            _require_json(change.name, "name")
+        return self
+
+
+@final
+class DeltaDocument(StoredDocument):
+    """All that a delta says about itself."""
+
+    base: BaseRecord
+    head: ListOf[Name] = ()
+    training: TrainingRecord = TrainingRecord()
+
     @property
     def sparsity(self) -> float:
         """Zeros among the masked weights, in [0, 1]; 0 if no weight is masked."""
@@ -316,35 +332,21 @@ class DeltaDocument(_Record):
         """SHA-256 of the document in hex. It covers the hash of the payloads, so it is the identity of the delta."""
         return hashlib.sha256(self.to_json().encode("utf-8")).hexdigest()
 
-    def to_json(self) -> str:
-        """The document as JSON: sorted keys, no white space, nothing absent; equal documents give equal text."""
-        # Only our own records leave out what is absent: a null among the settings is the method's to mean something by.
-        described = {name: getattr(self, name).model_dump(exclude_unset=True) for name in _DESCRIPTIONS}
-        content = {
-            "base": self.base.model_dump(exclude_none=True),
-            "head": self.head,
-            **{name: told for name, told in described.items() if told},
-            "changes": [change.model_dump(exclude_none=True) for change in self.changes],
-            "payloads_sha256": self.payloads_sha256,
-        }
-        return json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False)
-
     @model_validator(mode="after")
     def _consistent(self) -> DeltaDocument:
         kinds = {change.name: change.kind for change in self.changes}
-        if len(kinds) != len(self.changes) or len(set(self.head)) != len(self.head):
+        if len(set(self.head)) != len(self.head):
             raise ValueError("a tensor is named twice")
         for name in self.head:
             if kinds.get(name) != "dense_values" or name in self.base.tensors:
                 raise ValueError(f"{name}: a head tensor comes with dense values and is no tensor of the base")
+        head = set(self.head)
         for change in self.changes:
-            if change.name in self.head and needs_reference(str(change.values_coding)):
+            if change.name in head and needs_reference(str(change.values_coding)):
                 raise ValueError(f"{change.name}: a head tensor cannot be coded against the base, which has none")
-        if strangers := kinds.keys() - self.base.tensors.keys() - set(self.head):
+        if strangers := kinds.keys() - self.base.tensors.keys() - head:
             raise ValueError(f"{min(strangers)}: changed, but neither a tensor of the base nor of the head")
-        for section in _DESCRIPTIONS:
-            _require_json(getattr(self, section).model_dump(mode="json"), section)
-        for text in (*kinds, *self.base.tensors, self.base.architecture, self.base.name, self.base.revision):
+        for text in (*self.base.tensors, self.base.architecture, self.base.name, self.base.revision):
             _require_json(text, "name")
         return self
 
@@ -352,12 +354,8 @@ class DeltaDocument(_Record):
 def parse_json(text: bytes, where: str) -> Any:
     """Parse JSON strictly and in little memory: UTF-8, no key twice in an object, of bounded size.
 
-    Args:
-        text: the JSON.
-        where: what it is, for the message.
-
     Raises:
-        DeltaFormatError: if it is not such JSON.
+        DeltaFormatError: if it is not such JSON, saying where.
 
     Example:
         >>> parse_json(b'{"a": 1, "a": 2}', "header")
@@ -378,22 +376,6 @@ def oversize(text: bytes) -> str:
         return f"{len(text)} bytes of JSON, more than {MAX_TEXT}"
     parts = sum(map(text.count, (b",", b":", b"[", b"{")))
     return f"JSON of {parts} parts, more than {_MAX_PARTS}" if parts > _MAX_PARTS else ""
-
-
-def parse_document(text: bytes, where: str) -> DeltaDocument:
-    """Read a document, checking every field.
-
-    Args:
-        text: the JSON.
-        where: what it is, for the message.
-
-    Raises:
-        DeltaFormatError: saying which fields are wrong and how.
-    """
-    try:
-        return DeltaDocument.model_validate(parse_json(text, where))
-    except ValidationError as error:
-        raise DeltaFormatError(f"{where}: {describe_invalid(error)}") from None
 
 
 def describe_invalid(error: ValidationError) -> str:

@@ -101,13 +101,9 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> Fingerprint:
 
 
 def named_tensors(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A model's parameters and persistent buffers by name; a tied tensor appears under each of its names.
+    """A model's parameters and persistent buffers by name, live; a tied tensor appears under each of its names.
 
-    Args:
-        model: any module; or tensors by name, which are given back as they are.
-
-    Returns:
-        The live tensors, not copies.
+    Tensors that are given by name already come back as they are.
 
     Example:
         >>> sorted(named_tensors(nn.BatchNorm1d(2, affine=False)))
@@ -121,14 +117,11 @@ def named_tensors(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def base_fingerprint(model: nn.Module, *, head: Collection[str] = ()) -> Fingerprint:
-    """The fingerprint of a model without its task head, which a delta brings along.
+    """The fingerprint of a model, as it is loaded, without its task head, which a delta brings along.
 
     Args:
-        model: the base, as it is loaded: nothing attached, no delta applied.
+        model: the base: nothing attached, no delta applied.
         head: names of the head's tensors.
-
-    Returns:
-        The fingerprint of every other parameter and persistent buffer.
 
     Raises:
         ConfigurationError: if the model has no tensor of a head name.

@@ -28,31 +28,29 @@ from supermask.deltas.keep_mask import MaskPositions
 from supermask.deltas.tensor_bytes import STORED_DTYPES, dtype_name
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError, DeltaStateError
 
-__all__ = ["StoredChanges", "encode_change", "needs_base"]
+__all__ = ["StoredChanges", "decode_change", "encode_change", "needs_base"]
 
 
 @final
 class StoredChanges(Mapping[str, Change]):
     """The changes of a delta by tensor name, in model order, each decoded anew whenever it is asked for.
 
-    Args:
-        document: of the delta.
-        payloads: of the delta, by tensor name.
-        base: the base's tensors by name, with no delta on them when a change is asked for.
+    There must be no delta on the base's tensors then.
     """
 
     def __init__(self, document: DeltaDocument, payloads: Mapping[str, Payloads], base: Mapping[str, Tensor]) -> None:
         self._records = {record.name: record for record in document.changes}
         self._payloads = payloads
         # The head is not of the base: what stands in its place may have another size.
-        self._base = {name: base[name] for name in self._records if name in base and name not in document.head}
+        of_the_base = self._records.keys() - set(document.head)
+        self._base = {name: base[name] for name in of_the_base if name in base}
 
     def __getitem__(self, name: str) -> Change:
         record, base = self._records[name], self._base.get(name)
         try:
             if base is not None:
                 _require_fit(record, base)
-            return _decode(record, self._payloads[name], base)
+            return decode_change(record, self._payloads[name], base)
         except (BaseMismatchError, DeltaFormatError, DeltaStateError) as error:
             raise type(error)(f"{name}: {error}") from None
 
@@ -75,16 +73,7 @@ def needs_base(document: DeltaDocument, payloads: Mapping[str, Payloads]) -> boo
 def encode_change(
     name: str, change: Change, *, place: ChangePlace, base: Tensor | None
 ) -> tuple[ChangeRecord, Payloads]:
-    """Code one change.
-
-    Args:
-        name: of the tensor.
-        change: what happens to it.
-        place: where in the model it stands.
-        base: the base's tensor, to code against; None to code without.
-
-    Returns:
-        What the document says about it, and its payloads.
+    """Code one change, against the base's tensor if there is one: what the document says about it, and its payloads.
 
     Raises:
         ConfigurationError: if it cannot be stored.
@@ -118,15 +107,8 @@ def encode_change(
         raise ConfigurationError(f"this delta cannot be stored: {describe_invalid(error)}") from None
 
 
-def _require_fit(record: ChangeRecord, base: Tensor) -> None:
-    """Refuse a change of another tensor than the base has: what is decoded is never larger than what is there."""
-    if tuple(base.shape) != record.shape:
-        raise BaseMismatchError(f"the change has shape {record.shape}, the base's tensor {tuple(base.shape)}")
-    if record.dtype is not None and record.dtype != dtype_name(base.dtype):
-        raise BaseMismatchError(f"the change has {record.dtype} values, the base's tensor {dtype_name(base.dtype)}")
-
-
-def _decode(record: ChangeRecord, payloads: Payloads, base: Tensor | None) -> Change:
+def decode_change(record: ChangeRecord, payloads: Payloads, base: Tensor | None) -> Change:
+    """The change of these payloads, base the tensor that it was coded against if at hand; its errors have no name."""
     mask = None if record.zeros is None else decode_mask(payloads.keep, record.shape, record.zeros, base)
     if record.dtype is None or record.values_coding is None:
         assert mask is not None  # the document has one or the other
@@ -143,6 +125,14 @@ def _decode(record: ChangeRecord, payloads: Payloads, base: Tensor | None) -> Ch
         reference=reference,
     )
     return DenseValues(values.reshape(record.shape)) if mask is None else SparseValues(mask, values)
+
+
+def _require_fit(record: ChangeRecord, base: Tensor) -> None:
+    """Refuse a change of another tensor than the base has: what is decoded is never larger than what is there."""
+    if tuple(base.shape) != record.shape:
+        raise BaseMismatchError(f"the change has shape {record.shape}, the base's tensor {tuple(base.shape)}")
+    if record.dtype is not None and record.dtype != dtype_name(base.dtype):
+        raise BaseMismatchError(f"the change has {record.dtype} values, the base's tensor {dtype_name(base.dtype)}")
 
 
 def _survivors(values: Tensor, mask: MaskPositions) -> Tensor:

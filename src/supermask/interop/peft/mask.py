@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +13,7 @@ from supermask.core import threshold_keep_mask, zero_count
 from supermask.core.kernels.masked_linear import masked_linear
 from supermask.core.kernels.ops import MaskKey, masked_by_logits
 from supermask.deltas.coding import decode_mask, encode_mask, mask_needs_base
-from supermask.deltas.keep_mask import MaskPositions
+from supermask.deltas.keep_mask import KeepMask, MaskPositions, Overwritten
 from supermask.deltas.tensor_bytes import as_bits
 from supermask.errors import DeltaFormatError, DeltaStateError
 from supermask.methods.draw_clock import DrawClock
@@ -26,7 +23,7 @@ from supermask.methods.supermask import initial_mask_logits
 if TYPE_CHECKING:
     from supermask.interop.peft.config import SupermaskConfig
 
-__all__ = ["AdapterMask", "DroppedWeights", "drop_", "pack_keep_mask", "unpack_keep_mask"]
+__all__ = ["AdapterMask", "pack_keep_mask", "unpack_keep_mask"]
 
 _HEADER = struct.Struct("<QQQ")
 
@@ -54,7 +51,7 @@ class AdapterMask(nn.Module):
         self.saves_logits = False
         self.recompute = True
         self._merges = 0
-        self._dropped: DroppedWeights | None = None
+        self._overwritten: tuple[torch.dtype, Overwritten] | None = None
         logits = None
         if not config.inference_mode:
             logits = nn.Parameter(
@@ -110,22 +107,26 @@ class AdapterMask(nn.Module):
             recompute=self.recompute,
         )
 
-    # Merging.
-
     def merge_(self, weight: Tensor) -> None:
         """Zero the dropped weights of the base in place; the layers of a tied weight each call it, once it is done."""
         if self._merges == 0:
-            self._dropped = drop_(weight, self.keep_mask())
+            overwritten = Overwritten(as_bits(weight), KeepMask(self.keep_mask()))
+            overwritten.put_on_(as_bits(weight))
+            self._overwritten = (weight.dtype, overwritten)
         self._merges += 1
 
     def unmerge_(self, weight: Tensor) -> None:
-        """Give the base's weight back to the last bit, when the last layer asks for it."""
-        if self._merges == 1 and self._dropped is not None:
-            self._dropped.restore_(weight)
-            self._dropped = None
+        """Give the base's weight back to the last bit, on whatever device it is by now, when the last layer asks."""
+        if self._merges == 1 and self._overwritten is not None:
+            dtype, overwritten = self._overwritten
+            if (weight.dtype, tuple(weight.shape)) != (dtype, self.shape):
+                raise DeltaStateError(
+                    f"the model was converted while a mask was merged into it: {self.name} is {weight.dtype} of shape "
+                    f"{tuple(weight.shape)} now; convert it back before unmerging, or load the base again"
+                )
+            overwritten.take_off_(as_bits(weight))
+            self._overwritten = None
         self._merges -= 1
-
-    # Files.
 
     def packed(self) -> Tensor:
         """The mask outside training as a file holds it: uint8, one-dimensional."""
@@ -178,49 +179,6 @@ class AdapterMask(nn.Module):
         """What `print(model)` shows of it."""
         kind = "fixed" if self.mask_logits is None else "mask logits"
         return f"{kind}, {'x'.join(str(size) for size in self.shape)}"
-
-
-@final
-@dataclass(frozen=True)
-class DroppedWeights:
-    """What merging a mask overwrote: the dropped weights' bits in row-major order, and the mask at one bit a weight."""
-
-    packed_keep: npt.NDArray[np.uint8]
-    bits: Tensor
-
-    @torch.no_grad()
-    def restore_(self, weight: Tensor) -> None:
-        """Put the dropped weights back, on whatever device they are by now; not into another dtype or shape."""
-        bits = as_bits(weight)
-        if bits.dtype is not self.bits.dtype or len(self.packed_keep) != -(-bits.numel() // 8):
-            raise DeltaStateError(
-                f"the model was converted while a mask was merged into it: a weight is {weight.dtype} of shape "
-                f"{tuple(weight.shape)} now; convert it back before unmerging, or load the base again"
-            )
-        keep = np.unpackbits(self.packed_keep, count=bits.numel()).view(np.bool_)
-        dropped = torch.from_numpy(~keep).reshape(bits.shape).to(bits.device)
-        bits[dropped] = self.bits.to(bits.device)
-
-
-@torch.no_grad()
-def drop_(weight: Tensor, keep_mask: Tensor) -> DroppedWeights:
-    """Zero the weights that a mask drops, in place.
-
-    Example:
-        >>> weight = torch.tensor([1.0, -0.0, float("nan")])
-        >>> dropped = drop_(weight, torch.tensor([False, False, True]))
-        >>> weight
-        tensor([0., 0., nan])
-        >>> dropped.restore_(weight)
-        >>> weight
-        tensor([1., -0., nan])
-    """
-    bits = as_bits(weight)
-    drop = keep_mask.logical_not().to(bits.device)
-    packed = np.packbits(keep_mask.cpu().contiguous().numpy())
-    dropped = DroppedWeights(packed, bits[drop])
-    bits.masked_fill_(drop, 0)
-    return dropped
 
 
 def pack_keep_mask(keep_mask: Tensor) -> Tensor:
