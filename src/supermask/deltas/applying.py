@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from supermask.deltas.changes import Change
+from supermask.deltas.changes import Change, require_fit
 from supermask.deltas.document import ChangeRecord, DeltaDocument
 from supermask.deltas.fingerprint import named_tensors, require_base
-from supermask.deltas.keep_mask import KeepMask, Overwritten, require_fit
-from supermask.deltas.tensor_bytes import STORED_DTYPES
+from supermask.deltas.keep_mask import KeepMask, Overwritten
+from supermask.deltas.tensor_bytes import STORED_DTYPES, as_bits
 from supermask.deltas.threads import WEIGHTS_AT_A_TIME, run_in_threads, undisturbed
 from supermask.errors import BaseMismatchError, DeltaStateError
 
@@ -42,6 +42,7 @@ class _Application:
 
     document: DeltaDocument
     overwritten: Mapping[str, Overwritten]
+    dtypes: Mapping[str, torch.dtype]
     marks: _Marks | None
 
 
@@ -66,11 +67,7 @@ def applied_digest(model: nn.Module) -> str | None:
 
 @contextmanager
 def holding_base(base: nn.Module | Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
-    """A base's tensors by name; no other thread puts a delta on a model while the block runs.
-
-    Raises:
-        DeltaStateError: if a delta is on the model.
-    """
+    """A base's tensors by name; DeltaStateError if a delta is on the model, and none comes while the block runs."""
     if not isinstance(base, nn.Module):
         yield base
         return
@@ -106,10 +103,15 @@ def apply_delta_(
                 f"({_describe(document)}) cannot be; remove it first, or pass switch=True to put this one in its place"
             )
         tensors = _changeable_tensors(model, current)
+        is_known = current is not None and _is_untouched(tensors, current.marks)
+        same_base = current is not None and current.document.base.digest == document.base.digest
         targets = find_targets(tensors, document)
         leaving = current.overwritten if current else {}
-        same_base = current is not None and current.document.base.digest == document.base.digest
-        is_known = current is not None and _is_untouched(tensors, current.marks)
+        touched = {**{name: tensors[name] for name in leaving}, **targets}
+        bits = {name: as_bits(tensor) for name, tensor in touched.items()}
+        must_verify = verify and not (is_known and same_base)
+        # A tensor that both deltas change goes from one to the other at once: no other of them shares its memory.
+        off_first = {name: bits[name] for name in leaving if must_verify or name not in targets}
         coming = changes(tensors) if callable(changes) else changes
         overwritten: dict[str, Overwritten] = {}
         replaced: dict[str, Tensor] = {}
@@ -117,32 +119,46 @@ def apply_delta_(
         def take_off_(name: str) -> None:
             # The values that a delta put in place of others stand nowhere else; a mask can always be put on again.
             if leaving[name].mask is None and name not in replaced:
-                replaced[name] = tensors[name].clone()
-            leaving[name].take_off_(tensors[name])
+                replaced[name] = bits[name].clone()
+            leaving[name].take_off_(bits[name])
 
-        def put_on_(name: str) -> None:
-            change, tensor = coming[name], targets[name]
-            mask, whole = (change, None) if isinstance(change, KeepMask) else (None, change.whole)
-            require_fit(tensor, change.shape, whole.dtype if whole is not None else None)
-            overwritten[name] = Overwritten(tensor, mask)
-            overwritten[name].put_on_(tensor, whole)
+        def change_(name: str) -> None:
+            if name in leaving and name not in off_first:
+                take_off_(name)
+            change = coming[name]
+            require_fit(targets[name], change)
+            mask, whole = (change, None) if isinstance(change, KeepMask) else (None, as_bits(change.whole))
+            overwritten[name] = Overwritten(bits[name], mask)
+            overwritten[name].put_on_(bits[name], whole)
 
         def go_back_() -> None:
             for name, record in overwritten.items():
-                record.take_off_(targets[name])
+                record.take_off_(bits[name])
             for name, record in leaving.items():
-                record.put_on_(tensors[name], replaced.get(name))
-            place.application = replace(current, marks=_marks(tensors)) if current and is_known else current
+                record.put_on_(bits[name], replaced.get(name))
+            place.application = replace(current, marks=marks()) if current and is_known else current
+
+        def marks() -> _Marks:
+            # Torch counts no writes to tensors that were made in inference mode.
+            writes = {name: None if tensor.is_inference() else tensor._version for name, tensor in tensors.items()}
+            return {name: (weakref.ref(tensors[name]), tensors[name].data_ptr(), writes[name]) for name in tensors}
 
         try:
-            run_in_threads(take_off_, {name: tensors[name] for name in leaving}, threads=threads)
-            if verify and not (is_known and same_base):
-                told = "something else changed the model while a delta ({}) was applied, which is still on it"
-                was_base = current if current and current.marks is not None and same_base else None
-                _require_base(tensors, document, told.format(_describe(was_base.document)) if was_base else None)
+            run_in_threads(take_off_, off_first, threads=threads)
+            if must_verify:
+                try:
+                    require_base(tensors, document.base.fingerprint, head=document.head)
+                except BaseMismatchError as error:
+                    if current and current.marks is not None and same_base:
+                        raise DeltaStateError(
+                            f"something else changed the model while a delta ({_describe(current.document)}) was "
+                            f"applied, which is still on it: {error}"
+                        ) from None
+                    raise
             at_a_time = WEIGHTS_AT_A_TIME if callable(changes) else None
-            run_in_threads(put_on_, targets, threads=threads, at_a_time=at_a_time)
-            place.application = _Application(document, overwritten, _marks(tensors) if verify else None)
+            run_in_threads(change_, targets, threads=threads, at_a_time=at_a_time)
+            dtypes = {name: tensor.dtype for name, tensor in targets.items()}
+            place.application = _Application(document, overwritten, dtypes, marks() if verify else None)
         except BaseException:
             undisturbed(go_back_)
             raise
@@ -168,7 +184,7 @@ def remove_delta_(model: nn.Module, document: DeltaDocument, *, threads: int | N
         tensors = _changeable_tensors(model, current)
 
         def take_off_(name: str) -> None:
-            current.overwritten[name].take_off_(tensors[name])
+            current.overwritten[name].take_off_(as_bits(tensors[name]))
 
         def remove_() -> None:
             run_in_threads(take_off_, {name: tensors[name] for name in current.overwritten}, threads=threads)
@@ -176,8 +192,12 @@ def remove_delta_(model: nn.Module, document: DeltaDocument, *, threads: int | N
 
         undisturbed(remove_)
         if current.marks is not None:
-            changed_since = "the delta is removed, but something else changed the model while it was applied"
-            _require_base(tensors, document, changed_since)
+            try:
+                require_base(tensors, document.base.fingerprint, head=document.head)
+            except BaseMismatchError as error:
+                raise DeltaStateError(
+                    f"the delta is removed, but something else changed the model while it was applied: {error}"
+                ) from None
 
 
 def find_targets(tensors: Mapping[str, Tensor], document: DeltaDocument) -> dict[str, Tensor]:
@@ -231,21 +251,11 @@ def _changeable_tensors(model: nn.Module, application: _Application | None) -> d
         except BaseMismatchError as error:
             raise DeltaStateError(f"{converted}: {error}") from None
         for name, tensor in targets.items():
-            if tensor.dtype is not (before := application.overwritten[name].dtype):
+            if tensor.dtype is not (before := application.dtypes[name]):
                 raise DeltaStateError(
                     f"{converted}: {name} is {tensor.dtype} and was {before}; convert it back, or load the base again"
                 )
     return tensors
-
-
-def _require_base(tensors: Mapping[str, Tensor], document: DeltaDocument, changed_since: str | None) -> None:
-    """Refuse what is not the base; if it was the base before, then as a model that something else changed since."""
-    try:
-        require_base(tensors, document.base.fingerprint, head=document.head)
-    except BaseMismatchError as error:
-        if changed_since is None:
-            raise
-        raise DeltaStateError(f"{changed_since}: {error}") from None
 
 
 def _place_on(model: nn.Module) -> _Place:
@@ -256,14 +266,6 @@ def _place_on(model: nn.Module) -> _Place:
 def _describe(document: DeltaDocument) -> str:
     name = repr(document.task.name or "unnamed")[1:-1]  # what a terminal takes for more than text is escaped
     return f"task {name}, method {document.method.kind or 'unnamed'}"
-
-
-def _marks(tensors: Mapping[str, Tensor]) -> _Marks:
-    """Which tensors these are, where, and how many writes torch has counted: none to those made in inference mode."""
-    return {
-        name: (weakref.ref(tensor), tensor.data_ptr(), None if tensor.is_inference() else tensor._version)
-        for name, tensor in tensors.items()
-    }
 
 
 def _is_untouched(tensors: Mapping[str, Tensor], marks: _Marks | None) -> bool:

@@ -11,26 +11,17 @@ from typing import TypeAlias, final
 
 from torch import Tensor
 
-from supermask.deltas.keep_mask import KeepMask, MaskPositions, require_fit
+from supermask.deltas.keep_mask import KeepMask, MaskPositions
 from supermask.deltas.tensor_bytes import as_bits
 from supermask.errors import ConfigurationError
 
-__all__ = ["Change", "DenseValues", "KeepMask", "SparseValues"]
+__all__ = ["Change", "DenseValues", "KeepMask", "SparseValues", "require_fit"]
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class DenseValues:
-    """Replace a tensor as a whole.
-
-    Args:
-        values: the new values, in the base's dtype.
-
-    Example:
-        >>> import torch
-        >>> DenseValues(torch.tensor([3.0])).apply(torch.tensor([1.0]))
-        tensor([3.])
-    """
+    """Replace a tensor as a whole by `values`, which are of the base's shape and dtype."""
 
     values: Tensor
 
@@ -46,7 +37,7 @@ class DenseValues:
 
     def apply(self, tensor: Tensor) -> Tensor:
         """A changed copy of the base's tensor, on its device; ConfigurationError if it has another shape or dtype."""
-        require_fit(tensor, self.shape, self.values.dtype)
+        require_fit(tensor, self)
         return self.whole.to(tensor.device, copy=True)
 
 
@@ -102,9 +93,19 @@ class SparseValues:
 
     def apply(self, tensor: Tensor) -> Tensor:
         """The whole on the device of the base's tensor; ConfigurationError if that has another shape or dtype."""
-        require_fit(tensor, self.shape, self.values.dtype)
+        require_fit(tensor, self)
         return self.whole.to(tensor.device)
 
 
 Change: TypeAlias = KeepMask | DenseValues | SparseValues
 """What can happen to one tensor."""
+
+
+def require_fit(tensor: Tensor, change: Change) -> None:
+    """Refuse a tensor of another shape or dtype than a change is for; a mask is for any dtype."""
+    if tuple(tensor.shape) != change.shape:
+        raise ConfigurationError(f"this change is for a tensor of shape {change.shape}, received {tuple(tensor.shape)}")
+    if not isinstance(change, KeepMask) and tensor.dtype is not change.values.dtype:
+        raise ConfigurationError(
+            f"the values are {change.values.dtype} and the tensor is {tensor.dtype}: convert one first"
+        )

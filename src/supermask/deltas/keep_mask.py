@@ -19,7 +19,7 @@ from torch import Tensor
 from supermask.deltas.tensor_bytes import as_bits
 from supermask.errors import ConfigurationError
 
-__all__ = ["KeepMask", "MaskPositions", "Overwritten", "position_dtype", "require_fit"]
+__all__ = ["KeepMask", "MaskPositions", "Overwritten", "position_dtype"]
 
 
 def position_dtype(weights: int) -> npt.DTypeLike:
@@ -34,12 +34,9 @@ class MaskPositions:
 
     Args:
         positions: in the flattened tensor (row-major), ascending, of dtype `position_dtype(weights)`; at most half of
-            the weights. Not copied: from here on it is the mask's, and read-only through it.
+            the weights. ConfigurationError if not. Not copied: from here on it is the mask's.
         dropped: whether these are the dropped weights; False if they are the survivors.
         shape: of the tensor that the mask is for.
-
-    Raises:
-        ConfigurationError: if the positions are not as they must be.
 
     Example:
         >>> MaskPositions(np.array([1], dtype=np.int32), dropped=True, shape=(1, 3)).keep
@@ -64,7 +61,9 @@ class MaskPositions:
         ascending = bool((positions[1:] > positions[:-1]).all())
         if not ascending or (positions.size and not 0 <= positions[0] <= positions[-1] < self.weights):
             raise ConfigurationError(f"positions must ascend, from 0 or more to less than {self.weights}")
-        object.__setattr__(self, "positions", _read_only(positions))
+        held = np.ascontiguousarray(positions).view()
+        held.flags.writeable = False
+        object.__setattr__(self, "positions", held)
 
     @classmethod
     def of(cls, keep: Tensor) -> MaskPositions:
@@ -126,10 +125,15 @@ class KeepMask:
         mask = MaskPositions.of(keep) if isinstance(keep, Tensor) else keep
         dropped, words = mask.positions, -(-mask.weights // 64)
         if not mask.dropped or dropped.nbytes > 8 * words:
-            packed = np.packbits(mask.keep.logical_not_().numpy(), bitorder="little")
+            from supermask.deltas import mask_kernels
+
             dropped = np.zeros(words, dtype=np.uint64)
-            dropped.view(np.uint8)[: packed.size] = packed
-        for name, value in (("shape", mask.shape), ("zeros", mask.zeros), ("dropped", _read_only(dropped))):
+            mask_kernels.pack(mask.positions, dropped)
+            if not mask.dropped:
+                np.invert(dropped, out=dropped)
+                dropped[-1:] &= np.uint64((1 << 64) - 1 >> -mask.weights % 64)
+            dropped.flags.writeable = False
+        for name, value in (("shape", mask.shape), ("zeros", mask.zeros), ("dropped", dropped)):
             object.__setattr__(self, name, value)
 
     @property
@@ -149,7 +153,10 @@ class KeepMask:
 
     def apply(self, tensor: Tensor) -> Tensor:
         """A changed copy of the base's tensor, on its device; ConfigurationError if it has another shape."""
-        require_fit(tensor, self.shape)
+        if tuple(tensor.shape) != self.shape:
+            raise ConfigurationError(
+                f"this change is for a tensor of shape {self.shape}, received {tuple(tensor.shape)}"
+            )
         return as_bits(tensor).masked_fill(self.dropped_on(tensor.device), 0).view(tensor.dtype)
 
     def dropped_on(self, device: torch.device) -> Tensor:
@@ -165,26 +172,17 @@ class KeepMask:
         return flat.reshape(self.shape)
 
 
-def require_fit(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> None:
-    """Refuse a tensor of another shape or dtype than a change is for; a mask is for any dtype."""
-    if tuple(tensor.shape) != shape:
-        raise ConfigurationError(f"this change is for a tensor of shape {shape}, received {tuple(tensor.shape)}")
-    if dtype not in (None, tensor.dtype):
-        raise ConfigurationError(f"the values are {dtype} and the tensor is {tensor.dtype}: convert one first")
-
-
 @final
 class Overwritten:
     """What a change overwrites in one tensor, so that it can be put back: the weights that a mask drops, or all.
 
-    The tensor has any strides without overlap and is on any device, later perhaps on another one. `mask` is what is put
+    Tensors are given as integers (`as_bits`), of any strides and without overlap, on any device. `mask` is what is put
     on it; None if it is replaced as a whole.
     """
 
     def __init__(self, tensor: Tensor, mask: KeepMask | None) -> None:
-        bits = as_bits(tensor)
-        self.mask, self.dtype = mask, tensor.dtype
-        self._old = bits.clone() if mask is None else bits.new_empty(mask.zeros)
+        self.mask = mask
+        self._old = tensor.clone() if mask is None else tensor.new_empty(mask.zeros)
         self._out = np.zeros(1, dtype=np.bool_)  # until then a mask has moved nothing
 
     def put_on_(self, tensor: Tensor, whole: Tensor | None = None) -> None:
@@ -192,40 +190,32 @@ class Overwritten:
 
         Once or several times makes no difference, and whatever interrupts it, `take_off_` gives the tensor back.
         """
-        bits = as_bits(tensor)
         if self.mask is None:
             if whole is not None:
-                bits.copy_(as_bits(whole))
-        elif self._out[0] or not self._move_in_loop_(bits, self.mask):
-            dropped = self.mask.dropped_on(bits.device)
+                tensor.copy_(whole)
+        elif self._out[0] or not self._move_in_loop_(tensor, self.mask):
+            dropped = self.mask.dropped_on(tensor.device)
             if not self._out[0]:
-                self._old.copy_(bits[dropped])
+                self._old.copy_(tensor[dropped])
                 self._out[0] = True
-            bits.masked_fill_(dropped, 0)
+            tensor.masked_fill_(dropped, 0)
 
     def take_off_(self, tensor: Tensor) -> None:
         """Put back what was there before; once or several times makes no difference."""
-        bits = as_bits(tensor)
         if self.mask is None:
-            bits.copy_(self._old)
-        elif self._out[0] and not self._move_in_loop_(bits, self.mask):
-            bits.masked_scatter_(self.mask.dropped_on(bits.device), self._old.to(bits.device))
+            tensor.copy_(self._old)
+        elif self._out[0] and not self._move_in_loop_(tensor, self.mask):
+            tensor.masked_scatter_(self.mask.dropped_on(tensor.device), self._old.to(tensor.device))
 
-    def _move_in_loop_(self, bits: Tensor, mask: KeepMask) -> bool:
+    def _move_in_loop_(self, tensor: Tensor, mask: KeepMask) -> bool:
         """Move the dropped weights out, or back if they are out, if a compiled loop can."""
-        if bits.device.type != "cpu" or not bits.is_contiguous():
+        if tensor.device.type != "cpu" or not tensor.is_contiguous():
             return False
         from supermask.deltas import mask_kernels
 
         move = mask_kernels.move_bits if mask.in_bits else mask_kernels.move_positions
-        move(bits.view(-1).numpy(), mask.dropped, self._old.cpu().numpy(), self._out)
+        move(tensor.view(-1).numpy(), mask.dropped, self._old.cpu().numpy(), self._out)
         # torch counts its own writes, so that a backward pass through a graph from before one fails; it missed this.
-        if not bits.is_inference():
-            torch.autograd.graph.increment_version(bits)
+        if not tensor.is_inference():
+            torch.autograd.graph.increment_version(tensor)
         return True
-
-
-def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    view: npt.NDArray[Any] = np.ascontiguousarray(array).view()
-    view.flags.writeable = False
-    return view

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from supermask.core.kernels.compiled import compiled
 
-__all__ = ["move_bits", "move_positions"]
+__all__ = ["move_bits", "move_positions", "pack"]
 
 _ONE = np.uint64(1)
 _WORD = np.uint64(64)
@@ -60,3 +60,11 @@ def move_bits(flat: Any, words: Any, values: Any, out: Any) -> None:
             index += _ONE
             word &= word - _ONE
     out[0] = True
+
+
+@compiled
+def pack(positions: Any, words: Any) -> None:
+    """Set the bits at `positions` in words of 64, all zero before."""
+    for index in range(positions.size):
+        position = np.uint64(positions[index])
+        words[position // _WORD] |= _ONE << position % _WORD

@@ -36,22 +36,14 @@ def as_bits(tensor: Tensor) -> Tensor:
 
 
 def as_bytes(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor of any shape, dtype, strides and device; a contiguous one on the CPU is not copied.
-
-    Raises:
-        DeltaFormatError: on a big-endian machine, where the bytes in memory are not those of the format.
-    """
+    """The bytes of any tensor; a contiguous one on the CPU is not copied. DeltaFormatError on a big-endian machine."""
     _require_little_endian()
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
 def from_bytes(data: bytes | memoryview, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """A new tensor on the CPU that has these bytes, of which there are as many as the shape needs.
-
-    Raises:
-        DeltaFormatError: on a big-endian machine.
-    """
+    """A new tensor on the CPU that has these bytes, as many as its shape needs; DeltaFormatError as for `as_bytes`."""
     _require_little_endian()
     if not len(data):
         return torch.empty(shape, dtype=dtype)
