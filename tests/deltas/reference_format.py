@@ -22,7 +22,7 @@ KINDS = {KeepMask: "keep_mask", DenseValues: "dense_values", SparseValues: "spar
 
 
 def raw(tensor: Tensor) -> bytes:
-    flat = tensor.detach().contiguous().reshape(-1)
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
     return bytes(flat.view(torch.uint8).tolist()) if flat.numel() else b""
 
 

@@ -92,14 +92,10 @@ def apply_delta_(
 ) -> None:
     """Change a model's tensors in place, all of them or none; arguments and errors are those of `TaskDelta.apply_`.
 
-    A switch from another delta asks for no new fingerprint if the model is known to be the base but for that delta:
-    the other delta's fingerprint was checked and is the same one, and torch has counted no write to any tensor since,
-    nor is one another object or elsewhere in memory. Only writes behind torch's back, through `.data`, numpy or a
-    library of its own, stay unseen; removal, which always takes the fingerprint again, reports them.
-
-    Args:
-        changes: by tensor name, in memory; or what makes them of the base's tensors by name, each when it is asked
-            for: that is once, in some thread, while the model holds the base's values, and a few at a time.
+    `changes` stand in memory by tensor name; or they are what makes such of the base's tensors by name, each when it is
+    asked for: that is once, in some thread, while the model holds the base's values, and a few at a time. Writes behind
+    torch's back, through `.data`, numpy or a library of its own, are not seen before removal, which always takes the
+    fingerprint again.
     """
     place = _place_on(model)
     with place.lock, torch.no_grad():
@@ -263,10 +259,7 @@ def _describe(document: DeltaDocument) -> str:
 
 
 def _marks(tensors: Mapping[str, Tensor]) -> _Marks:
-    """Which tensors these are, where they stand, and how many writes to them torch has counted.
-
-    It counts none to tensors that were made in inference mode.
-    """
+    """Which tensors these are, where, and how many writes torch has counted: none to those made in inference mode."""
     return {
         name: (weakref.ref(tensor), tensor.data_ptr(), None if tensor.is_inference() else tensor._version)
         for name, tensor in tensors.items()

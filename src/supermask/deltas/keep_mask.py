@@ -61,9 +61,8 @@ class MaskPositions:
             raise ConfigurationError(
                 f"{positions.size} of {self.weights} weights are not the rarer kind; give the positions of the others"
             )
-        if positions.size and not (
-            positions[0] >= 0 and positions[-1] < self.weights and bool((positions[1:] > positions[:-1]).all())
-        ):
+        ascending = bool((positions[1:] > positions[:-1]).all())
+        if not ascending or (positions.size and not 0 <= positions[0] <= positions[-1] < self.weights):
             raise ConfigurationError(f"positions must ascend, from 0 or more to less than {self.weights}")
         object.__setattr__(self, "positions", _read_only(positions))
 
@@ -144,11 +143,6 @@ class KeepMask:
         return MaskPositions.of(self.keep) if self.in_bits else MaskPositions(self.dropped, True, self.shape)
 
     @property
-    def nbytes(self) -> int:
-        """The memory it takes."""
-        return self.dropped.nbytes
-
-    @property
     def in_bits(self) -> bool:
         """Whether `dropped` are words of bits."""
         return self.dropped.dtype == np.uint64
@@ -183,10 +177,8 @@ def require_fit(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype | Non
 class Overwritten:
     """What a change overwrites in one tensor, so that it can be put back: the weights that a mask drops, or all.
 
-    Args:
-        tensor: that is going to be changed, of any strides without overlap, on any device; nothing is written to it
-            yet. Later it may stand on another one.
-        mask: what is put on it, or None if it is replaced as a whole.
+    The tensor has any strides without overlap and is on any device, later perhaps on another one. `mask` is what is put
+    on it; None if it is replaced as a whole.
     """
 
     def __init__(self, tensor: Tensor, mask: KeepMask | None) -> None:

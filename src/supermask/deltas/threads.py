@@ -106,12 +106,8 @@ def run_in_threads(
 
 def undisturbed(action: Callable[[], object]) -> None:
     """Do something to its end, anew after each interrupt from the keyboard, and only then raise the last of those."""
-    interrupt: KeyboardInterrupt | None = None
-    while True:
-        try:
-            action()
-            break
-        except KeyboardInterrupt as error:
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
+    try:
+        action()
+    except KeyboardInterrupt:
+        undisturbed(action)
+        raise

@@ -22,11 +22,11 @@ from supermask.models.sources import first_line
 __all__ = ["ONNX_FILE", "TOLERANCE", "OnnxExport", "largest_difference", "probe_batches", "save_onnx"]
 
 ONNX_FILE: Final = "model.onnx"
+
 TOLERANCE: Final = 1e-4
 """How far logits may be from PyTorch's, in absolute value."""
 
 _SHAPES: Final = ((1, 1), (1, 6), (2, 17), (5, 9), (3, 40), (2, 512))  # rows, longest row in tokens
-
 _EXAMPLE: Final = (3, 11)  # rows and tokens of the traced batch: no size that a model could have anywhere
 _LARGE_NBYTES: Final = 1_500_000_000  # one protobuf file holds 2 GiB, and the graph needs room as well
 
@@ -60,11 +60,10 @@ def save_onnx(
 ) -> OnnxExport:
     """Merge a delta into its base and save the result as an ONNX graph, with tokenizer and configuration.
 
-    The graph takes what the tokenizer gives (`input_ids`, `attention_mask`, and `token_type_ids` where the model reads
-    them) and returns `logits` of shape (batch, outputs); batch and sequence may have any size. The written file is run
-    by onnxruntime on batches of several sizes, lengths and paddings before it takes its place: a file whose logits are
-    farther than 1e-4 from PyTorch's is never left behind. The folder appears whole or not at all, and the base comes
-    back as it was. Weights of 16 bits are widened to float32, exactly.
+    The graph takes what the tokenizer gives and returns `logits` of shape (batch, outputs); batch and sequence may have
+    any size. The written file is run by onnxruntime on batches of several sizes, lengths and paddings before it takes
+    its place: one whose logits are farther than 1e-4 from PyTorch's is never left behind. The folder appears whole or
+    not at all, and the base comes back as it was. Weights of 16 bits are widened to float32, exactly.
 
     Args:
         base: the delta's base, with a head of the task's size.
@@ -117,13 +116,9 @@ def probe_batches(
 
     Args:
         base: says which tokens and lengths there are, and on which side padding goes.
-        names: of the inputs.
+        names: of the inputs, each of which gets a tensor of shape (rows, length).
         shapes: rows and length of each batch; a length is cut to what the model can read.
         seed: of the tokens.
-
-    Yields:
-        For each name a tensor of shape (rows, length): random words, 1 for tokens and 0 for padding, and a second half
-        of the other token type.
     """
     config, tokenizer = base.model.config, base.tokenizer
     generator = torch.Generator().manual_seed(seed)
@@ -151,11 +146,7 @@ def probe_batches(
 
 
 def largest_difference(file: Path, model: Any, batches: Iterator[dict[str, Tensor]]) -> float:
-    """Run a file under onnxruntime, and the model that it was made of under PyTorch, both on the CPU.
-
-    Returns:
-        The largest absolute difference of any logit; infinite if one of the two is not finite.
-    """
+    """The largest absolute difference of any logit of a file from its model's; infinite if one is not finite."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

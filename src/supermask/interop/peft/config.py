@@ -52,10 +52,9 @@ class SupermaskConfig(PeftConfig):  # type: ignore[misc]  # peft is not typed
             of a Trainer with a `SupermaskCallback` do so whatever this says.
         verify_base: store the base's fingerprint, and refuse another base when the adapter is loaded. It reads every
             weight of the base once.
-        base_digest: the fingerprint's digest; it is filled in.
         record: what is known of the delta that the adapter was converted from; it is filled in, and dropped when the
             adapter trains on.
-        mask_format: the version of the packed masks; it is filled in.
+        base_digest, mask_format: the fingerprint's digest, and the version of the packed masks; they are filled in.
 
     Raises:
         ConfigurationError: if a setting is outside its range, or the adapter comes from a later version.

@@ -18,6 +18,7 @@ from supermask.deltas.fingerprint import require_base
 from supermask.deltas.tensor_bytes import as_bits
 from supermask.errors import BaseMismatchError, ConfigurationError
 from supermask.interop.peft.config import SupermaskConfig
+from supermask.interop.peft.layer import some
 from supermask.interop.peft.targets import base_tensors, head_modules
 from supermask.interop.peft.training import supermask_tuner
 from supermask.methods import Supermask
@@ -96,10 +97,8 @@ def peft_to_delta(
     Args:
         model: a PEFT model with supermask adapters, none merged.
         adapter_name: which of them.
-        base_name: where the base came from; by default what the adapter says.
-        base_revision: at which revision.
-        task: the task as JSON.
-        training: how it was trained, as JSON.
+        base_name, base_revision: where the base came from; by default what the adapter says.
+        task, training: the task, and how it was trained, as JSON.
 
     Returns:
         The delta; an adapter that `delta_to_peft` made gives the delta's masks, head and descriptions back.
@@ -156,12 +155,8 @@ def delta_to_adapter(
     Args:
         delta: keep masks, and a head.
         model: its base, with a head of the task's shape; it comes back as it was.
-        folder: where to write.
-        task_type: PEFT's word for the task, such as `"SEQ_CLS"`.
-        verify: check the base's fingerprint.
-
-    Returns:
-        The folder; errors are those of `delta_to_peft`.
+        folder: where to write; it is returned.
+        task_type, verify: as for `delta_to_peft`, whose errors are this one's.
     """
     with _given_back(model):
         peft_model = delta_to_peft(delta, model, task_type=task_type, verify=verify)
@@ -202,12 +197,12 @@ def _require_expressible(delta: TaskDelta, parameters: ParameterMap) -> None:
     if values:
         raise ConfigurationError(
             f"a supermask adapter has masks and a head, and this delta changes values of {len(values)} other tensors: "
-            f"{_some(values)}; save the task model as a checkpoint instead (supermask.interop.save_checkpoint)"
+            f"{some(values)}; save the task model as a checkpoint instead (supermask.interop.save_checkpoint)"
         )
     if delta.head and set(delta.head) != set(parameters.head):
         raise BaseMismatchError(
-            f"the delta's head is {_some(list(delta.head))}, and this {parameters.architecture}'s is "
-            f"{_some(list(parameters.head)) or 'nothing'}; load the base as the delta's task has it"
+            f"the delta's head is {some(list(delta.head))}, and this {parameters.architecture}'s is "
+            f"{some(list(parameters.head)) or 'nothing'}; load the base as the delta's task has it"
         )
     if all(record.name in delta.head for record in delta.document.changes):
         raise ConfigurationError("this delta masks nothing, so there is nothing for a supermask adapter to do")
@@ -218,7 +213,7 @@ def _owners(parameters: ParameterMap, names: set[str]) -> list[str]:
     infos = [info for info in parameters.infos if info.name in names]
     unfit = [info.name for info in infos if not info.is_matrix] + sorted(names - {info.name for info in infos})
     if unfit:
-        raise ConfigurationError(f"a supermask adapter masks matrices of layers; the delta masks {_some(unfit)}")
+        raise ConfigurationError(f"a supermask adapter masks matrices of layers; the delta masks {some(unfit)}")
     return [name.removesuffix(".weight") for info in infos for name in (info.name, *info.aliases)]
 
 
@@ -269,7 +264,3 @@ def _given_back(model: nn.Module) -> Iterator[None]:
 
 def _same_bits(first: Tensor, second: Tensor) -> bool:
     return torch.equal(as_bits(first.cpu()), as_bits(second.cpu()))
-
-
-def _some(items: list[str]) -> str:
-    return ", ".join(items[:3]) + (f" and {len(items) - 3} more" if len(items) > 3 else "")

@@ -107,8 +107,6 @@ class AdapterMask(nn.Module):
             recompute=self.recompute,
         )
 
-    # Merging.
-
     def merge_(self, weight: Tensor) -> None:
         """Zero the dropped weights of the base in place; the layers of a tied weight each call it, once it is done."""
         if self._merges == 0:
@@ -129,8 +127,6 @@ class AdapterMask(nn.Module):
             overwritten.take_off_(as_bits(weight))
             self._overwritten = None
         self._merges -= 1
-
-    # Files.
 
     def packed(self) -> Tensor:
         """The mask outside training as a file holds it: uint8, one-dimensional."""

@@ -42,8 +42,7 @@ class SupermaskCallback(TrainerCallback):  # type: ignore[misc]  # transformers 
     with the draws and the logits that it would have had. What is saved after training holds the packed masks alone.
     """
 
-    def __init__(self) -> None:
-        self._micro_batch = 0
+    _micro_batch = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Check that the optimizer can move the logits, and does not decay them.
@@ -114,11 +113,8 @@ def make_optimizer(
 
     Args:
         model: a PEFT model with a supermask adapter that trains.
-        mask_learning_rate: of mask logits.
-        mask_eps: Adam's epsilon for mask logits; it decides which weights may flip.
-        head_learning_rate: of the head and whatever else is stored whole.
-        weight_decay: of the head's matrices.
-        eps: Adam's epsilon for the head.
+        mask_learning_rate, mask_eps: of mask logits, as of `supermask.Supermask`.
+        head_learning_rate, weight_decay, eps: of the head and whatever else is stored whole; only matrices decay.
         max_grad_norm: largest L2 norm of the gradients, of mask logits and of the rest; 0 clips nothing.
 
     Returns:
@@ -128,8 +124,8 @@ def make_optimizer(
         ConfigurationError: if no mask logits train.
     """
     tuner = supermask_tuner(model)
-    masks = [mask for name in tuner.peft_config for mask in tuner.masks(name).values()]
-    logits = [mask.mask_logits for mask in masks if mask.mask_logits is not None and mask.mask_logits.requires_grad]
+    masks = (mask for name in tuner.peft_config for mask in tuner.masks(name).values())
+    logits = [mask.mask_logits for mask in masks if mask.mask_logits is not None and mask.trains]
     if not logits:
         raise ConfigurationError("no mask logits train; load adapters that are to train with is_trainable=True")
     identities = {id(parameter) for parameter in logits}
