@@ -70,7 +70,7 @@ def test_a_folder_without_configuration_is_no_model(tmp_path):
     ],
 )
 def test_paths_misspellings_and_nothing_are_not_looked_up_on_the_hub(name, complaint, monkeypatch):
-    monkeypatch.setattr(sources, "_on_the_hub", None)
+    monkeypatch.setattr(sources, "_hub_answers", None)
     assert message_of(name).startswith(complaint)
 
 
