@@ -6,10 +6,9 @@ lock and trust their arguments: flat arrays of one length, and a row of `sums` f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
-import numba
 import numpy as np
 
 from supermask.core.kernels.compiled import compiled
@@ -22,14 +21,8 @@ BLOCK = 4096
 _BLOCK = np.uint64(BLOCK)  # unsigned, or numba looks for negative indices each time
 
 
-def _summing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As `compiled`; sums may be taken in another order, which is what makes a long sum fast."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc"}}
-    try:
-        dispatcher: Callable[..., Any] = numba.njit(**options, cache=True)(function)
-    except RuntimeError:  # as in `compiled`
-        dispatcher = numba.njit(**options)(function)
-    return dispatcher
+# Sums may be taken in another order, which is what makes a long sum fast.
+_summing = functools.partial(compiled, fastmath={"contract", "reassoc"})
 
 
 @_summing

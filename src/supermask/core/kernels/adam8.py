@@ -23,8 +23,7 @@ gives the same bits. A backend that fuses may differ in the last bit of ν and, 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -41,9 +40,7 @@ __all__ = [
     "TINY",
     "TOP",
     "EightBitMoments",
-    "EightBitStep",
     "adam_step_8bit_",
-    "adam_step_8bit_for",
     "check_8bit_state",
     "first_moment",
     "second_moment",
@@ -89,38 +86,9 @@ class EightBitMoments(NamedTuple):
         return cls(*(torch.zeros(size, dtype=dtype, device=device) for size, dtype in 2 * sizes))
 
 
-class EightBitStep(Protocol):
-    """A backend's form of `adam_step_8bit_`."""
-
-    def __call__(
-        self,
-        mask_logits: Tensor,
-        gradient: Tensor,
-        moments: EightBitMoments,
-        adam: AdamStep,
-        *,
-        key: KeyWords,
-    ) -> None:
-        """One step, in place."""
-
-
-def adam_step_8bit_for(device: torch.device) -> EightBitStep:
-    """The form of `adam_step_8bit_` for tensors of a device, as `supermask.core.kernels.backend_for` chooses."""
-    from supermask.core.kernels.backend import backend_for
-
-    module = {"eager": "adam8", "cpu": "adam8_cpu", "triton": "triton_kernels"}[backend_for(device)]
-    found = importlib.import_module(f"supermask.core.kernels.{module}")
-    return cast("EightBitStep", found.adam_step_8bit_)
-
-
 @torch.no_grad()
 def adam_step_8bit_(
-    mask_logits: Tensor,
-    gradient: Tensor,
-    moments: EightBitMoments,
-    adam: AdamStep,
-    *,
-    key: KeyWords,
+    mask_logits: Tensor, gradient: Tensor, moments: EightBitMoments, adam: AdamStep, *, key: KeyWords
 ) -> None:
     """One step of Adam on the mask logits, in place: moments decoded, updated, used, and coded again.
 
