@@ -11,7 +11,6 @@ from torch import Tensor
 
 from supermask.core.counter_random import key_words
 from supermask.core.kernels import cpu, reference, team
-from supermask.core.kernels.arguments import AdamStep
 
 KEY = key_words(5, "w")
 COUNT = (1 << 18) + 77  # enough for several threads
@@ -37,14 +36,11 @@ def problem(seed: int = 0) -> tuple[Tensor, Tensor]:
 def results(seed: int = 0) -> list[Tensor]:
     """What every operation makes of one problem."""
     weight, logits = problem(seed)
-    state = [logits.clone(), torch.zeros(COUNT), torch.zeros(COUNT)]
-    cpu.adam_step_(state[0], weight, *state[1:], AdamStep(learning_rate=0.2, beta1=0.9, beta2=0.999, eps=1e-08, step=1))
     return [
         cpu.draw_keep_mask(logits, KEY),
         cpu.draw_masked_weight(weight, logits, KEY, dtype=torch.float32),
         cpu.draw_masked_weight(weight, logits, KEY, dtype=torch.bfloat16),
         cpu.mask_logit_gradient(weight, weight, logits, through=True),
-        *state,
     ]
 
 
