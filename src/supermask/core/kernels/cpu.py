@@ -31,20 +31,7 @@ _CPU = torch.device("cpu")
 def draw_keep_mask(mask_logits: Tensor, key: KeyWords) -> Tensor:
     """As `reference.draw_keep_mask`."""
     logits = _lying(mask_logits.detach().to(torch.float32))
-    keep_mask = torch.empty(mask_logits.shape, dtype=torch.bool, device=_CPU)
-    do_job(
-        cpu_draw.draw_task,
-        logits.numel(),
-        cpu_draw.DRAWN,
-        *key,
-        logit_levels(_CPU).data_ptr(),
-        logits.data_ptr(),
-        0,
-        0,
-        keep_mask.data_ptr(),
-        0,
-    )
-    return keep_mask
+    return _draw(logits, torch.empty(mask_logits.shape, dtype=torch.bool, device=_CPU), cpu_draw.DRAWN, key)
 
 
 def draw_masked_weight(
@@ -67,20 +54,17 @@ def _masked_weight(
     check_together(mask_logits, weight=weight)
     check_compute_dtype(dtype)
     weight, mask_logits = _lying(weight), _lying(mask_logits)
-    masked = result_like(weight, dtype=dtype, out=out)
-    do_job(
-        cpu_draw.draw_task,
-        weight.numel(),
-        mode,
-        *key,
-        logit_levels(_CPU).data_ptr(),
-        mask_logits.data_ptr(),
-        weight.data_ptr(),
-        FORMATS[weight.dtype],
-        masked.data_ptr(),
-        FORMATS[dtype],
-    )
-    return masked
+    return _draw(mask_logits, result_like(weight, dtype=dtype, out=out), mode, key, weight)
+
+
+def _draw(logits: Tensor, result: Tensor, mode: int, key: KeyWords, weight: Tensor | None = None) -> Tensor:
+    source, target = (0, 0), 0
+    if weight is not None:
+        source, target = (weight.data_ptr(), FORMATS[weight.dtype]), FORMATS[result.dtype]
+    levels = logit_levels(_CPU).data_ptr()
+    addresses = (levels, logits.data_ptr(), *source, result.data_ptr(), target)
+    do_job(cpu_draw.draw_task, logits.numel(), mode, *key, *addresses)
+    return result
 
 
 def mask_logit_gradient(
