@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from supermask.core.counter_random import random_bits16
-from supermask.core.kernels.arguments import AdamStep, check_in_place, check_together
+from supermask.core.kernels.arguments import AdamStep, check_together
 from supermask.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -146,7 +146,10 @@ def second_moment(codes: Tensor, scale: Tensor) -> Tensor:
 def check_8bit_state(mask_logits: Tensor, gradient: Tensor, moments: EightBitMoments) -> None:
     """Shapes, devices and dtypes are as `adam_step_8bit_` says."""
     check_together(mask_logits, gradient=gradient)
-    check_in_place(mask_logits=mask_logits, first_scale=moments.first_scale, second_scale=moments.second_scale)
+    if not mask_logits.is_contiguous():  # a copy would take the update and be lost
+        raise ConfigurationError(
+            "mask logits are updated in place and need to be contiguous; make them by .contiguous()"
+        )
     count = mask_logits.numel()
     for name, tensor in zip(moments._fields, moments, strict=True):
         size, dtype = (-(-count // BLOCK), torch.float32) if name.endswith("scale") else (count, torch.uint8)
