@@ -148,7 +148,8 @@ def check_8bit_state(mask_logits: Tensor, gradient: Tensor, moments: EightBitMom
     check_together(mask_logits, gradient=gradient)
     if not mask_logits.is_contiguous():  # a copy would take the update and be lost
         raise ConfigurationError(
-            "mask logits are updated in place and need to be contiguous; make them by .contiguous()"
+            f"mask logits are updated in place and need to be contiguous, received strides {mask_logits.stride()}; "
+            "call .contiguous() when they are made"
         )
     count = mask_logits.numel()
     for name, tensor in zip(moments._fields, moments, strict=True):

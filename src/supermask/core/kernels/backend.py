@@ -66,13 +66,7 @@ class Kernels(Protocol):
         """The weight under the thresholded mask."""
 
     def mask_logit_gradient(
-        self,
-        weight_gradient: Tensor,
-        weight: Tensor,
-        mask_logits: Tensor,
-        *,
-        through: bool,
-        out: Tensor | None = None,
+        self, weight_gradient: Tensor, weight: Tensor, mask_logits: Tensor, *, through: bool, out: Tensor | None = None
     ) -> Tensor:
         """∂L/∂ν, float32."""
 

@@ -129,12 +129,7 @@ def _step(
 
 
 def adam_step_8bit_(
-    mask_logits: Tensor,
-    gradient: Tensor,
-    moments: adam8.EightBitMoments,
-    adam: AdamStep,
-    *,
-    key: KeyWords | Tensor,
+    mask_logits: Tensor, gradient: Tensor, moments: adam8.EightBitMoments, adam: AdamStep, *, key: KeyWords | Tensor
 ) -> None:
     """`adam8.adam_step_8bit_`, the same bits, in one pass; key and scale may be read on the device."""
     adam8.check_8bit_state(mask_logits, gradient, moments)

@@ -137,12 +137,7 @@ def _gradient(gradient, weight_gradient, weight, mask_logits, count, through: tl
 
 
 def draw_masked_weight(
-    weight: Tensor,
-    mask_logits: Tensor,
-    key: KeyWords | Tensor,
-    *,
-    dtype: torch.dtype,
-    out: Tensor | None = None,
+    weight: Tensor, mask_logits: Tensor, key: KeyWords | Tensor, *, dtype: torch.dtype, out: Tensor | None = None
 ) -> Tensor:
     """`reference.draw_masked_weight` in one pass; the key may also be a tensor of two words on the device."""
     check_together(mask_logits, weight=weight)
