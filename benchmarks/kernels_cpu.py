@@ -32,12 +32,10 @@ from torch import Tensor
 
 from supermask.core.counter_random import key_words
 from supermask.core.kernels import cpu, reference
-from supermask.core.kernels.arguments import AdamStep
 from supermask.training.provenance import current_environment
 
 WIDTHS = {"minilm-l6": (384, 1536, 6), "bert-base": (768, 3072, 12), "tiny": (16, 32, 2)}
 SIZES = (1024, 16_384, 147_456, 589_824, 2_359_296)
-ADAM: dict[str, Any] = {"learning_rate": 1e-9, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "step": 10}
 KEY = key_words("benchmark")
 FIRST_CALL = """
 import time
@@ -50,7 +48,6 @@ weight, logits = torch.ones(2, 2), torch.zeros(2, 2)
 cpu.draw_masked_weight(weight, logits, (1, 2), dtype=torch.float32)
 drawn = time.perf_counter()
 cpu.mask_logit_gradient(weight, weight, logits, through=True)
-cpu.adam_step_(logits, weight, torch.zeros(2, 2), torch.zeros(2, 2), learning_rate=1, beta1=0, beta2=0, eps=1, step=1)
 print(imported - start, drawn - imported, time.perf_counter() - drawn)
 """
 
@@ -92,11 +89,10 @@ def measure_model(name: str, rounds: int) -> dict[str, Any]:
     """Milliseconds of every row, over copying, and over the floor."""
     width, inner, blocks = WIDTHS[name]
     shapes = [*([(width, width)] * 4 + [(inner, width), (width, inner)]) * blocks, (width, width)]
-    weights, gradients, out, first, second = ([0.03 * torch.randn(shape) for shape in shapes] for _ in range(5))
+    weights, gradients, out = ([0.03 * torch.randn(shape) for shape in shapes] for _ in range(3))
     logits = [torch.where(torch.rand(shape) < 0.1, -5.0, 5.0) + 0.5 * torch.randn(shape) for shape in shapes]
     halves, half_gradients, half_out = ([tensor.bfloat16() for tensor in each] for each in (weights, gradients, out))
     signs = [weight.sign() for weight in weights]
-    second = [tensor.square() for tensor in second]
     parameters = [torch.nn.Parameter(logit.clone()) for logit in logits]
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
@@ -127,12 +123,6 @@ def measure_model(name: str, rounds: int) -> dict[str, Any]:
             gradient, weight, logit, through=through, out=into
         )
 
-    def step(kernels: Any) -> Callable[..., object]:
-        return lambda logit, gradient, m, v: kernels.adam_step_(logit, gradient, m, v, AdamStep(**ADAM))
-
-    def gradient_step(gradient: Tensor, weight: Tensor, logit: Tensor, m: Tensor, v: Tensor) -> None:
-        cpu.adam_step_(logit, gradient, m, v, AdamStep(**ADAM), weight=weight, through=True)
-
     single, half = torch.float32, torch.bfloat16
     rows: dict[str, Row] = {
         "copy": (over(Tensor.copy_, out, weights), 8),
@@ -153,10 +143,7 @@ def measure_model(name: str, rounds: int) -> dict[str, Any]:
             12,
         ),
         "gradient, through, eager": (over(gradient_of(reference, through=True), gradients, weights, logits, out), 16),
-        "Adam": (over(step(cpu), logits, gradients, first, second), 28),
         "Adam, fused of torch": (optimizer.step, 28),
-        "Adam, eager": (over(step(reference), logits, gradients, first, second), 28),
-        "gradient and Adam in one": (over(gradient_step, gradients, weights, logits, first, second), 32),
     }
     seconds = take_turns({row: do for row, (do, _) in rows.items()}, rounds)
     copying = seconds["copy"]
@@ -195,7 +182,7 @@ def measure_starting() -> dict[str, dict[str, float]]:
                 [sys.executable, "-c", FIRST_CALL], env=environment, capture_output=True, text=True, check=True
             )
             parts = (round(float(part), 3) for part in finished.stdout.split())
-            times[code] = dict(zip(("import, s", "first draw, s", "first gradient and step, s"), parts, strict=True))
+            times[code] = dict(zip(("import, s", "first draw, s", "first gradient, s"), parts, strict=True))
     return times
 
 

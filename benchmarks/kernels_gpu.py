@@ -105,8 +105,6 @@ class Operands:
     gradient: Tensor
     mask_logits: Tensor
     logit_gradient: Tensor
-    first: Tensor
-    second: Tensor
     eight_bit: EightBitMoments
     key: Tensor
     scale: Tensor
@@ -135,8 +133,6 @@ def make_operands(count: int, dtype: torch.dtype, device: torch.device) -> Opera
         gradient=normal().mul_(1e-3).to(dtype),
         mask_logits=normal().add_(5.0),
         logit_gradient=normal().mul_(1e-6),
-        first=normal().mul_(1e-6),
-        second=normal().mul_(1e-6).square_(),
         eight_bit=EightBitMoments(codes[0], scales[0], codes[1], scales[1]),
         key=torch.tensor([0x12345678, 0x9ABCDEF0], device=device),
         scale=torch.tensor(0.5, device=device),
@@ -144,8 +140,8 @@ def make_operands(count: int, dtype: torch.dtype, device: torch.device) -> Opera
 
 
 def operations(kernels: Any, at: Operands) -> list[Operation]:
-    """The operations of a backend; kernels without 8-bit moments have one less."""
-    size, state = at.weight.element_size(), (at.mask_logits, at.first, at.second)
+    """The operations of a backend."""
+    size = at.weight.element_size()
 
     def draw() -> Tensor:
         return kernels.draw_masked_weight(at.weight, at.mask_logits, at.key, dtype=at.weight.dtype)
@@ -159,13 +155,6 @@ def operations(kernels: Any, at: Operands) -> list[Operation]:
     def gradient(through: bool) -> Callable[[], Tensor]:
         return lambda: kernels.mask_logit_gradient(at.gradient, at.weight, at.mask_logits, through=through)
 
-    def adam() -> None:
-        kernels.adam_step_(at.mask_logits, at.logit_gradient, *state[1:], AdamStep(**ADAM, gradient_scale=at.scale))
-
-    def both() -> None:
-        adam = AdamStep(**ADAM, gradient_scale=at.scale)
-        kernels.adam_step_(at.mask_logits, at.gradient, *state[1:], adam, weight=at.weight, through=True)
-
     def adam8() -> None:
         kernels.adam_step_8bit_(
             at.mask_logits, at.logit_gradient, at.eight_bit, AdamStep(**ADAM, gradient_scale=at.scale), key=at.key
@@ -177,8 +166,6 @@ def operations(kernels: Any, at: Operands) -> list[Operation]:
         Operation("threshold_masked_weight", 4 + 2 * size, threshold),
         Operation("mask_logit_gradient, stop", 2 * size + 4, gradient(False)),
         Operation("mask_logit_gradient, through", 2 * size + 8, gradient(True)),
-        Operation("adam_step_", 7 * 4, adam),
-        Operation("adam_step_, of the weight, through", 2 * size + 6 * 4, both),
         Operation("adam_step_8bit_", 3 * 4 + 4 + 16 / 256, adam8),
     ]
 
@@ -266,17 +253,15 @@ def swept(kernels: Any, at: Operands, rounds: int) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def launched_with(block: int, warps: int) -> Iterator[None]:
-    from supermask.core.kernels import triton_adam, triton_draw, triton_launch
+    from supermask.core.kernels import triton_kernels, triton_launch
 
     before, options = triton_launch.BLOCK, dict(triton_launch.LAUNCH)
     try:
-        for module in (triton_adam, triton_draw):
-            module.BLOCK = block
+        triton_kernels.BLOCK = block
         triton_launch.LAUNCH["num_warps"] = warps
         yield
     finally:
-        for module in (triton_adam, triton_draw):
-            module.BLOCK = before
+        triton_kernels.BLOCK = before
         triton_launch.LAUNCH.update(options)
 
 

@@ -103,39 +103,26 @@ def measure_speed(arguments: argparse.Namespace) -> None:
 def speed_rows(parameters: list[nn.Parameter]) -> dict[str, Callable[[], Any]]:
     """What is timed, by name."""
     kernels = kernels_for("cpu")
-    eight = adam8.adam_step_8bit_for(torch.device("cpu"))
     gradients = [gradient_of(parameter) for parameter in parameters]
     count = sum(parameter.numel() for parameter in parameters)
     source, target = torch.zeros(count), torch.empty(count)
-    moments = [(torch.zeros_like(parameter), torch.zeros_like(parameter)) for parameter in parameters]
     states = [adam8.EightBitMoments.zeros(parameter.numel()) for parameter in parameters]
-
-    def ours() -> None:
-        for parameter, gradient, (first, second) in zip(parameters, gradients, moments, strict=True):
-            kernels.adam_step_(parameter, gradient, first, second, AdamStep(**ADAM, step=10))
 
     def ours_8bit() -> None:
         for index, (parameter, gradient, state) in enumerate(zip(parameters, gradients, states, strict=True)):
-            eight(parameter, gradient, state, key=key_words(index), adam=AdamStep(**ADAM, step=10))
+            kernels.adam_step_8bit_(parameter, gradient, state, key=key_words(index), adam=AdamStep(**ADAM, step=10))
 
     def gradient_alone() -> None:
         for parameter, gradient in zip(parameters, gradients, strict=True):
             kernels.mask_logit_gradient(gradient, parameter, parameter, through=True)
 
-    def gradient_and_step() -> None:
-        for parameter, gradient, (first, second) in zip(parameters, gradients, moments, strict=True):
-            adam = AdamStep(**ADAM, step=10)
-            kernels.adam_step_(parameter, gradient, first, second, adam, weight=parameter, through=True)
-
     return {
         "copy": lambda: target.copy_(source),
         "torch fused AdamW": torch.optim.AdamW(parameters, lr=0.2, weight_decay=0.0, fused=True).step,
-        "adam_step_": ours,
         "adam_step_8bit_": ours_8bit,
         "torch clip_grad_norm_": lambda: nn.utils.clip_grad_norm_(parameters, 1.0),
         "our clipping": lambda: clip_by_norm_(gradients, gradient_norm(gradients), max_norm=1.0),
         "mask_logit_gradient": gradient_alone,
-        "adam_step_, of the weight": gradient_and_step,
     }
 
 
@@ -152,7 +139,7 @@ def measure_replay(arguments: argparse.Namespace) -> None:
     exact = replayed(gradients, float_step())
     moved = exact - 5.0
     rows = {}
-    for name, step in {"ours": coded_step(), "dynamic tree, to nearest": dynamic_step(gradients.shape[1])}.items():
+    for name, step in {"ours": coded_step(), "dynamic tree, to nearest": dynamic_step()}.items():
         logits = replayed(gradients, step)
         rows[name] = {
             "error": float((logits - exact).norm() / moved.norm()),
@@ -205,16 +192,21 @@ def replayed(gradients: Tensor, step: Callable[..., None]) -> Tensor:
     for index, gradient in enumerate(gradients):
         rate = 0.2 * min(index / warmup, (len(gradients) - index) / (len(gradients) - warmup))
         step(logits, gradient, index + 1, ADAM | {"learning_rate": rate})
-    return logits
+    return logits.detach()
 
 
-def float_step() -> Callable[..., None]:
-    moments: list[Tensor] = []
+def float_step(after: Callable[[list[Tensor]], object] = lambda moments: None) -> Callable[..., None]:
+    """torch's own Adam; `after` may change the moments after each step."""
+    held: list[torch.optim.Adam] = []
 
     def step(logits: Tensor, gradient: Tensor, index: int, settings: dict[str, Any]) -> None:
-        if not moments:
-            moments.extend((torch.zeros_like(logits), torch.zeros_like(logits)))
-        kernels_for("cpu").adam_step_(logits, gradient, *moments, AdamStep(**settings, step=index))
+        if not held:
+            betas = settings["beta1"], settings["beta2"]
+            held.append(torch.optim.Adam([logits.requires_grad_()], betas=betas, eps=settings["eps"]))
+        held[0].param_groups[0]["lr"] = settings["learning_rate"]
+        logits.grad = gradient
+        held[0].step()
+        after([held[0].state[logits][name] for name in ("exp_avg", "exp_avg_sq")])
 
     return step
 
@@ -232,20 +224,18 @@ def coded_step() -> Callable[..., None]:
     return step
 
 
-def dynamic_step(count: int) -> Callable[..., None]:
+def dynamic_step() -> Callable[..., None]:
     """Moments decoded from, and after the step rounded to, the dynamic tree's values times the block's largest."""
     trees = torch.tensor(dynamic_tree(signed=True)), torch.tensor(dynamic_tree(signed=False))
-    moments = [torch.zeros(count), torch.zeros(count)]
 
-    def step(logits: Tensor, gradient: Tensor, index: int, settings: dict[str, Any]) -> None:
-        kernels_for("cpu").adam_step_(logits, gradient, *moments, AdamStep(**settings, step=index))
+    def round_(moments: list[Tensor]) -> None:
         for moment, tree in zip(moments, trees, strict=True):
             blocks = moment.view(-1, BLOCK)
             scale = blocks.abs().amax(dim=1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
             nearest = torch.bucketize(blocks / scale, (tree[1:] + tree[:-1]) / 2)
             blocks.copy_(tree[nearest] * scale)
 
-    return step
+    return float_step(round_)
 
 
 def dynamic_tree(*, signed: bool) -> np.ndarray[Any, np.dtype[np.float32]]:

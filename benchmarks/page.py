@@ -157,11 +157,8 @@ KERNEL_ROWS = (
     "threshold",
     "gradient, stop",
     "gradient, through",
-    "Adam",
-    "gradient and Adam in one",
     "draw, eager",
     "gradient, through, eager",
-    "Adam, eager",
     "Adam, fused of torch",
 )
 

@@ -91,28 +91,6 @@ def test_two_streams_drawn_in_turns_do_not_disturb_each_other() -> None:
         np.testing.assert_array_equal(others.numpy(), second[start : start + CHUNK])
 
 
-# The surroundings make no difference.
-
-
-def test_first_use_in_inference_mode_serves_later_use_outside() -> None:
-    counter_random._indices.cache_clear()
-    with torch.inference_mode():
-        inside = bits_of(123, (3, 4))
-    np.testing.assert_array_equal(bits_of(123, (3, 4)), inside)
-    assert inside.tolist() == [reference_bits16(index, (3, 4)) for index in range(123)]
-
-
-def test_default_device_and_dtype_make_no_difference() -> None:
-    expected = bits_of(50, (8, 9))
-    counter_random._indices.cache_clear()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with torch.device("meta"):
-            np.testing.assert_array_equal(bits_of(50, (8, 9)), expected)
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
 @pytest.mark.gpu
 def test_same_numbers_on_a_gpu() -> None:
     count = (1 << 24) + 3  # over one of the GPU's larger pieces
@@ -162,25 +140,15 @@ def chi_square_deviations(counts: np.ndarray) -> float:
     return float((((counts - expected) ** 2 / expected).sum() - freedom) / math.sqrt(2 * freedom))
 
 
-@pytest.mark.parametrize("key", [(0, 0), (0, 1), (1, 0), key_words(0, "w"), key_words(1, "w")])
-def test_numbers_are_uniform(key: tuple[int, int]) -> None:
+@pytest.mark.parametrize("key", [(0, 0), (0, 1), (1, 0), *(key_words(part) for part in (0, 1, "fair", "square"))])
+def test_numbers_their_halves_and_neighbours_are_uniform_and_each_bit_is_fair(key: tuple[int, int]) -> None:
     bits = bits_of(1 << 20, key)
-    assert abs(chi_square_deviations(np.bincount(bits, minlength=65536))) < 5
-    assert abs(chi_square_deviations(np.bincount(bits >> 8, minlength=256))) < 5
-    assert abs(chi_square_deviations(np.bincount(bits & 255, minlength=256))) < 5
-
-
-def test_each_bit_is_fair() -> None:
-    bits = bits_of(1 << 20, key_words("fair"))
+    cells = {65536: bits, 256: bits >> 8, 255: bits & 255, 4096: (bits[::2] >> 10) * 64 + (bits[1::2] >> 10)}
+    for size, found in cells.items():
+        assert abs(chi_square_deviations(np.bincount(found, minlength=max(size, 256)))) < 5, size
     for place in range(16):
         ones = int(((bits >> place) & 1).sum())
         assert abs(ones - 2**19) < 5 * math.sqrt(2**20 / 4), place
-
-
-def test_neighbouring_numbers_fill_the_square_evenly() -> None:
-    bits = bits_of(1 << 20, key_words("square"))
-    cells = np.bincount((bits[::2] >> 10) * 64 + (bits[1::2] >> 10), minlength=4096)
-    assert abs(chi_square_deviations(cells)) < 5
 
 
 @pytest.mark.parametrize(

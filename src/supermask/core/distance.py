@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,7 +68,8 @@ def l1_distance(first: Tensor, second: Tensor) -> float:
     Source: Table 2 and Figure 2 of the paper.
     """
     _same_shape(first, second)
-    return _l1_sum(first, second) / math.sqrt(max(first.numel(), 1))
+    total = sum(_sums("absolute_differences", lambda a, b: (a - b).abs_().sum()[None], first, second))
+    return total / math.sqrt(max(first.numel(), 1))
 
 
 def angular_distance(first: Tensor, second: Tensor) -> float:
@@ -96,7 +96,7 @@ def angular_distance(first: Tensor, second: Tensor) -> float:
     Source: Table 2 and Figure 2 of the paper.
     """
     _same_shape(first, second)
-    one, two, difference, total, product = _square_sums(first, second)
+    one, two, difference, total, product = _sums("square_sums", _square_sums, first, second) or [0.0] * 5
     if one == 0 or two == 0:
         raise ConfigurationError("a tensor of zeros has no direction, so it has no angular distance")
     norm_one, norm_two = math.sqrt(one), math.sqrt(two)
@@ -107,40 +107,23 @@ def angular_distance(first: Tensor, second: Tensor) -> float:
     return 2.0 * math.atan2(math.sqrt(minus), math.sqrt(plus)) / math.pi
 
 
-def _l1_sum(first: Tensor, second: Tensor) -> float:
-    if _compilable(first, second):
-        from supermask.core import distance_kernels
-
-        return _by_blocks(distance_kernels.absolute_differences, first, second, width=1)[0]
-    return _exact_sum([float((a.double() - b.double()).abs_().sum()) for a, b in _pieces(first, second)])
-
-
-def _square_sums(first: Tensor, second: Tensor) -> list[float]:
+def _square_sums(a: Tensor, b: Tensor) -> Tensor:
     """Σa², Σb², Σ(a - b)², Σ(a + b)² and Σ(a - b)(a + b)."""
-    if _compilable(first, second):
-        from supermask.core import distance_kernels
+    minus, plus = a - b, a + b
+    return torch.stack([a.dot(a), b.dot(b), minus.dot(minus), plus.dot(plus), minus.dot(plus)])
 
-        return _by_blocks(distance_kernels.square_sums, first, second, width=5)
-    parts = []
+
+def _sums(kernel: str, eager: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> list[float]:
+    """Sums over both tensors: those of a compiled loop block by block, or the same in eager torch piece by piece."""
+    parts: list[list[float]] = []
     for a, b in _pieces(first, second):
-        a, b = a.double(), b.double()
-        minus, plus = a - b, a + b
-        parts.append(torch.stack([a.dot(a), b.dot(b), minus.dot(minus), plus.dot(plus), minus.dot(plus)]).tolist())
-    return [_exact_sum(column) for column in zip(*parts, strict=True)] if parts else [0.0] * 5
+        if _compilable(first, second):
+            from supermask.core import distance_kernels
 
-
-def _by_blocks(kernel: Callable[..., Any], first: Tensor, second: Tensor, *, width: int) -> list[float]:
-    """Compiled sums over both tensors, `width` of them."""
-    import numpy as np
-
-    from supermask.core.distance_kernels import BLOCK
-
-    parts = []
-    for a, b in _pieces(first, second):
-        sums = np.empty((-(-a.numel() // BLOCK), width))
-        kernel(a.numpy(), b.numpy(), sums)
-        parts.append(sums)
-    return [_exact_sum(column) for column in np.concatenate(parts).T.tolist()]
+            parts += getattr(distance_kernels, kernel)(a.numpy(), b.numpy()).tolist()
+        else:
+            parts.append(eager(a.double(), b.double()).tolist())
+    return [_exact_sum(column) for column in zip(*parts, strict=True)]
 
 
 def _exact_sum(values: Sequence[float]) -> float:

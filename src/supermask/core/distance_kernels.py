@@ -1,53 +1,47 @@
 """Compiled sums over two arrays, each read once: torch would write temporary tensors of twice their size.
 
 numba takes a while to load, so this module is imported where it is first used. All loops run without the interpreter's
-lock and trust their arguments: flat arrays of one length, and a row of `sums` for every block of `BLOCK` numbers.
+lock and trust their arguments: flat arrays of one length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
-import numba
 import numpy as np
 
 from supermask.core.kernels.compiled import compiled
 
-__all__ = ["BLOCK", "absolute_differences", "shared_zeros", "square_sums", "unequal"]
+__all__ = ["absolute_differences", "shared_zeros", "square_sums", "unequal"]
 
 BLOCK = 4096
-"""Numbers that are summed before a sum is rounded into its own place."""
+"""Numbers whose sum has a row of its own."""
 
 _BLOCK = np.uint64(BLOCK)  # unsigned, or numba looks for negative indices each time
 
 
-def _summing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As `compiled`; sums may be taken in another order, which is what makes a long sum fast."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc"}}
-    try:
-        dispatcher: Callable[..., Any] = numba.njit(**options, cache=True)(function)
-    except RuntimeError:  # as in `compiled`
-        dispatcher = numba.njit(**options)(function)
-    return dispatcher
+# Sums may be taken in another order, which is what makes a long sum fast.
+_summing = functools.partial(compiled, fastmath={"contract", "reassoc"})
 
 
 @_summing
-def absolute_differences(first: Any, second: Any, sums: Any) -> None:
-    """Σ|a - b| of every block into `sums`, of shape (blocks, 1)."""
-    size = np.uint64(first.size)
+def absolute_differences(first: Any, second: Any) -> Any:
+    """Σ|a - b| of every block, shape (blocks, 1)."""
+    size, sums = np.uint64(first.size), np.empty((-(-first.size // BLOCK), 1))
     for block in range(sums.shape[0]):
         start = np.uint64(block) * _BLOCK
         total = 0.0
         for index in range(start, min(start + _BLOCK, size)):
             total += abs(np.float64(first[index]) - np.float64(second[index]))
         sums[block, 0] = total
+    return sums
 
 
 @_summing
-def square_sums(first: Any, second: Any, sums: Any) -> None:
+def square_sums(first: Any, second: Any) -> Any:
     """Σa², Σb², Σ(a - b)², Σ(a + b)² and Σ(a - b)(a + b) of every block, shape (blocks, 5)."""
-    size = np.uint64(first.size)
+    size, sums = np.uint64(first.size), np.empty((-(-first.size // BLOCK), 5))
     for block in range(sums.shape[0]):
         start = np.uint64(block) * _BLOCK
         one = two = difference = total = product = 0.0
@@ -61,6 +55,7 @@ def square_sums(first: Any, second: Any, sums: Any) -> None:
             product += minus * plus
         sums[block, 0], sums[block, 1] = one, two
         sums[block, 2], sums[block, 3], sums[block, 4] = difference, total, product
+    return sums
 
 
 @compiled

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from supermask.core.counter_random import key_words
-from supermask.core.kernels.adam8 import EightBitMoments, adam_step_8bit_for
+from supermask.core.kernels import kernels_for
+from supermask.core.kernels.adam8 import EightBitMoments
 from supermask.core.kernels.arguments import AdamStep
 from supermask.errors import ConfigurationError
 from supermask.methods.attachment import Attachment
@@ -182,7 +183,7 @@ class MethodOptimizer(torch.optim.Optimizer):
                 state |= EightBitMoments.zeros(logits.numel(), logits.device)._asdict() | {"step": torch.zeros(())}
             state["step"] += 1
             step = int(state["step"])
-            adam_step_8bit_for(logits.device)(
+            kernels_for(logits.device).adam_step_8bit_(
                 logits,
                 local_part(parameter.grad),
                 EightBitMoments(**{name: state[name] for name in EightBitMoments._fields}),

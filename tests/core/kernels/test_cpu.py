@@ -44,13 +44,6 @@ def test_tensors_elsewhere_are_refused() -> None:
         cpu.draw_keep_mask(torch.zeros(3, device="meta"), KEY)
 
 
-def test_tensors_that_are_not_aligned_to_cache_lines() -> None:
-    weight, logits = torch.randn(5000)[1:], (4 * torch.randn(5001))[2:]
-    out = torch.empty(5002)[3:]
-    expected = reference.draw_masked_weight(weight, logits, KEY, dtype=torch.float32)
-    assert torch.equal(cpu.draw_masked_weight(weight, logits, KEY, dtype=torch.float32, out=out), expected)
-
-
 def test_the_default_device_makes_no_difference() -> None:
     weight, logits = torch.ones(300), torch.zeros(300)
     expected = reference.draw_masked_weight(weight, logits, KEY, dtype=torch.float32)

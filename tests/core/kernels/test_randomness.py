@@ -99,7 +99,7 @@ def test_groups_of_eight_neighbours_take_every_pattern(logit: float) -> None:
 
 # Keys.
 
-SERIES = {
+KEYS = {
     "step": [KEY.at(step=step) for step in range(24)],
     "far step": [KEY.at(step=1 << step) for step in range(24)],
     "micro-batch": [KEY.at(step=17, micro_batch=micro_batch) for micro_batch in range(16)],
@@ -107,25 +107,17 @@ SERIES = {
     "rank": [replace(KEY, rank=rank) for rank in range(16)],
     "stream": [replace(KEY, stream=stream) for stream in ("training", "evaluation", "8-bit")],
 }
+SERIES = {what: [(key, NAME) for key in keys] for what, keys in KEYS.items()}
+SERIES["tensor"] = [
+    (KEY, f"encoder.layer.{layer}.attention.self.{role}.weight")
+    for layer, role in itertools.product(range(8), ("query", "key", "value"))
+]
 
 
 @pytest.mark.parametrize("logit", [0.0, 5.0])
 @pytest.mark.parametrize("what", SERIES)
-def test_masks_of_different_keys_are_independent(what: str, logit: float) -> None:
-    masks = np.stack([draw(logit, key, count=1 << 17) for key in SERIES[what]])
-    products = masks @ masks.T / math.sqrt(masks.shape[1])
-    pairs = products[np.triu_indices(len(masks), 1)]
-    assert np.abs(pairs).max() < LIMIT
-    assert abs(chi_square(pairs**2)) < LIMIT
-
-
-@pytest.mark.parametrize("logit", [0.0, 5.0])
-def test_masks_of_different_tensors_are_independent(logit: float) -> None:
-    names = [
-        f"encoder.layer.{layer}.attention.self.{role}.weight"
-        for layer, role in itertools.product(range(8), ("query", "key", "value"))
-    ]
-    masks = np.stack([draw(logit, name=name, count=1 << 17) for name in names])
+def test_masks_of_different_keys_and_tensors_are_independent(what: str, logit: float) -> None:
+    masks = np.stack([draw(logit, key, name, count=1 << 17) for key, name in SERIES[what]])
     pairs = (masks @ masks.T / math.sqrt(masks.shape[1]))[np.triu_indices(len(masks), 1)]
     assert np.abs(pairs).max() < LIMIT
     assert abs(chi_square(pairs**2)) < LIMIT

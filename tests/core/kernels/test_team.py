@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import signal
 import threading
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from supermask.core.counter_random import key_words
 from supermask.core.kernels import cpu, reference, team
-from supermask.core.kernels.arguments import AdamStep
 
 KEY = key_words(5, "w")
 COUNT = (1 << 18) + 77  # enough for several threads
+POOLS = ("with_openmp", "without_openmp")
 
 
 @pytest.fixture
@@ -22,6 +23,11 @@ def threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def with_openmp() -> None:
+    return
 
 
 @pytest.fixture
@@ -37,14 +43,11 @@ def problem(seed: int = 0) -> tuple[Tensor, Tensor]:
 def results(seed: int = 0) -> list[Tensor]:
     """What every operation makes of one problem."""
     weight, logits = problem(seed)
-    state = [logits.clone(), torch.zeros(COUNT), torch.zeros(COUNT)]
-    cpu.adam_step_(state[0], weight, *state[1:], AdamStep(learning_rate=0.2, beta1=0.9, beta2=0.999, eps=1e-08, step=1))
     return [
         cpu.draw_keep_mask(logits, KEY),
         cpu.draw_masked_weight(weight, logits, KEY, dtype=torch.float32),
         cpu.draw_masked_weight(weight, logits, KEY, dtype=torch.bfloat16),
         cpu.mask_logit_gradient(weight, weight, logits, through=True),
-        *state,
     ]
 
 
@@ -64,48 +67,33 @@ def test_as_many_threads_as_torch_has_and_as_are_worth_it(threads: None) -> None
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_the_number_of_threads_makes_no_difference(threads: None, number: int) -> None:
+@pytest.mark.parametrize("pool", POOLS)
+def test_the_number_of_threads_makes_no_difference(
+    threads: None, pool: str, number: int, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(pool)
     torch.set_num_threads(1)
     expected = results()
     torch.set_num_threads(number)
     assert same(results(), expected)
+    if pool == "without_openmp" and number > 1:
+        assert any(thread.name.startswith("supermask-kernels") for thread in threading.enumerate())
 
 
-@pytest.mark.parametrize("number", [2, 3])
-def test_threads_of_pythons_make_no_difference(threads: None, without_openmp: None, number: int) -> None:
-    torch.set_num_threads(1)
-    expected = results()
-    torch.set_num_threads(number)
-    assert same(results(), expected)
-    assert any(thread.name.startswith("supermask-kernels") for thread in threading.enumerate())
-
-
-def in_four_threads() -> bool:
-    """Whether four threads at once, each with its own problem, get what one alone gets."""
+@pytest.mark.parametrize("pool", POOLS)
+def test_several_threads_of_pythons_may_call_at_once(threads: None, pool: str, request: pytest.FixtureRequest) -> None:
+    """Each with its own problem, and each gets what one alone gets."""
+    request.getfixturevalue(pool)
+    torch.set_num_threads(2)
     expected = [results(seed) for seed in range(4)]
-    right: list[bool] = []
     together = threading.Barrier(4)
 
-    def work(seed: int) -> None:
+    def work(seed: int) -> bool:
         together.wait()
-        right.append(all(same(results(seed), expected[seed]) for _ in range(5)))
+        return all(same(results(seed), expected[seed]) for _ in range(5))
 
-    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return right == [True] * 4
-
-
-def test_several_threads_of_pythons_may_call_at_once(threads: None) -> None:
-    torch.set_num_threads(2)
-    assert in_four_threads()
-
-
-def test_several_threads_may_call_at_once_without_openmp(threads: None, without_openmp: None) -> None:
-    torch.set_num_threads(2)
-    assert in_four_threads()
+    with concurrent.futures.ThreadPoolExecutor(4) as workers:
+        assert all(workers.map(work, range(4)))
 
 
 def test_what_a_helping_thread_has_not_begun_is_called_off(threads: None, without_openmp: None) -> None:

@@ -30,8 +30,10 @@ def run(*command: str, **environment: str) -> str:
 def test_the_kernels_in_the_interpreter() -> None:
     # Triton reads the variable when it is imported, and this process may have imported it.
     pytest.importorskip("triton")
-    files = [str(HERE / name) for name in ("test_triton.py", "test_triton_adam.py")]
-    output = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, TRITON_INTERPRET="1")
+    files = [str(HERE / name) for name in ("test_triton.py", "test_reference.py", "test_adam8.py")]
+    # It computes with numpy, which warns of what is not finite.
+    options = ("-q", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning", "-k", "triton")
+    output = run("-m", "pytest", *options, *files, TRITON_INTERPRET="1")
     assert " passed" in output
     assert "failed" not in output
 
@@ -41,15 +43,15 @@ def test_the_kernels_compile_without_a_gpu(capability: int, tmp_path: Path) -> N
     pytest.importorskip("triton")
     script = str(HERE / "triton_compiling.py")
     found = json.loads(run("-W", "error", script, str(capability), TRITON_CACHE_DIR=str(tmp_path)))
-    assert len(found) == 8
+    assert len(found) == 6
     for name, one in found.items():
         assert one["bytes"] > 1000
         assert one["compilations"] == 1, f"{name} is compiled anew when a number changes"
     # 8 weights a thread: 16 bytes of each bfloat16, twice 16 of each float32.
     draw = found["draw_masked_weight"]
     assert (draw["wide loads"], draw["wide stores"], draw["exponentials"]) == (3, 1, 8)
-    adam = found["adam_step_, of the weight"]
-    assert (adam["wide loads"], adam["wide stores"]) == (8, 6)
+    gradient = found["mask_logit_gradient"]
+    assert (gradient["wide loads"], gradient["wide stores"]) == (4, 2)
     assert found["threshold_masked_weight"]["exponentials"] == 0
     # Not one product and sum fused, or the bytes would not be those of other backends.
     assert found["adam_step_8bit_"]["fused"] == 0

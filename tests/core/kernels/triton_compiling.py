@@ -35,7 +35,7 @@ class AbsentGPU:
 
 def kernels() -> dict[str, tuple[Any, dict[str, Any], list[tuple[Any, ...]]]]:
     """Each kernel with its options and the arguments of calls that one compilation is to serve."""
-    from supermask.core.kernels import triton_adam, triton_adam8, triton_draw
+    from supermask.core.kernels import triton_adam8, triton_kernels
     from supermask.core.kernels.triton_launch import BLOCK, LAUNCH
 
     f4, f2, u1, i8 = torch.float32, torch.bfloat16, torch.uint8, torch.int64
@@ -43,32 +43,25 @@ def kernels() -> dict[str, tuple[Any, dict[str, Any], list[tuple[Any, ...]]]]:
     other = (0.5, 0.5, 0.5, 2.5, 1.0, 16.0)
     return {
         "draw_masked_weight": (
-            triton_draw._draw_weight,
+            triton_kernels._draw_weight,
             LAUNCH,
             [(f2, f2, f4, 1024, f4, f4, *words, False, BLOCK) for words in [(0, 0), (1, 16), (-5, 2**31 - 1)]],
         ),
         "draw_masked_weight, key in memory": (
-            triton_draw._draw_weight,
+            triton_kernels._draw_weight,
             LAUNCH,
             [(f2, f4, f4, 1 << 33, f4, i8, 0, 0, True, BLOCK)],
         ),
-        "draw_keep_mask": (triton_draw._draw_mask, LAUNCH, [(torch.bool, f4, 1024, f4, i8, 0, 0, True, BLOCK)]),
-        "threshold_masked_weight": (triton_draw._threshold_weight, LAUNCH, [(f2, f2, f4, 1024, BLOCK)]),
-        "mask_logit_gradient": (triton_adam._gradient, LAUNCH, [(f4, f2, f2, f4, 1024, True, BLOCK)]),
-        "adam_step_": (
-            triton_adam._step,
-            LAUNCH,
-            [(f4, f4, f4, f4, f4, 1024, *given, f4, 1.0, True, False, False, BLOCK) for given in (numbers, other)],
-        ),
-        "adam_step_, of the weight": (
-            triton_adam._step,
-            LAUNCH,
-            [(f4, f2, f2, f4, f4, 1024, *numbers, f4, 1.0, False, True, True, BLOCK)],
-        ),
+        "draw_keep_mask": (triton_kernels._draw_mask, LAUNCH, [(torch.bool, f4, 1024, f4, i8, 0, 0, True, BLOCK)]),
+        "threshold_masked_weight": (triton_kernels._threshold_weight, LAUNCH, [(f2, f2, f4, 1024, BLOCK)]),
+        "mask_logit_gradient": (triton_kernels._gradient, LAUNCH, [(f4, f2, f2, f4, 1024, True, BLOCK)]),
         "adam_step_8bit_": (
             triton_adam8._step,
             triton_adam8._LAUNCH,
-            [(f4, f4, u1, f4, u1, f4, 1024, 0.9, *numbers, f4, 1.0, True, f4, 0, 0, False, 4, 256)],
+            [
+                (f4, f4, u1, f4, u1, f4, 1024, 0.9, *given, f4, 1.0, True, f4, *words, False, 4, 256)
+                for given, words in ((numbers, (0, 0)), (other, (1, 16)))
+            ],
         ),
     }
 

@@ -23,14 +23,13 @@ gives the same bits. A backend that fuses may differ in the last bit of ν and, 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from supermask.core.counter_random import random_bits16
-from supermask.core.kernels.arguments import AdamStep, check_in_place, check_together
+from supermask.core.kernels.arguments import AdamStep, check_together
 from supermask.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -41,9 +40,7 @@ __all__ = [
     "TINY",
     "TOP",
     "EightBitMoments",
-    "EightBitStep",
     "adam_step_8bit_",
-    "adam_step_8bit_for",
     "check_8bit_state",
     "first_moment",
     "second_moment",
@@ -89,38 +86,9 @@ class EightBitMoments(NamedTuple):
         return cls(*(torch.zeros(size, dtype=dtype, device=device) for size, dtype in 2 * sizes))
 
 
-class EightBitStep(Protocol):
-    """A backend's form of `adam_step_8bit_`."""
-
-    def __call__(
-        self,
-        mask_logits: Tensor,
-        gradient: Tensor,
-        moments: EightBitMoments,
-        adam: AdamStep,
-        *,
-        key: KeyWords,
-    ) -> None:
-        """One step, in place."""
-
-
-def adam_step_8bit_for(device: torch.device) -> EightBitStep:
-    """The form of `adam_step_8bit_` for tensors of a device, as `supermask.core.kernels.backend_for` chooses."""
-    from supermask.core.kernels.backend import backend_for
-
-    module = {"eager": "adam8", "cpu": "adam8_cpu", "triton": "triton_kernels"}[backend_for(device)]
-    found = importlib.import_module(f"supermask.core.kernels.{module}")
-    return cast("EightBitStep", found.adam_step_8bit_)
-
-
 @torch.no_grad()
 def adam_step_8bit_(
-    mask_logits: Tensor,
-    gradient: Tensor,
-    moments: EightBitMoments,
-    adam: AdamStep,
-    *,
-    key: KeyWords,
+    mask_logits: Tensor, gradient: Tensor, moments: EightBitMoments, adam: AdamStep, *, key: KeyWords
 ) -> None:
     """One step of Adam on the mask logits, in place: moments decoded, updated, used, and coded again.
 
@@ -178,7 +146,11 @@ def second_moment(codes: Tensor, scale: Tensor) -> Tensor:
 def check_8bit_state(mask_logits: Tensor, gradient: Tensor, moments: EightBitMoments) -> None:
     """Shapes, devices and dtypes are as `adam_step_8bit_` says."""
     check_together(mask_logits, gradient=gradient)
-    check_in_place(mask_logits=mask_logits, first_scale=moments.first_scale, second_scale=moments.second_scale)
+    if not mask_logits.is_contiguous():  # a copy would take the update and be lost
+        raise ConfigurationError(
+            f"mask logits are updated in place and need to be contiguous, received strides {mask_logits.stride()}; "
+            "call .contiguous() when they are made"
+        )
     count = mask_logits.numel()
     for name, tensor in zip(moments._fields, moments, strict=True):
         size, dtype = (-(-count // BLOCK), torch.float32) if name.endswith("scale") else (count, torch.uint8)

@@ -144,12 +144,7 @@ _task = CompiledTask(_adam_step_8bit, uses=("supermask.core.kernels.adam8", "sup
 
 @torch.no_grad()
 def adam_step_8bit_(
-    mask_logits: Tensor,
-    gradient: Tensor,
-    moments: EightBitMoments,
-    adam: AdamStep,
-    *,
-    key: KeyWords,
+    mask_logits: Tensor, gradient: Tensor, moments: EightBitMoments, adam: AdamStep, *, key: KeyWords
 ) -> None:
     """`adam8.adam_step_8bit_`, the same bits, in one pass over memory."""
     check_8bit_state(mask_logits, gradient, moments)

@@ -14,8 +14,6 @@ __all__ = [
     "FLOATS",
     "AdamStep",
     "check_compute_dtype",
-    "check_in_place",
-    "check_logits",
     "check_together",
     "result_like",
 ]
@@ -57,22 +55,18 @@ class AdamStep(NamedTuple):
         return math.sqrt(1.0 - self.beta2**self.step)
 
 
-def check_logits(mask_logits: Tensor) -> None:
-    """Mask logits are float32."""
-    if mask_logits.dtype != torch.float32:
-        raise ConfigurationError(
-            f"mask logits are float32, received {mask_logits.dtype}; in fewer bits small steps near ν = 5 vanish: "
-            "keep the logits' dtype when you convert a model"
-        )
-
-
 def check_together(mask_logits: Tensor, **others: Tensor) -> None:
     """All tensors have the mask logits' shape and device, and are of a dtype that kernels know.
 
     Args:
         mask_logits: ν, float32.
-        others: by name."""
-    check_logits(mask_logits)
+        others: by name.
+    """
+    if mask_logits.dtype != torch.float32:
+        raise ConfigurationError(
+            f"mask logits are float32, received {mask_logits.dtype}; in fewer bits small steps near ν = 5 vanish: "
+            "keep the logits' dtype when you convert a model"
+        )
     for name, tensor in others.items():
         name = name.replace("_", " ")
         if tensor.shape != mask_logits.shape:
@@ -93,17 +87,6 @@ def check_compute_dtype(dtype: torch.dtype) -> None:
     """A masked weight is of a dtype that weights may have."""
     if dtype not in FLOATS:
         raise ConfigurationError(f"a masked weight is {_KNOWN}, received {dtype}")
-
-
-def check_in_place(**tensors: Tensor) -> None:
-    """What is updated in place is float32 and contiguous: a copy would take the update and be lost."""
-    for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32 or not tensor.is_contiguous():
-            layout = "contiguous" if tensor.is_contiguous() else "non-contiguous"
-            raise ConfigurationError(
-                f"{name.replace('_', ' ')} is updated in place and needs to be float32 and contiguous, received "
-                f"{layout} {tensor.dtype}; call .contiguous() when it is made"
-            )
 
 
 def result_like(tensor: Tensor, *, dtype: torch.dtype, out: Tensor | None) -> Tensor:

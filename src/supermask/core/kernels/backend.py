@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from supermask.core.counter_random import KeyWords
+    from supermask.core.kernels.adam8 import EightBitMoments
     from supermask.core.kernels.arguments import AdamStep
 
 __all__ = [
@@ -65,28 +66,14 @@ class Kernels(Protocol):
         """The weight under the thresholded mask."""
 
     def mask_logit_gradient(
-        self,
-        weight_gradient: Tensor,
-        weight: Tensor,
-        mask_logits: Tensor,
-        *,
-        through: bool,
-        out: Tensor | None = None,
+        self, weight_gradient: Tensor, weight: Tensor, mask_logits: Tensor, *, through: bool, out: Tensor | None = None
     ) -> Tensor:
         """∂L/∂ν, float32."""
 
-    def adam_step_(
-        self,
-        mask_logits: Tensor,
-        gradient: Tensor,
-        first: Tensor,
-        second: Tensor,
-        adam: AdamStep,
-        *,
-        weight: Tensor | None = None,
-        through: bool = False,
+    def adam_step_8bit_(
+        self, mask_logits: Tensor, gradient: Tensor, moments: EightBitMoments, adam: AdamStep, *, key: KeyWords
     ) -> None:
-        """One step of Adam on ν, in place; with a weight, of the gradient that `mask_logit_gradient` gives."""
+        """One step of Adam on ν with moments in 8 bits, in place."""
 
 
 @final

@@ -19,17 +19,19 @@ from numba import types
 
 __all__ = ["CompiledTask", "compiled"]
 
-# Division by zero gives infinity or what is not a number, as everywhere in torch, and no exception.
-_OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
     """A function compiled to machine code on its first call, and kept on disk for the next process where possible."""
+    return _kept_on_disk(numba.njit, function, nogil=True, **options)
+
+
+def _kept_on_disk(compiler: Callable[..., Any], function: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    # Division by zero gives infinity or what is not a number, as everywhere in torch, and no exception.
+    options = {"error_model": "numpy"} | options
     try:
-        dispatcher: Callable[..., Any] = numba.njit(nogil=True, cache=True, **_OPTIONS)(function)
+        return compiler(*given, cache=True, **options)(function)
     except RuntimeError:  # nowhere to write a cache, as in a container that is read-only and has no home
-        dispatcher = numba.njit(nogil=True, **_OPTIONS)(function)
-    return dispatcher
+        return compiler(*given, **options)(function)
 
 
 @final
@@ -65,8 +67,4 @@ class CompiledTask:
             digest.update(Path(str(sys.modules[name].__file__)).read_bytes())
         # numba names its file after the function, so other contents make another file.
         self._function.__qualname__ = f"{self._function.__name__}_{digest.hexdigest()}"
-        signature = types.void(types.int64)
-        try:
-            return numba.cfunc(signature, cache=True, **_OPTIONS)(self._function)
-        except RuntimeError:  # as for `compiled`
-            return numba.cfunc(signature, **_OPTIONS)(self._function)
+        return _kept_on_disk(numba.cfunc, self._function, types.void(types.int64))

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from supermask.core.counter_random import KeyWords
-from supermask.core.kernels import cpu_draw, cpu_learn
-from supermask.core.kernels.arguments import AdamStep, check_compute_dtype, check_in_place, check_together, result_like
+from supermask.core.kernels import cpu_draw, cpu_gradient
+from supermask.core.kernels.adam8_cpu import adam_step_8bit_
+from supermask.core.kernels.arguments import check_compute_dtype, check_together, result_like
 from supermask.core.kernels.cpu_formats import FORMATS
 from supermask.core.kernels.reference import logit_levels
 from supermask.core.kernels.team import do_job
 from supermask.errors import ConfigurationError
 
 __all__ = [
-    "adam_step_",
+    "adam_step_8bit_",
     "draw_keep_mask",
     "draw_masked_weight",
     "mask_logit_gradient",
@@ -30,20 +31,7 @@ _CPU = torch.device("cpu")
 def draw_keep_mask(mask_logits: Tensor, key: KeyWords) -> Tensor:
     """As `reference.draw_keep_mask`."""
     logits = _lying(mask_logits.detach().to(torch.float32))
-    keep_mask = torch.empty(mask_logits.shape, dtype=torch.bool, device=_CPU)
-    do_job(
-        cpu_draw.draw_task,
-        logits.numel(),
-        cpu_draw.DRAWN,
-        *key,
-        logit_levels(_CPU).data_ptr(),
-        logits.data_ptr(),
-        0,
-        0,
-        keep_mask.data_ptr(),
-        0,
-    )
-    return keep_mask
+    return _draw(logits, torch.empty(mask_logits.shape, dtype=torch.bool, device=_CPU), cpu_draw.DRAWN, key)
 
 
 def draw_masked_weight(
@@ -66,20 +54,17 @@ def _masked_weight(
     check_together(mask_logits, weight=weight)
     check_compute_dtype(dtype)
     weight, mask_logits = _lying(weight), _lying(mask_logits)
-    masked = result_like(weight, dtype=dtype, out=out)
-    do_job(
-        cpu_draw.draw_task,
-        weight.numel(),
-        mode,
-        *key,
-        logit_levels(_CPU).data_ptr(),
-        mask_logits.data_ptr(),
-        weight.data_ptr(),
-        FORMATS[weight.dtype],
-        masked.data_ptr(),
-        FORMATS[dtype],
-    )
-    return masked
+    return _draw(mask_logits, result_like(weight, dtype=dtype, out=out), mode, key, weight)
+
+
+def _draw(logits: Tensor, result: Tensor, mode: int, key: KeyWords, weight: Tensor | None = None) -> Tensor:
+    source, target = (0, 0), 0
+    if weight is not None:
+        source, target = (weight.data_ptr(), FORMATS[weight.dtype]), FORMATS[result.dtype]
+    levels = logit_levels(_CPU).data_ptr()
+    addresses = (levels, logits.data_ptr(), *source, result.data_ptr(), target)
+    do_job(cpu_draw.draw_task, logits.numel(), mode, *key, *addresses)
+    return result
 
 
 def mask_logit_gradient(
@@ -90,7 +75,7 @@ def mask_logit_gradient(
     weight_gradient, weight, mask_logits = _lying(weight_gradient), _lying(weight), _lying(mask_logits)
     gradient = result_like(weight, dtype=torch.float32, out=out)
     do_job(
-        cpu_learn.mask_logit_gradient,
+        cpu_gradient.gradient_task,
         weight.numel(),
         through,
         weight_gradient.data_ptr(),
@@ -101,43 +86,6 @@ def mask_logit_gradient(
         gradient.data_ptr(),
     )
     return gradient
-
-
-def adam_step_(
-    mask_logits: Tensor,
-    gradient: Tensor,
-    first: Tensor,
-    second: Tensor,
-    adam: AdamStep,
-    *,
-    weight: Tensor | None = None,
-    through: bool = False,
-) -> None:
-    """As `reference.adam_step_`, to within a few units in the last place, in one pass."""
-    weighing = {} if weight is None else {"weight": weight}
-    check_together(mask_logits, gradient=gradient, first=first, second=second, **weighing)
-    check_in_place(mask_logits=mask_logits, first=first, second=second)
-    gradient, weight = _lying(gradient), None if weight is None else _lying(weight)
-    do_job(
-        cpu_learn.adam_step,
-        gradient.numel(),
-        through,
-        gradient.data_ptr(),
-        FORMATS[gradient.dtype],
-        *((0, 0) if weight is None else (weight.data_ptr(), FORMATS[weight.dtype])),
-        mask_logits.data_ptr(),
-        first.data_ptr(),
-        second.data_ptr(),
-        numbers=(
-            float(adam.gradient_scale),
-            1.0 - adam.beta1,
-            adam.beta2,
-            1.0 - adam.beta2,
-            adam.root,
-            adam.eps,
-            -adam.rate,
-        ),
-    )
 
 
 def _lying(tensor: Tensor) -> Tensor:

@@ -132,8 +132,8 @@ def _draw_task(address: int) -> None:
                     out[j] = np.uint8(keep[j] & _ONE)
 
 
-_USES = ("supermask.core.kernels.instructions", "supermask.core.kernels.cpu_formats", __name__)
-
-draw_task = CompiledTask(_draw_task, uses=_USES)
+draw_task = CompiledTask(
+    _draw_task, uses=("supermask.core.kernels.instructions", "supermask.core.kernels.cpu_formats", __name__)
+)
 """Integers of its job: mode, the key's two words, addresses of levels and logits, address and format of θ̃ and of the
 result. If the address of θ̃ is 0, the result is the keep mask, a byte a weight."""

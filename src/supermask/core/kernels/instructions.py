@@ -6,6 +6,8 @@ one are imported where they are first used.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, Final
 
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -37,60 +39,84 @@ AHEAD: Final = 4 * BLOCK
 _LINE: Final = 64  # bytes that come from memory together
 
 
-def _choose(context: Any, condition: Any, chosen: Any, otherwise: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.select(*arguments)
+def _instruction(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """What a function of LLVM's builder and of the arguments emits, as a function for compiled loops.
 
-    return chosen(types.boolean, chosen, chosen), generate
+    Args:
+        signature: its types, or how they follow from those of the arguments.
+    """
 
+    def decorate(emit: Callable[..., Any]) -> Any:
+        @functools.wraps(emit)  # numba takes the arguments' names from it
+        def typed(context: Any, *given: Any) -> Any:
+            chosen = signature(*given) if callable(signature) else signature
+            return chosen, lambda context, builder, signature, arguments: emit(builder, *arguments)
 
-def _bits_of(context: Any, value: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(32))
+        return intrinsic(typed)
 
-    return types.uint32(types.float32), generate
-
-
-def _float_of(context: Any, bits: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return types.float32(types.uint32), generate
+    return decorate
 
 
-def _pointer_at(context: Any, address: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-
-    return types.voidptr(types.int64), generate
-
-
-def _fetch_add(context: Any, address: Any, amount: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-        return builder.atomic_rmw("add", pointer, arguments[1], "monotonic")
-
-    return types.int64(types.int64, types.int64), generate
+@_instruction(lambda condition, chosen, otherwise: chosen(types.boolean, chosen, chosen))
+def choose(builder: Any, condition: Any, chosen: Any, otherwise: Any) -> Any:
+    """The second where the condition holds, else the third; both are there already, so nothing branches."""
+    return builder.select(condition, chosen, otherwise)
 
 
-def _multiply_add(context: Any, a: Any, b: Any, c: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()] * 3)
-        function = builder.module.declare_intrinsic("llvm.fmuladd", [ir.FloatType()], kind)
-        return builder.call(function, arguments)
-
-    return types.float32(types.float32, types.float32, types.float32), generate
+@_instruction(types.uint32(types.float32))
+def bits_of(builder: Any, value: Any) -> Any:
+    """The bits of a float32 as uint32."""
+    return builder.bitcast(value, ir.IntType(32))
 
 
-def _room(context: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = alloca_once(  # type: ignore[no-untyped-call]
-            builder, ir.ArrayType(ir.FloatType(), BLOCK)
-        )
-        pointer.align = 64
-        return builder.ptrtoint(pointer, ir.IntType(64))
+@_instruction(types.float32(types.uint32))
+def float_of(builder: Any, bits: Any) -> Any:
+    """The float32 of these bits."""
+    return builder.bitcast(bits, ir.FloatType())
 
-    return types.int64(), generate
+
+@_instruction(types.voidptr(types.int64))
+def pointer_at(builder: Any, address: Any) -> Any:
+    """A pointer to that address."""
+    return builder.inttoptr(address, ir.IntType(8).as_pointer())
+
+
+@_instruction(types.int64(types.int64, types.int64))
+def fetch_add(builder: Any, address: Any, amount: Any) -> Any:
+    """Add to the int64 at an address, in one step that no other thread divides; returns what was there before."""
+    pointer = builder.inttoptr(address, ir.IntType(64).as_pointer())
+    return builder.atomic_rmw("add", pointer, amount, "monotonic")
+
+
+@_instruction(types.float32(types.float32, types.float32, types.float32))
+def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """a b + c in float32, rounded once where the processor can do so at no cost, else twice."""
+    kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()] * 3)
+    return builder.call(builder.module.declare_intrinsic("llvm.fmuladd", [ir.FloatType()], kind), [a, b, c])
+
+
+@_instruction(types.int64())
+def room(builder: Any) -> Any:
+    """The address of room for a block of 4-byte numbers, on the stack of the calling function and in cache."""
+    pointer = alloca_once(builder, ir.ArrayType(ir.FloatType(), BLOCK))  # type: ignore[no-untyped-call]
+    pointer.align = 64
+    return builder.ptrtoint(pointer, ir.IntType(64))
+
+
+def _prefetching(writes: int) -> Any:
+    @_instruction(types.none(types.int64))
+    def prefetch(builder: Any, address: Any) -> Any:
+        nothing = ir.IntType(8).as_pointer()
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [nothing, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [nothing], kind)
+        builder.call(function, [builder.inttoptr(address, nothing), number(writes), number(3), number(1)])
+        return nothing(None)
+
+    return prefetch
+
+
+_prefetch, _prefetch_to_write = _prefetching(0), _prefetching(1)
 
 
 @compiled
@@ -102,45 +128,3 @@ def ask_ahead(address: Any, width: Any, begin: Any, end: Any, writes: Any) -> No
             _prefetch_to_write(address + offset)
         else:
             _prefetch(address + offset)
-
-
-def _prefetching(writes: int) -> Any:
-    def prefetch(context: Any, address: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-            number = ir.IntType(32)
-            kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
-            function = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
-            builder.call(function, [pointer, number(writes), number(3), number(1)])
-            return context.get_dummy_value()
-
-        return types.none(types.int64), generate
-
-    return prefetch
-
-
-choose: Any = intrinsic(_choose)
-"""(condition, a, b): a where the condition holds, else b; both are there already, so nothing branches."""
-
-bits_of: Any = intrinsic(_bits_of)
-"""(float32): its bits as uint32."""
-
-float_of: Any = intrinsic(_float_of)
-"""(uint32): the float32 of these bits."""
-
-multiply_add: Any = intrinsic(_multiply_add)
-"""(a, b, c): a b + c in float32, rounded once where the processor can do so at no cost, else twice."""
-
-pointer_at: Any = intrinsic(_pointer_at)
-"""(int64): a pointer to that address."""
-
-fetch_add: Any = intrinsic(_fetch_add)
-"""(address, amount): add to the int64 at an address, in one step that no other thread divides; returns what was there
-before."""
-
-_prefetch: Any = intrinsic(_prefetching(0))
-_prefetch_to_write: Any = intrinsic(_prefetching(1))
-
-
-room: Any = intrinsic(_room)
-"""(): the address of room for a block of 4-byte numbers, on the stack of the calling function and in cache."""

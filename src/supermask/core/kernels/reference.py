@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from supermask.core.counter_random import KeyWords, random_bits16
-from supermask.core.kernels.arguments import AdamStep, check_compute_dtype, check_in_place, check_together, result_like
+from supermask.core.kernels.adam8 import adam_step_8bit_
+from supermask.core.kernels.arguments import check_compute_dtype, check_together, result_like
 
 __all__ = [
-    "adam_step_",
+    "adam_step_8bit_",
     "draw_keep_mask",
     "draw_masked_weight",
     "logit_levels",
@@ -138,44 +139,3 @@ def mask_logit_gradient(
     check_together(mask_logits, weight=weight, weight_gradient=weight_gradient)
     result = result_like(weight, dtype=torch.float32, out=out)
     return result.copy_(straight_through_gradient(weight_gradient, weight, mask_logits, through=through))
-
-
-@torch.no_grad()
-def adam_step_(
-    mask_logits: Tensor,
-    gradient: Tensor,
-    first: Tensor,
-    second: Tensor,
-    adam: AdamStep,
-    *,
-    weight: Tensor | None = None,
-    through: bool = False,
-) -> None:
-    """One step of Adam on the mask logits, in place, without weight decay.
-
-    g = s ∂L/∂ν;  m ← m + (1 - β₁)(g - m);  v ← β₂ v + (1 - β₂) g²;
-    ν ← ν - λ / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + ε).
-
-    Args:
-        mask_logits: ν, float32, contiguous; updated.
-        gradient: ∂L/∂ν, any of the kernels' dtypes and layouts; ∂L/∂θ if a weight is given.
-        first: m, as `mask_logits`; zeros before the first step; updated.
-        second: v, likewise.
-        adam: the numbers of the step.
-        weight: θ̃; ∂L/∂ν is then that of `mask_logit_gradient`, and fused forms never write it to memory.
-        through: as `mask_logit_gradient`.
-
-    Raises:
-        ConfigurationError: if shapes, devices or dtypes do not fit, or what is updated is not contiguous.
-
-    Source: Kingma and Ba (2015), algorithm 1, in the order of operations of `torch.optim.AdamW`.
-    """
-    check_together(mask_logits, gradient=gradient, first=first, second=second)
-    check_in_place(mask_logits=mask_logits, first=first, second=second)
-    if weight is not None:
-        gradient = mask_logit_gradient(gradient, weight, mask_logits, through=through)
-    scaled = gradient.float() * adam.gradient_scale
-    first.lerp_(scaled, 1.0 - adam.beta1)
-    second.mul_(adam.beta2).addcmul_(scaled, scaled, value=1.0 - adam.beta2)
-    root = second.sqrt().div_(adam.root).add_(adam.eps)
-    mask_logits.addcdiv_(first, root, value=-adam.rate)

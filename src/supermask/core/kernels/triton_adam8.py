@@ -1,7 +1,7 @@
 """The Triton kernel for Adam with 8-bit moments.
 
 The physical floor. Per weight, with a float32 gradient: 4 + 4 + 1 + 1 bytes read, 4 + 1 + 1 written and 16 bytes a
-block for the scales: 16.06 in all, against the 28 of `adam_step_`. Division, root, two codings and a hash make 140
+block for the scales: 16.06 in all, against the 28 of float32 moments. Division, root, two codings and a hash make 140
 instructions per weight, so that on an H200 arithmetic is the limit: some 5 ps per weight, where memory would take 4
 (and 7 for 28 bytes).
 """
@@ -18,9 +18,16 @@ from torch import Tensor
 from supermask.core.counter_random import KeyWords
 from supermask.core.kernels import adam8
 from supermask.core.kernels.arguments import AdamStep
-from supermask.core.kernels.triton_adam import scale_arguments
-from supermask.core.kernels.triton_draw import random_numbers
-from supermask.core.kernels.triton_launch import BLOCK, LAUNCH, jit, key_arguments, launch, tl
+from supermask.core.kernels.triton_launch import (
+    BLOCK,
+    LAUNCH,
+    jit,
+    key_arguments,
+    launch,
+    random_numbers,
+    scale_arguments,
+    tl,
+)
 
 __all__ = ["adam_step_8bit_"]
 
@@ -122,12 +129,7 @@ def _step(
 
 
 def adam_step_8bit_(
-    mask_logits: Tensor,
-    gradient: Tensor,
-    moments: adam8.EightBitMoments,
-    adam: AdamStep,
-    *,
-    key: KeyWords | Tensor,
+    mask_logits: Tensor, gradient: Tensor, moments: adam8.EightBitMoments, adam: AdamStep, *, key: KeyWords | Tensor
 ) -> None:
     """`adam8.adam_step_8bit_`, the same bits, in one pass; key and scale may be read on the device."""
     adam8.check_8bit_state(mask_logits, gradient, moments)
