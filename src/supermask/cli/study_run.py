@@ -68,7 +68,8 @@ def run(
     except KeyboardInterrupt:
         raise Interruption("nothing is lost; go on with the same command") from None
     document = _plan_document(plan) if report is None else _report_document(plan, report)
-    answer(document, _in_words(document), as_json=as_json)
+    words = tuple(_in_words(document))
+    answer(document, words, as_json=as_json)
     failed = document.get("failed", ())
     for run in failed:
         note(f"failed: {run['run']}: {run['error']} (log: {run['log']})")
