@@ -143,9 +143,9 @@ def chi_square_deviations(counts: np.ndarray) -> float:
 @pytest.mark.parametrize("key", [(0, 0), (0, 1), (1, 0), *(key_words(part) for part in (0, 1, "fair", "square"))])
 def test_numbers_their_halves_and_neighbours_are_uniform_and_each_bit_is_fair(key: tuple[int, int]) -> None:
     bits = bits_of(1 << 20, key)
-    cells = {65536: bits, 256: bits >> 8, 255: bits & 255, 4096: (bits[::2] >> 10) * 64 + (bits[1::2] >> 10)}
-    for size, found in cells.items():
-        assert abs(chi_square_deviations(np.bincount(found, minlength=max(size, 256)))) < 5, size
+    neighbours = (bits[::2] >> 10) * 64 + (bits[1::2] >> 10)
+    for numbers, kinds in ((bits, 65536), (bits >> 8, 256), (bits & 255, 256), (neighbours, 4096)):
+        assert abs(chi_square_deviations(np.bincount(numbers, minlength=kinds))) < 5
     for place in range(16):
         ones = int(((bits >> place) & 1).sum())
         assert abs(ones - 2**19) < 5 * math.sqrt(2**20 / 4), place

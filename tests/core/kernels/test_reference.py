@@ -1,4 +1,4 @@
-"""One matrix that holds every backend to the eager forms, and the eager forms to plain Python."""
+"""One matrix that holds every backend to the eager forms; `test_bernoulli` holds these to plain Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from reference_bits import reference_bits16
 from supermask.core.counter_random import key_words, random_bits16
 from supermask.core.kernels import Backend, Kernels, reference
 from supermask.errors import ConfigurationError
@@ -114,15 +113,6 @@ def test_keep_masks(kernels: Kernels, shape: tuple[int, ...], kind: str) -> None
         keep_mask = kernels.draw_keep_mask(lay(logits, layout), KEY)
         assert keep_mask.dtype == torch.bool and keep_mask.is_contiguous()
         assert torch.equal(keep_mask, expected)
-
-
-def test_the_reference_is_the_rule_in_plain_python() -> None:
-    logits = logits_of("random", (700,))
-    kept = []
-    for index, logit in enumerate(logits.tolist()):
-        share = (reference_bits16(index, KEY) + 0.5) / 65536
-        kept.append(logit > float(np.float32(math.log(share / (1 - share)))))
-    assert reference.draw_keep_mask(logits, KEY).tolist() == kept
 
 
 @pytest.mark.parametrize("distance", [0.0, 1e-7, 1e-6, 3e-6, 1e-5, 3e-5, 5.9e-5, 6.2e-5, 1e-4, 1e-3])
