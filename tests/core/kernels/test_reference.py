@@ -128,16 +128,13 @@ def test_decisions_next_to_a_level(kernels: Kernels, distance: float) -> None:
         assert bool(kernels.draw_keep_mask(torch.where(here, above, 20.0), KEY).all())
 
 
-@pytest.mark.parametrize("key", [(0, 0), (2**32 - 1, 2**32 - 1), (2**31, 2**31 - 1)])
-def test_keys_of_every_size(kernels: Kernels, key: tuple[int, int]) -> None:
-    logits = logits_of("random", (1000,))
-    assert torch.equal(kernels.draw_keep_mask(logits, key), reference.draw_keep_mask(logits, key))
-
-
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_logits_are_drawn_against_in_float32(kernels: Kernels, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("key", [(0, 0), (2**32 - 1, 2**32 - 1), (2**31, 2**31 - 1)])
+def test_keys_of_every_size_and_logits_taken_in_float32(
+    kernels: Kernels, key: tuple[int, int], dtype: torch.dtype
+) -> None:
     logits = logits_of("random", (1000,)).to(dtype)
-    assert torch.equal(kernels.draw_keep_mask(logits, KEY), reference.draw_keep_mask(logits.float(), KEY))
+    assert torch.equal(kernels.draw_keep_mask(logits, key), reference.draw_keep_mask(logits.float(), key))
 
 
 @pytest.mark.parametrize("kind", ["random"] if INTERPRETED else ["kept", "random", "special"])
