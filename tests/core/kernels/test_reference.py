@@ -161,7 +161,7 @@ def test_kept_weights_have_exactly_their_bits_and_dropped_ones_are_plus_zero(
 ) -> None:
     integers = INTEGERS[dtype]
     limits = torch.iinfo(integers)
-    # Any bit pattern at all: not-a-numbers with every payload among them.
+    # Any bit pattern at all: denormals, infinities and not-a-numbers with every payload among them.
     drawn = np.random.default_rng(3).integers(limits.min, limits.max, 3000, dtype=np.int64, endpoint=True)
     weight = torch.from_numpy(drawn).to(integers).view(dtype)
     logits = logits_of("random", (3000,))
