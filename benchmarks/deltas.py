@@ -225,8 +225,12 @@ def timed_row(model: nn.Module, delta: TaskDelta, copy: float, name: str, repeat
     applying = seconds(lambda: loaded.apply_(model, verify=False), repeats, then=lambda: loaded.remove_(model))
     verified = seconds(lambda: loaded.apply_(model), repeats, then=lambda: loaded.remove_(model))
     decoded = loaded.decode(model, verify=False)
-    again_applying = seconds(lambda: decoded.apply_(model, verify=False), repeats, then=lambda: decoded.remove_(model))
-    removing = seconds(lambda: decoded.remove_(model), repeats, first=lambda: decoded.apply_(model, verify=False))
+
+    def apply_again() -> None:
+        loaded.apply_(model, decoded, verify=False)
+
+    again_applying = seconds(apply_again, repeats, then=lambda: loaded.remove_(model))
+    removing = seconds(lambda: loaded.remove_(model), repeats, first=apply_again)
     return {
         "what": name,
         "bytes": size,

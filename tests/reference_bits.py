@@ -1,7 +1,5 @@
 """The counter-based hash in plain Python integers: slow, and independent of torch. Tests hold the fast one to it."""
 
-from __future__ import annotations
-
 _WORD = 0xFFFFFFFF
 
 

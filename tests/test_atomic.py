@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import errno
 import os
 import stat
@@ -7,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from supermask.atomic import write_atomically, write_through
+from supermask.atomic import sweep, write_atomically, write_through
 from supermask.errors import OutputError
+
+NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def files_in(folder: Path) -> list[str]:
@@ -22,35 +22,21 @@ def failing(error: BaseException) -> object:
     return fail
 
 
-def test_pieces_are_written_one_after_the_other(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "delta.bin", b"head", memoryview(bytearray(b"body")), b"")
-    assert (tmp_path / "delta.bin").read_bytes() == b"headbody"
-    assert files_in(tmp_path) == ["delta.bin"]
+@pytest.mark.parametrize("place", ["delta.bin", "a/b/c.json"])
+@pytest.mark.parametrize("pieces", [(), (b"head", memoryview(bytearray(b"body")), b"")])
+def test_pieces_make_a_file_and_its_folders(tmp_path: Path, place: str, pieces: tuple[bytes, ...]) -> None:
+    write_atomically(tmp_path / place, *pieces)
+    assert (tmp_path / place).read_bytes() == b"".join(pieces)
+    assert files_in((tmp_path / place).parent) == [Path(place).name]
 
 
-def test_no_pieces_make_an_empty_file(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "empty")
-    assert (tmp_path / "empty").read_bytes() == b""
-
-
-def test_missing_folders_are_made(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "a" / "b" / "c.json", b"{}")
-    assert (tmp_path / "a" / "b" / "c.json").read_bytes() == b"{}"
-
-
-def test_an_old_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_an_old_file_is_replaced_whole_and_who_reads_it_keeps_it(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_bytes(b"a much longer old content")
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-
-
-def test_a_reader_of_the_old_file_keeps_it(tmp_path: Path) -> None:
-    path = tmp_path / "record.json"
-    path.write_bytes(b"old")
     with path.open("rb") as reader:
         write_atomically(path, b"new")
-        assert reader.read() == b"old"
+        assert reader.read() == b"a much longer old content"
+    assert path.read_bytes() == b"new"
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
@@ -65,38 +51,25 @@ def test_a_result_is_as_readable_as_any_file_of_the_user(tmp_path: Path, umask: 
     assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
-@pytest.mark.parametrize(("owner", "call"), [(os, "write"), (os, "fsync"), (Path, "replace")])
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, owner: object, call: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("owner", "call", "failure", "told"),
+    [
+        *((owner, call, NO_SPACE, OutputError) for owner, call in ((os, "write"), (os, "fsync"), (Path, "replace"))),
+        (os, "fsync", KeyboardInterrupt(), KeyboardInterrupt),
+        (os, "fsync", MemoryError(), MemoryError),
+        (os, "write", TypeError(), TypeError),  # as for a piece of text
+    ],
+)
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, owner, call, failure, told) -> None:
     path = tmp_path / "delta.safetensors"
     path.write_bytes(b"old")
-    monkeypatch.setattr(owner, call, failing(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
-    with pytest.raises(OutputError, match=r"delta\.safetensors: cannot be written: No space left on device; free some"):
+    with monkeypatch.context() as patch, pytest.raises(told) as caught:
+        patch.setattr(owner, call, failing(failure))
         write_atomically(path, b"new")
-    monkeypatch.undo()
+    if told is OutputError:
+        assert "delta.safetensors: cannot be written: No space left on device; free some" in str(caught.value)
     assert path.read_bytes() == b"old"
     assert files_in(tmp_path) == ["delta.safetensors"]
-
-
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), MemoryError()])
-def test_an_interruption_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, interruption: BaseException, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "delta.safetensors"
-    path.write_bytes(b"old")
-    monkeypatch.setattr(os, "fsync", failing(interruption))
-    with pytest.raises(type(interruption)):
-        write_atomically(path, b"new")
-    monkeypatch.undo()
-    assert path.read_bytes() == b"old"
-    assert files_in(tmp_path) == ["delta.safetensors"]
-
-
-def test_a_piece_of_text_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(TypeError):
-        write_atomically(tmp_path / "delta.bin", b"head", "text")  # type: ignore[arg-type]
-    assert files_in(tmp_path) == []
 
 
 def test_the_data_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,25 +78,21 @@ def test_the_data_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monke
         real = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *args, real=real, name=name: (calls.append(name), real(*args))[1])
     write_atomically(tmp_path / "delta.bin", b"1")
-    assert calls == ["fsync", "replace"]
+    assert calls == ["fsync", "replace", "fsync"]
 
 
-def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(OutputError, match=r"taken: cannot be written: Is a directory"):
-        write_atomically(tmp_path / "taken", b"1")
-    assert files_in(tmp_path) == ["taken"]
-
-
-def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
-    (tmp_path / "run").write_bytes(b"a file")
-    with pytest.raises(OutputError, match=r"cannot be written: (File exists|Not a directory)") as caught:
-        write_atomically(tmp_path / "run" / "delta.bin", b"1")
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [("folder", "Is a dir"), ("file/delta.bin", "(File exists|Not a directory)"), ("a\0b", ".*"), ("a" * 300, ".*")],
+)
+def test_a_place_that_takes_no_file_is_refused(tmp_path: Path, place: str, reason: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"a file")
+    with pytest.raises(OutputError, match=f"cannot be written: {reason}") as caught:
+        write_atomically(tmp_path / place, b"1")
     assert isinstance(caught.value, OSError)
-    assert (tmp_path / "run").read_bytes() == b"a file"
-
-
-# The lower half: write a new file and wait for the disk.
+    assert (tmp_path / "file").read_bytes() == b"a file"
+    assert files_in(tmp_path) == ["file", "folder"] and files_in(tmp_path / "folder") == []
 
 
 def test_what_the_system_takes_in_parts_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,3 +117,13 @@ def test_a_failed_write_through_leaves_no_open_file(tmp_path: Path, monkeypatch:
     with pytest.raises(OSError, match="Input/output error"):
         write_through(tmp_path / "delta.bin", [b"1"])
     assert len(closed) == 1
+
+
+def test_only_old_litter_of_this_very_file_is_swept(tmp_path: Path) -> None:
+    names = [f".x.{'a' * 16}.part", f".x.{'b' * 16}.part", f".y.{'a' * 16}.part", ".x.part", ".x.a.part", "x"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (0, 0))
+    os.utime(tmp_path / names[1])
+    sweep(tmp_path / "x")
+    assert files_in(tmp_path) == sorted(names[1:])

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 import pytest
@@ -21,22 +19,18 @@ class Span(Configuration):
     end: int
 
     @model_validator(mode="after")
-    def _ordered(self) -> Span:
+    def _ordered(self) -> "Span":
         if self.end < self.begin:
             raise ValueError(f"end={self.end} lies before begin={self.begin}")
         return self
 
 
-def message_of(**settings: object) -> str:
-    with pytest.raises(ConfigurationError) as caught:
-        Rates(**settings)
-    return str(caught.value)
-
-
-def test_settings_are_taken_and_compared_by_value() -> None:
+def test_settings_are_compared_by_value_and_go_around_in_json() -> None:
     assert Rates(learning_rate=1, names=("a",)) == Rates(learning_rate=1.0, names=("a",))
     assert Rates() != Rates(steps=4)
     assert hash(Rates()) == hash(Rates())
+    rates = Rates(learning_rate=0.125, names=("a", "b"))
+    assert Rates.model_validate_json(rates.model_dump_json()) == Rates(**rates.model_dump(mode="json")) == rates
 
 
 def test_the_docstring_ends_with_what_each_setting_says() -> None:
@@ -52,48 +46,40 @@ def test_the_docstring_ends_with_what_each_setting_says() -> None:
     assert Described.__doc__ == "Rates.\n\nSource: nowhere.\n\nArgs:\n    learning_rate: Of mask logits."
 
 
-def test_settings_never_change() -> None:
+def test_settings_never_change_and_are_given_by_name() -> None:
     rates = Rates()
     with pytest.raises(ValidationError):
         rates.steps = 4  # type: ignore[misc]
     assert rates.steps == 3
-
-
-def test_settings_are_given_by_name() -> None:
     with pytest.raises(TypeError):
         Rates(0.1)  # type: ignore[call-arg]
-
-
-def test_an_unknown_setting_is_refused_with_the_known_ones() -> None:
-    assert message_of(learnin_rate=0.1) == (
-        "Rates: 'learnin_rate' is no setting; settings: learning_rate, steps, gradient, names"
-    )
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            {"learning_rate": -1.0},
-            "Rates: learning_rate should be greater than or equal to 0, received -1.0",
-        ),
-        ({"learning_rate": float("nan")}, "Rates: learning_rate should be a finite number, received nan"),
-        ({"learning_rate": float("inf")}, "Rates: learning_rate should be a finite number, received inf"),
-        ({"gradient": "thru"}, "Rates: gradient should be 'stop' or 'through', received 'thru'"),
+        ({"learnin_rate": 0.1}, "'learnin_rate' is no setting; settings: learning_rate, steps, gradient, names"),
+        ({"learning_rate": -1.0}, "learning_rate should be greater than or equal to 0, received -1.0"),
+        ({"learning_rate": float("nan")}, "learning_rate should be a finite number, received nan"),
+        ({"learning_rate": float("inf")}, "learning_rate should be a finite number, received inf"),
+        ({"gradient": "thru"}, "gradient should be 'stop' or 'through', received 'thru'"),
+        ({"names": ("a", 7)}, "names.1 should be a valid string, received 7"),
     ],
 )
 def test_a_fault_names_setting_range_and_value(settings: dict[str, object], message: str) -> None:
-    assert message_of(**settings) == message
+    with pytest.raises(ConfigurationError) as caught:
+        Rates(**settings)  # type: ignore[arg-type]
+    assert str(caught.value) == f"Rates: {message}"
 
 
-def test_a_fault_inside_a_list_says_where() -> None:
-    assert "names.1 should be a valid string, received 7" in message_of(names=("a", 7))
-
-
-def test_all_faults_are_reported_together() -> None:
-    message = message_of(learning_rate=-1.0, steps="many", typo=1)
+def test_all_faults_are_reported_together_in_an_error_of_ours() -> None:
+    with pytest.raises(SupermaskError) as caught:
+        Rates(learning_rate=-1.0, steps="many", typo=1)  # type: ignore[arg-type, call-arg]
+    message = str(caught.value)
     assert message.count(";") >= 2 and "\n" not in message
     assert all(part in message for part in ("learning_rate should", "steps should", "'typo' is no setting"))
+    assert isinstance(caught.value, ValueError)
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__, "no chain of pydantic's"
 
 
 def test_missing_settings_and_contradictions() -> None:
@@ -103,32 +89,12 @@ def test_missing_settings_and_contradictions() -> None:
         Span(begin=2, end=1)
 
 
-def test_the_error_is_ours_and_a_value_error_with_no_chain_of_pydantics() -> None:
-    with pytest.raises(SupermaskError) as caught:
-        Rates(steps="many")
-    assert isinstance(caught.value, ValueError)
-    assert caught.value.__cause__ is None and caught.value.__suppress_context__
-
-
 def test_defaults_are_checked_too() -> None:
     class Broken(Configuration):
         share: Annotated[float, Field(le=1.0)] = 2.0
 
     with pytest.raises(ConfigurationError, match="share should be less than or equal to 1, received 2"):
         Broken()
-
-
-def test_json_goes_around() -> None:
-    rates = Rates(learning_rate=0.125, names=("a", "b"))
-    assert Rates.model_validate_json(rates.model_dump_json()) == rates
-    assert Rates(**rates.model_dump(mode="json")) == rates
-
-
-def test_faults_of_stored_settings_are_described_in_the_same_words() -> None:
-    # Whoever reads a file knows its name, so pydantic's report is left to them to describe.
-    with pytest.raises(ValidationError) as caught:
-        Span.model_validate_json('{"begin": 1}')
-    assert describe_faults(Span, caught.value) == "Span: end is required"
 
 
 def test_faults_of_settings_within_settings_say_whose_they_are() -> None:
@@ -143,6 +109,7 @@ def test_faults_of_settings_within_settings_say_whose_they_are() -> None:
         "unable to parse string as an integer, received 'many'; "
         "'typo' is no setting; settings: learning_rate, steps, gradient, names"
     )
+    # Whoever reads a file knows its name, so pydantic's report is left to them to describe, in the same words.
     with pytest.raises(ValidationError) as read:
         Plan.model_validate_json('{"span": {"begin": 1}}')
     assert describe_faults(Plan, read.value) == "Plan: span: Span: end is required"

@@ -1,77 +1,65 @@
-from __future__ import annotations
-
+import importlib.metadata
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 import supermask
 
-HEAVY = (
-    "transformers",
-    "matplotlib",
-    "sklearn",
-    "scipy",
-    "datasets",
-    "pyarrow",
-    "typer",
-    "rich",
-    "accelerate",
-    "huggingface_hub",
-    "numba",
-    "llvmlite",
-    "peft",
-    "onnx",
-    "onnxruntime",
-)
+# What one interpreter, which has imported nothing yet, imports step by step.
+STEPS = {
+    "package": "import supermask",
+    "names": "import supermask.tasks, supermask.models.selection, supermask.models.mapping, supermask.models.bases\n"
+    "from supermask.models import map_parameters, load_base, known_bases; known_bases()",
+    "torch": "import torch",
+    "core": "import supermask.core",
+    "stored": "import supermask.deltas; from supermask import TaskDelta",
+    "rooms": "import supermask.methods, supermask.report.zeros",
+}
+TRAINING_STACK = {
+    *("transformers", "accelerate", "huggingface_hub", "datasets", "peft", "sklearn", "scipy", "pyarrow", "matplotlib"),
+    *("typer", "rich", "onnx", "onnxruntime", "numba", "llvmlite", "supermask.study", "supermask.training"),
+}
 
 
-def in_a_fresh_process(code: str) -> dict[str, object]:
-    """What the code leaves in `result`, run by an interpreter that has imported nothing yet."""
-    script = f"import json, sys, time\nresult = {{}}\n{code}\nprint(json.dumps(result))"
-    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def imported() -> dict[str, Any]:
+    """What each step has imported, and the processor seconds it took."""
+    code = "import json, sys, time\nfound, seconds = {}, {}\n"
+    for name, step in STEPS.items():
+        code += f"before, start = set(sys.modules), time.process_time()\n{step}\n"
+        code += f"found[{name!r}] = sorted(set(sys.modules) - before)\n"
+        code += f"seconds[{name!r}] = time.process_time() - start\n"
+    code += "print(json.dumps({'found': found, 'seconds': seconds}))"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    loaded: dict[str, object] = json.loads(finished.stdout.splitlines()[-1])
-    return loaded
+    return dict(json.loads(finished.stdout))
 
 
-def heavy_after(code: str, *, heavy: tuple[str, ...] = HEAVY) -> object:
-    return in_a_fresh_process(f"{code}\nresult['heavy'] = [name for name in {heavy!r} if name in sys.modules]")["heavy"]
+def test_the_package_alone_is_next_to_nothing(imported: dict[str, Any]) -> None:
+    loaded = imported["found"]["package"]
+    assert [name for name in loaded if name.startswith("supermask")] == ["supermask"]
+    assert len(loaded) < 60 and not {"torch", "numpy", "pydantic"} & set(loaded)
 
 
-def test_importing_the_package_loads_no_heavy_library() -> None:
-    assert heavy_after("import supermask", heavy=(*HEAVY, "torch", "numpy", "pydantic")) == []
+def test_tasks_and_models_are_named_without_torch(imported: dict[str, Any]) -> None:
+    assert not {"torch", "supermask.tasks.probes", *TRAINING_STACK} & set(imported["found"]["names"])
 
 
-def test_importing_the_package_loads_few_modules() -> None:
-    loaded = in_a_fresh_process(
-        "before = set(sys.modules)\nimport supermask\nresult['modules'] = sorted(set(sys.modules) - before)"
-    )["modules"]
-    assert [name for name in loaded if name.startswith("supermask")] == ["supermask"]  # type: ignore[attr-defined]
-    assert len(loaded) < 60  # type: ignore[arg-type]
+@pytest.mark.parametrize("step", STEPS)
+def test_using_a_stored_delta_needs_neither_transformers_nor_the_training_stack(
+    step: str, imported: dict[str, Any]
+) -> None:
+    assert not TRAINING_STACK & set(imported["found"][step])
 
 
-def test_using_a_stored_delta_needs_neither_transformers_nor_the_training_stack() -> None:
-    assert heavy_after("import supermask.core, supermask.deltas\nfrom supermask import TaskDelta") == []
-
-
-def test_the_other_rooms_that_need_no_model_stay_light() -> None:
-    rooms = "supermask.tasks, supermask.methods, supermask.models, supermask.report.zeros"
-    assert heavy_after(f"import {rooms}", heavy=(*HEAVY, "supermask.study", "supermask.training")) == []
-
-
-def test_importing_takes_little_beyond_torchs_own_import() -> None:
+def test_importing_takes_little_beyond_torchs_own_import(imported: dict[str, Any]) -> None:
     # Processor time, so that a busy machine does not count; against torch's own, so that a slow one does not either.
-    spent = in_a_fresh_process(
-        "start = time.process_time(); import torch\n"
-        "after_torch = time.process_time(); import supermask\n"
-        "after_supermask = time.process_time(); import supermask.core\n"
-        "result = {'torch': after_torch - start, 'supermask': after_supermask - after_torch, "
-        "'core': time.process_time() - after_supermask}"
-    )
-    assert spent["supermask"] < 0.25 * spent["torch"]  # type: ignore[operator]
-    assert spent["core"] < 0.5 * spent["torch"]  # type: ignore[operator]
+    seconds = imported["seconds"]
+    assert seconds["package"] < 0.25 * seconds["torch"]
+    assert seconds["core"] < 0.5 * seconds["torch"]
 
 
 @pytest.mark.parametrize("name", [*supermask.__all__, "__version__"])
@@ -86,6 +74,4 @@ def test_a_name_that_is_not_there() -> None:
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:
-    import importlib.metadata
-
     assert supermask.__version__ == importlib.metadata.version("supermask")

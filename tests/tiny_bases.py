@@ -1,7 +1,5 @@
 """Tiny bases on disk: a folder with a random encoder and a word tokenizer, as `load_base` reads them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,13 +1,13 @@
 """The command line called in this process, on a tiny base and tiny tasks."""
 
-from __future__ import annotations
-
 import io
+import json
+import shlex
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,6 @@ class _Input(io.StringIO):
         return self.terminal
 
 
-Command = Callable[..., Outcome]
-
-
 def call(*arguments: object, stdin: str | None = None) -> Outcome:
     """Run `supermask ARGUMENTS`; without `stdin`, standard input is a terminal."""
     from supermask.cli.app import run
@@ -41,6 +38,40 @@ def call(*arguments: object, stdin: str | None = None) -> Outcome:
     finally:
         sys.stdin = before
     return Outcome(exit_code, stdout.getvalue(), stderr.getvalue())
+
+
+def said(*arguments: object) -> str:
+    """What `supermask ARGUMENTS`, which succeeds, says on standard output."""
+    outcome = call(*arguments)
+    assert outcome.exit_code == 0, outcome.stderr
+    return outcome.stdout
+
+
+def told(*arguments: object) -> Any:
+    """The JSON document that `supermask ARGUMENTS --json`, which succeeds, says on standard output."""
+    return json.loads(said(*arguments, "--json"))
+
+
+def command_of(*verbs: str) -> Any:
+    """The command of a verb, or of a verb of a group, as click knows it."""
+    from supermask.cli.app import make_command
+
+    command = make_command()
+    for verb in verbs:
+        command = command.commands[verb]
+        command = getattr(command, "real", command)
+    return command
+
+
+def understood(line: str) -> Any:
+    """Parse a command line, and return what of it was understood."""
+    program, verb, *words = shlex.split(line)
+    assert program == "supermask"
+    command = command_of(verb)
+    if hasattr(command, "commands"):
+        inner, *words = words
+        command = command.commands[inner]
+    return command.make_context(verb, words)
 
 
 @dataclass(frozen=True)

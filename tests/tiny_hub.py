@@ -3,8 +3,6 @@
 Regular files come inline in the commit, files in `*.safetensors` by the LFS protocol, as on the real one.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
@@ -100,13 +98,15 @@ def connect(hub: TinyHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let huggingface_hub, which reads its environment when it is imported, talk to this hub from now on."""
     from huggingface_hub import constants
 
-    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-    template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for name, value in {
+        "ENDPOINT": hub.endpoint,
+        "HUGGINGFACE_CO_URL_TEMPLATE": hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(cache / "hub"),
+        "HF_TOKEN_PATH": str(cache / "token"),
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_OFFLINE": False,
+    }.items():
+        monkeypatch.setattr(constants, name, value)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("no_proxy", "NO_PROXY"):
@@ -151,22 +151,11 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *arguments: Any) -> None:
         pass
 
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def do_PUT(self) -> None:
-        self._answer()
-
     def _answer(self) -> None:
         address = urlsplit(self.path)
         parts = [unquote(part) for part in address.path.strip("/").split("/")]
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) if self._has_body() else b""
+        assert "chunked" not in self.headers.get("Transfer-Encoding", ""), "the client was not expected to do so"
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.hub.requests.append((self.command, unquote(address.path)))
         try:
             if self.hub.refuse_all_with is not None:
@@ -178,10 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
                 headers["X-Error-Code"] = refusal.code
             self._send(refusal.status, json.dumps({"error": refusal.message}).encode(), headers)
 
-    def _has_body(self) -> bool:
-        if "chunked" in (self.headers.get("Transfer-Encoding") or ""):
-            raise AssertionError("the client was not expected to send in chunks")
-        return self.command in ("POST", "PUT")
+    do_HEAD = do_GET = do_POST = do_PUT = _answer  # noqa: N815
 
     def _route(self, parts: list[str], query: dict[str, list[str]]) -> None:
         match parts:
@@ -263,25 +249,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json({"url": url, "name": repo_id})
 
     def _validate_card(self) -> None:
-        if self.hub.refuse_card_with is not None:
-            self._send_json({"errors": [{"message": self.hub.refuse_card_with}], "warnings": []}, status=400)
-        else:
-            self._send_json({"errors": [], "warnings": []})
+        refused = self.hub.refuse_card_with
+        errors = [] if refused is None else [{"message": refused}]
+        self._send_json({"errors": errors, "warnings": []}, status=400 if errors else 200)
 
     def _info(self, repo_id: str, revision: str) -> None:
         digest, files = self._files(repo_id, revision)
         repository = self.hub.repositories[repo_id]
-        self._send_json(
-            {
-                "_id": "0" * 24,
-                "id": repo_id,
-                "modelId": repo_id,
-                "sha": digest,
-                "private": repository.private,
-                "gated": "manual" if repository.gated else False,
-                "siblings": [{"rfilename": path} for path in files],
-            }
-        )
+        told = {"_id": "0" * 24, "id": repo_id, "modelId": repo_id, "sha": digest, "private": repository.private}
+        siblings = [{"rfilename": path} for path in files]
+        self._send_json({**told, "gated": "manual" if repository.gated else False, "siblings": siblings})
 
     def _tree(self, repo_id: str, revision: str) -> None:
         entries = []

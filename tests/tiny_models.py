@@ -4,92 +4,51 @@ Each is the real transformers class with a small configuration. Dropout stays at
 that what a test says about training holds where dropout draws from the global generator.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 VOCABULARY = 120
 FIRST_WORD = 5  # ids below are special in one architecture or another
 
-_ENCODER = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-}
-_DECODER = {**_ENCODER, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+_SIZE = {"vocab_size": VOCABULARY, "max_position_embeddings": 64}
+_BLOCKS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+_ENCODER = {**_SIZE, **_BLOCKS, "intermediate_size": 64}
+_SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+_DECODER = {**_ENCODER, **_SPECIAL, "num_key_value_heads": 2}
 _DISENTANGLED = {
+    **_ENCODER,
     "relative_attention": True,
     "pos_att_type": ["p2c", "c2p"],
     "type_vocab_size": 0,
     "pooler_hidden_size": 32,
+    "position_biased_input": False,
 }
 
 _CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
     "bert": _ENCODER,
     "roberta": _ENCODER,
     "xlm-roberta": _ENCODER,
-    "distilbert": {
-        "vocab_size": VOCABULARY,
-        "dim": 32,
-        "n_layers": 3,
-        "n_heads": 4,
-        "hidden_dim": 64,
-        "max_position_embeddings": 64,
-    },
+    "distilbert": {**_SIZE, "dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64},
     "electra": {**_ENCODER, "embedding_size": 16},
-    "albert": {
-        **_ENCODER,
-        "embedding_size": 16,
-        "num_hidden_layers": 3,
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
-    },
+    "albert": {**_ENCODER, "embedding_size": 16, "num_hidden_layers": 3, **dict.fromkeys(_DROPOUTS, 0.1)},
     "mpnet": _ENCODER,
-    "deberta": {**_ENCODER, **_DISENTANGLED, "max_relative_positions": 16, "position_biased_input": False},
-    "deberta-v2": {
-        **_ENCODER,
-        **_DISENTANGLED,
-        "position_buckets": 8,
-        "share_att_key": True,
-        "norm_rel_ebd": "layer_norm",
-        "position_biased_input": False,
-    },
+    "deberta": {**_DISENTANGLED, "max_relative_positions": 16},
+    "deberta-v2": {**_DISENTANGLED, "position_buckets": 8, "share_att_key": True, "norm_rel_ebd": "layer_norm"},
     "modernbert": {
         **_ENCODER,
-        "num_hidden_layers": 3,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
+        **_SPECIAL,
         "cls_token_id": 1,
         "sep_token_id": 2,
+        "num_hidden_layers": 3,
         "local_attention": 8,
     },
-    "gpt2": {
-        "vocab_size": VOCABULARY,
-        "n_embd": 32,
-        "n_layer": 2,
-        "n_head": 4,
-        "n_positions": 64,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    },
-    "opt": {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 32,
-        "word_embed_proj_dim": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "ffn_dim": 64,
-        "max_position_embeddings": 64,
-    },
+    "gpt2": {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, **_SPECIAL},
+    "opt": {**_SIZE, **_BLOCKS, "word_embed_proj_dim": 16, "ffn_dim": 64},
     "llama": _DECODER,
     "qwen2": _DECODER,
     "qwen3": {**_DECODER, "head_dim": 8},
@@ -105,6 +64,9 @@ _CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
+NO_DROPOUT = dict.fromkeys(_DROPOUTS, 0.0)
+"""Settings of `tiny_model("bert")` without what draws from the global generator, and in each process otherwise."""
+
 ARCHITECTURES: tuple[str, ...] = tuple(_CONFIGURATIONS)
 
 
@@ -113,10 +75,9 @@ def tiny_config(
 ) -> PretrainedConfig:
     """The configuration of `tiny_model`; `overrides` replace single settings."""
     settings = {**_CONFIGURATIONS[architecture], **overrides}
-    if regression:
-        return AutoConfig.for_model(architecture, **settings, num_labels=1, problem_type="regression")
+    problem = "regression" if regression else "single_label_classification"
     return AutoConfig.for_model(
-        architecture, **settings, num_labels=num_labels, problem_type="single_label_classification"
+        architecture, **settings, num_labels=1 if regression else num_labels, problem_type=problem
     )
 
 
@@ -137,13 +98,29 @@ def tiny_model(
     return model.eval()
 
 
+def checkpoint_(model: Any, *, reentrant: bool = False) -> None:
+    """Turn gradient checkpointing on, by the name that transformers 5.0 has, or the one that it was given later."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": reentrant})
+
+
+def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
+    """All that a model holds, as it is now."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Whether two tensors agree in dtype and in every bit, that of -0.0 included."""
+    bits = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (first, second))
+    return first.dtype == second.dtype and torch.equal(*bits)
+
+
 def tiny_batch(
     model: PreTrainedModel, *, batch_size: int = 4, length: int = 10, seed: int = 0, labels: bool = True
 ) -> dict[str, torch.Tensor]:
     """Right-padded token ids, their attention mask and labels that fit the model's head.
 
-    Rows have different lengths (the first is full) and end with the end-of-sequence id where the architecture wants
-    one.
+    Rows differ in length (the first is full) and end with the end-of-sequence id where the architecture wants one.
     """
     config = model.config
     generator = torch.Generator().manual_seed(seed)

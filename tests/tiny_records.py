@@ -1,31 +1,34 @@
 """Records, measures and pairs that no training made, shaped like those of real runs; numbers come from labels."""
 
-from __future__ import annotations
-
 import bisect
+import json
 import math
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from supermask.analysis import MAGNITUDE_BINS, MagnitudePruning, Magnitudes
 from supermask.configuration import Configuration
 from supermask.report.results import StudyResults, collect
+from supermask.report.tables import Table, TableCell
 from supermask.study import RunSpec, Study, load_study, runs_of
 from supermask.study.measures import PairMeasures, PairTensor, RunMeasures, TensorMeasures
 from supermask.study.records import RecordStore, measures_path, pair_path
-from supermask.tasks import Task, find_task
+from supermask.tasks import find_task
 from supermask.training import RunRecord
 from supermask.training.provenance import Environment
 from supermask.training.record import BaseInfo, DataInfo, DeltaInfo, RunInputs, spread
-
-__all__ = ["fill", "results_of", "tiny_measures", "tiny_pair", "tiny_record"]
 
 BLOCKS, HIDDEN = 6, 384
 ROLES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 WEIGHTS = {"ffn_in": 4 * HIDDEN * HIDDEN, "ffn_out": 4 * HIDDEN * HIDDEN}
 MASKED = BLOCKS * 12 * HIDDEN * HIDDEN + HIDDEN * HIDDEN
 FINGERPRINT = "ab" * 32
+BASE = BaseInfo(name="minilm-l6", revision=None, architecture="Tiny", fingerprint=FINGERPRINT, parameters=22_713_986)
+CODE = {"supermask": "0.1.0", "source": "0123456789abcdef"}
+MACHINE = {"platform": "Linux x86_64", "device": "a processor", "cores": 2, "threads": 1}
+ENVIRONMENT = Environment(**CODE, python="3.11.7", torch="2.13.0", transformers="5.23.0", **MACHINE)
 BASELINE = {"mnli": 0.81, "qqp": 0.86, "qnli": 0.88, "sst2": 0.91, "cola": 0.4, "stsb": 0.86, "mrpc": 0.87, "rte": 0.6}
 LEARNT = {"mnli": 0.129, "qqp": 0.126, "qnli": 0.103, "sst2": 0.074, "cola": 0.029, "stsb": 0.022, "mrpc": 0.013}
 
@@ -43,13 +46,12 @@ def tiny_record(run: RunSpec, *, status: str = "completed", subset: bool = False
     scores = {split: {metric: _clipped(level) for metric in task.metrics} for split in task.report_splits}
     draws = [{metric: _clipped(level + noise.gauss(0, 0.005)) for metric in task.metrics} for _ in range(run.draws)]
     masked = 0 if run.method["kind"] == "freezing" else MASKED
+    delta = DeltaInfo(zeros=int(zeros * masked), constrained_weights=masked, sparsity=zeros, bytes=180_000)
     return RunRecord(
         status=status,
         error=None if done else "RuntimeError: the loss is not finite",
         inputs=RunInputs(
-            base=BaseInfo(
-                name="minilm-l6", revision=None, architecture="Tiny", fingerprint=FINGERPRINT, parameters=22_713_986
-            ),
+            base=BASE,
             task=run.task,
             task_version=task.version,
             data={
@@ -64,17 +66,7 @@ def tiny_record(run: RunSpec, *, status: str = "completed", subset: bool = False
             method=run.method,
             config=run.config,
         ),
-        environment=Environment(
-            supermask="0.1.0",
-            source="0123456789abcdef",
-            python="3.11.7",
-            torch="2.13.0",
-            transformers="5.23.0",
-            platform="Linux x86_64",
-            device="a processor",
-            cores=2,
-            threads=1,
-        ),
+        environment=ENVIRONMENT,
         precision="bf16",
         started=f"2026-01-01T00:00:{run.seed:02d}+00:00",
         steps=3 * -(-examples // 32),
@@ -83,9 +75,7 @@ def tiny_record(run: RunSpec, *, status: str = "completed", subset: bool = False
         scores=scores if done else {},
         sampled_scores={split: spread(draws) for split in task.report_splits} if done and sampled else {},
         sampled_sparsity=expected if sampled and done else None,
-        delta=DeltaInfo(zeros=int(zeros * masked), constrained_weights=masked, sparsity=zeros, bytes=180_000)
-        if done
-        else None,
+        delta=delta if done else None,
     )
 
 
@@ -93,6 +83,8 @@ def tiny_measures(run: RunSpec) -> RunMeasures:
     """Measures of a run's delta, were there one."""
     masks = run.method["kind"] != "freezing"
     _, sparsity, _ = _sparsities(run)
+    task = find_task(run.task)
+    examples = task.expected_sizes.get(task.train_split, 1000)
     noise = random.Random(f"{run.task}/{run.label}/measures")
     excluded = set(run.method.get("exclude", ()))
     tensors = []
@@ -102,7 +94,7 @@ def tiny_measures(run: RunSpec) -> RunMeasures:
             if role in excluded or ("top-2-blocks" in excluded and block >= BLOCKS - 2) or "encoder" in excluded:
                 continue
             share = min(1.0, sparsity * (1.5 - block / BLOCKS) * (1.3 if role in ("query", "key", "ffn_in") else 0.7))
-            far = _steps(run.task) ** 0.5 / 60 * (0.4 + 0.1 * block + 0.1 * index) * noise.uniform(0.9, 1.1)
+            far = (3 * -(-examples // 32)) ** 0.5 / 60 * (0.4 + 0.1 * block + 0.1 * index) * noise.uniform(0.9, 1.1)
             tensors.append(
                 TensorMeasures(
                     name=f"encoder.layer.{block}.{role}.weight",
@@ -120,6 +112,9 @@ def tiny_measures(run: RunSpec) -> RunMeasures:
                 )
             )
     zeros = sum(tensor.zeros or 0 for tensor in tensors)
+    smallest = _magnitudes(zeros, 0.06 * sparsity, 0.03 * sparsity)
+    scopes = ("global", "tensor")
+    pruned = tuple(MagnitudePruning(scope=scope, pruned=smallest, shared=int(0.05 * zeros)) for scope in scopes)
     return RunMeasures(
         task=run.task,
         method=run.method,
@@ -127,19 +122,11 @@ def tiny_measures(run: RunSpec) -> RunMeasures:
         delta="d" * 16,
         base=FINGERPRINT,
         base_name="minilm-l6",
-        supermask="0.1.0",
-        source="0123456789abcdef",
+        **CODE,
         tensors=tuple(tensors),
         zeroed=_magnitudes(zeros, 1.7, 0.035) if masks else None,
         masked=_magnitudes(MASKED, 1.9, 0.04) if masks else None,
-        magnitude_pruning=tuple(
-            MagnitudePruning(
-                scope=scope, pruned=_magnitudes(zeros, 0.06 * sparsity, 0.03 * sparsity), shared=int(0.05 * zeros)
-            )
-            for scope in ("global", "tensor")
-        )
-        if masks
-        else (),
+        magnitude_pruning=pruned if masks else (),
     )
 
 
@@ -167,8 +154,7 @@ def tiny_pair(first: RunSpec, second: RunSpec, *, ratio: float = 1.1) -> PairMea
         first_delta="d" * 16,
         second_delta="e" * 16,
         base=FINGERPRINT,
-        supermask="0.1.0",
-        source="0123456789abcdef",
+        **CODE,
         tensors=tuple(tensors),
     )
 
@@ -181,18 +167,7 @@ def fill(
     change: Callable[[RunSpec, RunRecord], RunRecord] = lambda run, record: record,
     measured: bool = True,
 ) -> int:
-    """Records of all runs of some studies, written into a folder as a store has them.
-
-    Args:
-        folder: of the store.
-        studies: whose runs to record.
-        leave_out: says of which runs there is to be no record.
-        change: makes another record of a run's.
-        measured: whether to write measures and pairs, too.
-
-    Returns:
-        How many records were written.
-    """
+    """Write records of all runs of some studies, but those to leave out, as a store has them; how many there are."""
     written: dict[str, RunSpec] = {}
     for study in studies:
         for run in runs_of(study):
@@ -222,6 +197,34 @@ def results_of(name: str, folder: Path) -> StudyResults:
     return collect(load_study(name), RecordStore(folder))
 
 
+def raw(folder: Path, path: str) -> Any:
+    """What a JSON file of a folder says."""
+    return json.loads((folder / f"{path}.json").read_text(encoding="utf-8"))
+
+
+def primary(record: Any, field: str = "scores") -> Any:
+    """The primary metric of a record's JSON on its first report split."""
+    task = find_task(record["inputs"]["task"])
+    return record[field][task.report_splits[0]][task.primary_metric]
+
+
+def placed(table: Table, row: str, column: str) -> TableCell:
+    """The cell of a table in a row and a column, by their keys."""
+    return next(found for r, c, found in table.placed() if (r.key, c.key) == (row, column))
+
+
+def scored(record: RunRecord, value: float) -> RunRecord:
+    """The record with every score, and that of every draw, at one value."""
+    draws = {
+        split: {
+            name: one.model_copy(update={"values": (value,) * 10, "mean": value, "sd": 0.0}) for name, one in of.items()
+        }
+        for split, of in record.sampled_scores.items()
+    }
+    scores = {split: dict.fromkeys(of, value) for split, of in record.scores.items()}
+    return record.model_copy(update={"scores": scores, "sampled_scores": draws})
+
+
 def _sparsities(run: RunSpec) -> tuple[bool, float, float]:
     """Whether the run samples; its thresholded or pruned zeros; its expected sampled zeros."""
     kind = run.method["kind"]
@@ -229,10 +232,8 @@ def _sparsities(run: RunSpec) -> tuple[bool, float, float]:
         return False, 0.0, 0.0
     if kind == "pruning":
         return False, run.method["sparsity"], 0.0
-    initial, learnt = (
-        run.method["initial_sparsity"],
-        LEARNT.get(run.task, 0.01) * min(1.0, run.method["learning_rate"] / 0.2),
-    )
+    initial = run.method["initial_sparsity"]
+    learnt = LEARNT.get(run.task, 0.01) * min(1.0, run.method["learning_rate"] / 0.2)
     zeros = initial + (1 - initial) * learnt - initial * learnt
     return True, zeros, zeros * 0.9933 + (1 - zeros) * 0.0067
 
@@ -242,14 +243,6 @@ def _level(run: RunSpec, zeros: float) -> float:
     if run.method["kind"] == "freezing":
         return 0.812 if run.method.get("exclude") == ["encoder"] else best
     return best - 0.01 - 0.4 * max(0.0, zeros - 0.4)
-
-
-def _steps(task: str) -> int:
-    return 3 * -(-_size(find_task(task)) // 32)
-
-
-def _size(task: Task) -> int:
-    return task.expected_sizes.get(task.train_split, 1000)
 
 
 def _clipped(value: float) -> float:

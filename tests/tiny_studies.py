@@ -1,7 +1,5 @@
 """Studies of a few seconds: a tiny random base, probes, arms that take 2 steps, and runs made in this process."""
 
-from __future__ import annotations
-
 import io
 import json
 from concurrent.futures import Future
@@ -12,17 +10,19 @@ import torch
 from rich.console import Console
 from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor
-from transformers import BertConfig, BertModel
+from transformers import BertModel
 
 from supermask.models.loading import quiet_transformers
+from supermask.settings import RunSettings
 from supermask.study import Study
 from supermask.study.execution import Executor, StudyReport, run_plan
-from supermask.study.orders import RunOrder, RunSettings
+from supermask.study.orders import RunOrder
 from supermask.study.plan import Plan, plan_studies
 from supermask.study.progress import StudyProgress
 from supermask.study.worker import execute
 from supermask.tasks.probes import load_probe
 from tiny_bases import tiny_tokenizer
+from tiny_models import tiny_config
 
 FULL = {"name": "full", "label": "Full", "method": {"kind": "freezing"}}
 MASK = {"name": "mask", "label": "Mask", "method": {"kind": "supermask", "init_logit": 0.1}}
@@ -106,14 +106,7 @@ def make_tiny_base(folder: Path) -> Path:
             texts += [*examples.first, *(examples.second or ())]
     words = sorted({word for text in texts for word, _ in Whitespace().pre_tokenize_str(text)})
     tokenizer = tiny_tokenizer(words, max_length=32)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=32,
-    )
+    config = tiny_config("bert", vocab_size=len(tokenizer), num_hidden_layers=3, max_position_embeddings=32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = BertModel(config)

@@ -1,15 +1,16 @@
 """A tiny tokenizer and tiny tasks for tests of training: words are `w0` ... `w99`, and a label can be read off them."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
+
+import torch
 
 import supermask
 import tiny_bases
 from supermask import Method, TrainingConfig
+from supermask.methods import Attachment
 from supermask.tasks import Examples, Task, TaskData
-from tiny_models import FIRST_WORD, VOCABULARY, tiny_model
+from tiny_models import FIRST_WORD, VOCABULARY, tiny_batch, tiny_model
 
 
 def tiny_tokenizer() -> Any:
@@ -27,14 +28,18 @@ def tiny_data(*, train: int = 24, dev: int = 12, regression: bool = False, seed:
         label_names=() if regression else ("high", "low"),
         metrics=("spearman",) if regression else ("accuracy",),
     )
-    generator = random.Random(seed)
-    return TaskData(
-        task,
-        {
-            split: _examples(count, regression=regression, generator=generator, source=f"tiny {split}")
-            for split, count in (("train", train), ("dev", dev))
-        },
-    )
+    generator, words = random.Random(seed), VOCABULARY - FIRST_WORD
+    splits = {}
+    for split, count in (("train", train), ("dev", dev)):
+        rows = [[generator.randrange(words) for _ in range(generator.randint(3, 9))] for _ in range(count)]
+        splits[split] = Examples(
+            first=tuple(" ".join(f"w{word}" for word in row) for row in rows),
+            second=None,
+            labels=tuple(5.0 * row[0] / words if regression else int(row[0] < words // 2) for row in rows),
+            ids=tuple(str(index) for index in range(count)),
+            source=f"tiny {split}",
+        )
+    return TaskData(task, splits)
 
 
 def tiny_run(
@@ -47,18 +52,11 @@ def tiny_run(
     return supermask.train(model, task=data, method=method, config=config, **options)
 
 
-def _examples(count: int, *, regression: bool, generator: random.Random, source: str) -> Examples:
-    words = VOCABULARY - FIRST_WORD
-    rows = [[generator.randrange(words) for _ in range(generator.randint(3, 9))] for _ in range(count)]
-    labels: tuple[Any, ...]
-    if regression:
-        labels = tuple(5.0 * row[0] / words for row in rows)
-    else:
-        labels = tuple(int(row[0] < words // 2) for row in rows)
-    return Examples(
-        first=tuple(" ".join(f"w{word}" for word in row) for row in rows),
-        second=None,
-        labels=labels,
-        ids=tuple(str(index) for index in range(count)),
-        source=source,
-    )
+def take_steps(attachment: Attachment, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    """A loop of one's own over one batch; `steps` are those that this part of the training takes."""
+    batch = tiny_batch(attachment.model)
+    for step in steps:
+        attachment.begin_step(step)
+        attachment.model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()

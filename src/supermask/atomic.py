@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from supermask.errors import OutputError
 
-__all__ = ["write_atomically", "write_through"]
+__all__ = ["flush_folder", "sweep", "write_atomically", "write_through"]
+
+_HOUR = 3600.0
 
 
 def write_atomically(path: Path, *pieces: bytes) -> None:
@@ -30,12 +35,13 @@ def write_atomically(path: Path, *pieces: bytes) -> None:
         try:
             write_through(partial, pieces)
             partial.replace(path)
+            flush_folder(path.parent)
         finally:
             partial.unlink(missing_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a ValueError for names that no system knows
         raise OutputError(
-            f"{path}: cannot be written: {error.strerror or error}; free some space, or choose another place that you "
-            "may write to"
+            f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}; free some space, or choose "
+            "another place that you may write to"
         ) from error
 
 
@@ -55,6 +61,31 @@ def write_through(place: Path, pieces: Iterable[bytes]) -> None:
             rest = memoryview(piece)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(path: Path) -> None:
+    """Delete what killed writers of a file left beside it, an hour ago or earlier: what is younger may be at work.
+
+    Args:
+        path: of the file, as it was given to `write_atomically`.
+    """
+    litter = re.compile(re.escape(f".{path.name}.") + "[0-9a-f]{16}[.]part")
+    for entry in path.parent.iterdir():
+        if litter.fullmatch(entry.name):
+            with contextlib.suppress(OSError):
+                if time.time() - entry.stat().st_mtime > _HOUR:
+                    entry.unlink()
+
+
+def flush_folder(folder: Path) -> None:
+    """Make renames last through a power cut; Windows cannot open folders and needs no such thing."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

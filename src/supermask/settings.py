@@ -1,4 +1,4 @@
-"""What may be set: of each method, and of a training. One name, type, default and description for each.
+"""What may be set: of methods, of a training, of running studies. One name, type, default and description for each.
 
 They stand apart from what they steer because the command line makes its options from them before it loads torch. The
 first sentence of a description is the option's help.
@@ -7,13 +7,15 @@ first sentence of a description is the option's help.
 from __future__ import annotations
 
 from abc import ABC
+from pathlib import Path
 from typing import Annotated, Literal, final
 
 from pydantic import Field, model_validator
 
 from supermask.configuration import Configuration
+from supermask.errors import ConfigurationError
 
-__all__ = ["MATRICES", "MethodSettings", "PruningSettings", "SupermaskSettings", "TrainingConfig"]
+__all__ = ["MATRICES", "MethodSettings", "PruningSettings", "RunSettings", "SupermaskSettings", "TrainingConfig"]
 
 MATRICES: tuple[str, ...] = ("matrices", "pooler")
 """What a mask covers by default: the six matrices of every block (with their fused and gated forms) and the pooler."""
@@ -155,3 +157,39 @@ class TrainingConfig(Configuration):
                 f"gradient_accumulation {self.gradient_accumulation} does not divide batch_size {self.batch_size}"
             )
         return self
+
+
+@final
+class RunSettings(Configuration):
+    """Where and how studies are run."""
+
+    results: Path = Field(description="Folder of the records.")
+    work: Path | None = Field(
+        None, description="Where runs keep what they resume from. By default in a hidden folder of the results."
+    )
+    data_dir: str | None = Field(None, description="Folder with the GLUE files. Without it they come from the hub.")
+    limit: int | None = Field(None, ge=1, description="Train on the first so many examples of each task.")
+    dev_limit: int | None = Field(None, ge=1, description="Score on the first so many examples of each split.")
+    keep_deltas: Literal["masks", "all", "none"] = Field(
+        "masks", description="Which deltas stay beside their records. `masks` are those that store masks and the head."
+    )
+    jobs: int | None = Field(None, ge=1, description="Runs at a time. One a device by default, and one on a CPU.")
+    devices: str = Field("", description="CUDA devices to use, such as 0,1. All there are by default.")
+    ray: str | None = Field(None, description="Run on the Ray cluster of this address; local starts one here.")
+    launch: str = Field("", description='Starts each run, such as "accelerate launch --num_processes 4".')
+    checkpoint_steps: int = Field(100, ge=1, description="Steps between checkpoints.")
+    any_version: bool = Field(False, description="Take records of other versions of supermask, too.")
+    use_cpu: bool = Field(False, description="Stay on the CPU even where there is an accelerator.")
+
+    @model_validator(mode="after")
+    def _agree(self) -> RunSettings:
+        if self.ray is not None and (self.launch or self.devices):
+            raise ConfigurationError("on a Ray cluster, Ray gives out the devices; leave --launch and --devices out")
+        if self.launch and (self.jobs or 1) > 1:
+            raise ConfigurationError("--launch takes all devices for one run; leave --jobs out")
+        return self
+
+    @property
+    def work_folder(self) -> Path:
+        """Where runs keep what they resume from."""
+        return self.work or self.results / ".work"

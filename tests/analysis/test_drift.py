@@ -1,7 +1,3 @@
-"""Sparsity over the steps of a log."""
-
-from __future__ import annotations
-
 import pytest
 
 from supermask.analysis import SparsityPoint, noise_floor, sparsity_drift
@@ -15,18 +11,14 @@ LOG = [
 
 
 def test_the_start_is_the_methods_and_the_noise_floor() -> None:
-    drift = sparsity_drift(LOG)
+    drift, floor = sparsity_drift(LOG), noise_floor()
     assert [point.step for point in drift.points] == [0, 10, 20]
-    assert drift.initial == SparsityPoint(step=0, thresholded=0.0, expected=noise_floor())
+    assert drift.initial == SparsityPoint(step=0, thresholded=0.0, expected=floor)
     assert drift.thresholded_change == 0.02
-    assert drift.expected_change == pytest.approx(0.026 - noise_floor())
-
-
-def test_a_soft_start_is_drawn_softly() -> None:
-    drift = sparsity_drift(LOG, initial_sparsity=0.9)
-    floor = noise_floor()
-    assert drift.initial.expected == pytest.approx(0.9 * (1 - floor) + 0.1 * floor)
-    assert drift.thresholded_change < 0
+    assert drift.expected_change == pytest.approx(0.026 - floor)
+    soft = sparsity_drift(LOG, initial_sparsity=0.9)
+    assert soft.initial.expected == pytest.approx(0.9 * (1 - floor) + 0.1 * floor)
+    assert soft.thresholded_change < 0
 
 
 def test_the_end_is_the_records() -> None:
@@ -35,11 +27,8 @@ def test_the_end_is_the_records() -> None:
     at_last_row = SparsityPoint(step=20, thresholded=0.03, expected=0.04)
     assert [point.step for point in sparsity_drift(LOG, final=at_last_row).points] == [0, 10, 20]
     assert sparsity_drift([], final=end).thresholded_change == 0.03
-
-
-def test_pruning_does_not_sample() -> None:
-    drift = sparsity_drift([{"step": 5.0, "sparsity": 0.5}])
-    assert (drift.initial.expected, drift.final.expected, drift.expected_change) == (None, None, None)
+    pruned = sparsity_drift([{"step": 5.0, "sparsity": 0.5}])  # which does not sample
+    assert (pruned.initial.expected, pruned.final.expected, pruned.expected_change) == (None, None, None)
 
 
 def test_logs_and_starts_that_make_no_sense_are_refused() -> None:

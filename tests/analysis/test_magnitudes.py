@@ -1,7 +1,3 @@
-"""Magnitudes of what masks drop, against numpy."""
-
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -42,13 +38,10 @@ def test_every_bin_holds_from_its_edge_to_the_next(dtype: torch.dtype) -> None:
     assert len(MAGNITUDE_BINS) == 97 and MAGNITUDE_BINS[-1] == 16.0
 
 
-def test_nothing_has_no_magnitude() -> None:
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_nothing_has_no_magnitude_and_what_is_not_finite_is_refused(wrong: float) -> None:
     found = magnitudes([torch.empty(0)])
     assert (found.weights, found.max, found.mean, sum(found.histogram)) == (0, 0.0, 0.0, 0)
-
-
-@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_what_is_not_finite_is_refused(wrong: float) -> None:
     with pytest.raises(ConfigurationError, match="not finite"):
         magnitudes([torch.tensor([1.0, wrong])])
 

@@ -1,7 +1,3 @@
-"""The noise floor, against masks that are drawn."""
-
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -24,6 +20,12 @@ N = 400_000
 
 def drawn(logits: torch.Tensor, step: int, name: str = "weight") -> torch.Tensor:
     return sample_keep_mask(logits, DrawKey(step=step, stream="evaluation"), name)
+
+
+def overlap_with_the_smallest(weight: torch.Tensor, keep: torch.Tensor) -> float:
+    """The fraction of the zeros that magnitude pruning of the same sparsity has, too."""
+    smallest = magnitude_keep_mask(weight, sparsity=share(keep))
+    return float((~keep & ~smallest).sum() / (~keep).sum())
 
 
 def share(keep_mask: torch.Tensor) -> float:
@@ -58,19 +60,18 @@ def test_overlap_with_magnitude_pruning_of_masks_whose_small_weights_never_moved
         logits = torch.full((N,), 5.0)
         logits[order[-int(learnt_sparsity(wanted) * N) :]] = -20.0  # learnt at the largest
         keep = drawn(logits, 2)
-        smallest = magnitude_keep_mask(weight, sparsity=share(keep))
-        overlap = float((~keep & ~smallest).sum() / (~keep).sum())
         expected = noise_overlap(wanted, smallest_moved=False)
         assert expected == noise_floor()
-        assert overlap == pytest.approx(expected, abs=4 * math.sqrt(expected / (wanted * N)))
+        assert overlap_with_the_smallest(weight, keep) == pytest.approx(
+            expected, abs=4 * math.sqrt(expected / (wanted * N))
+        )
 
 
 def test_overlap_with_magnitude_pruning_of_zeros_anywhere_is_the_sparsity() -> None:
     weight = torch.randn(N, generator=torch.Generator().manual_seed(1))
     keep = drawn(torch.full((N,), 3.0), 3)
-    smallest = magnitude_keep_mask(weight, sparsity=share(keep))
-    overlap = float((~keep & ~smallest).sum() / (~keep).sum())
-    assert overlap == pytest.approx(noise_overlap(share(keep), smallest_moved=True), abs=4 * math.sqrt(0.05 / 19_000))
+    found = overlap_with_the_smallest(weight, keep)
+    assert found == pytest.approx(noise_overlap(share(keep), smallest_moved=True), abs=4 * math.sqrt(0.05 / 19_000))
 
 
 @pytest.mark.parametrize("among_smallest", [0, 1500, 6000])
@@ -84,12 +85,15 @@ def test_overlap_with_magnitude_pruning_of_a_learnt_mask_on_draws(among_smallest
     weights = {"a": weight[:half], "b": weight[half:]}
     wanted = sampled_magnitude_overlap(weights, {"a": logits[:half] > 0, "b": logits[half:] > 0})
     keep = drawn(logits, 6)
-    smallest = magnitude_keep_mask(weight, sparsity=share(keep))
-    found = float((~keep & ~smallest).sum() / (~keep).sum())
+    found = overlap_with_the_smallest(weight, keep)
     assert found == pytest.approx(wanted, abs=5 * math.sqrt(noise_floor() / (~keep).sum()) + 1e-3)
 
 
-def test_overlap_of_what_does_not_fit_is_refused() -> None:
+@pytest.mark.parametrize("wrong", [-0.1, 1.5, float("nan")])
+def test_what_is_no_fraction_and_what_does_not_fit_is_refused(wrong: float) -> None:
+    for function in (sampled_sparsity, learnt_sparsity, lambda value: noise_overlap(value, smallest_moved=True)):
+        with pytest.raises(ConfigurationError, match="fraction"):
+            function(wrong)
     for weights, masks in (({}, {}), ({"a": torch.ones(2)}, {"b": torch.ones(2, dtype=torch.bool)})):
         with pytest.raises(ConfigurationError, match="same names"):
             sampled_magnitude_overlap(weights, masks)
@@ -109,10 +113,3 @@ def test_what_draws_of_two_masks_share() -> None:
     for name in ("first_zeros", "second_zeros", "shared"):
         expected = getattr(wanted, name)
         assert getattr(seen, name) == pytest.approx(expected, abs=5 * math.sqrt(expected)), name
-
-
-@pytest.mark.parametrize("wrong", [-0.1, 1.5, float("nan")])
-def test_what_is_no_fraction_is_refused(wrong: float) -> None:
-    for function in (sampled_sparsity, learnt_sparsity, lambda value: noise_overlap(value, smallest_moved=True)):
-        with pytest.raises(ConfigurationError, match="fraction"):
-            function(wrong)

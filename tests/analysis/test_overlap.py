@@ -1,7 +1,3 @@
-"""Zeros that two masks share, and what chance gives."""
-
-from __future__ import annotations
-
 import dataclasses
 import math
 from fractions import Fraction
@@ -17,12 +13,7 @@ from supermask.analysis import OverlapCount, count_overlap
 def masks(count: int, weights: int, zeros: int, seed: int) -> list[Tensor]:
     """Masks with exactly so many zeros, anywhere."""
     generator = np.random.default_rng(seed)
-    found = []
-    for _ in range(count):
-        keep_mask = np.ones(weights, dtype=bool)
-        keep_mask[generator.choice(weights, zeros, replace=False)] = False
-        found.append(torch.from_numpy(keep_mask))
-    return found
+    return [torch.from_numpy(generator.permutation(weights) >= zeros) for _ in range(count)]
 
 
 def hypergeometric(n: int, a: int, b: int) -> tuple[Fraction, Fraction]:
@@ -90,16 +81,12 @@ def test_odd_shapes(shape: tuple[int, ...]) -> None:
     assert full.expected_given_rows_and_columns == n
 
 
-def test_counts_add_up_field_by_field() -> None:
+def test_counts_add_up_field_by_field_and_fractions_are_of_the_first() -> None:
     one = OverlapCount(
         weights=1, first_zeros=2, second_zeros=3, shared=4, expected=5, variance=6, expected_given_rows_and_columns=7
     )
     assert dataclasses.astuple(one + one) == (2, 4, 6, 8, 10, 12, 14)
     assert one + OverlapCount() == one
-
-
-def test_fraction_is_of_the_first() -> None:
-    count = OverlapCount.of_tensor(weights=100, first_zeros=10, second_zeros=40, shared=5)
-    assert (count.fraction, count.chance, count.ratio) == (0.5, 0.4, 1.25)
-    nothing = OverlapCount.of_tensor(weights=100, first_zeros=0, second_zeros=40, shared=0)
-    assert (nothing.fraction, nothing.chance, nothing.ratio) == (None, None, None)
+    for first_zeros, shared, wanted in ((10, 5, (0.5, 0.4, 1.25)), (0, 0, (None, None, None))):
+        count = OverlapCount.of_tensor(weights=100, first_zeros=first_zeros, second_zeros=40, shared=shared)
+        assert (count.fraction, count.chance, count.ratio) == wanted

@@ -1,7 +1,3 @@
-"""Tail probabilities of shared zeros, against scipy's hypergeometric law and against draws."""
-
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -66,23 +62,25 @@ def test_tensors_are_pooled_by_convolution_where_they_are_small() -> None:
         assert found.p_fewer == pytest.approx(pooled[: sum(shared) + 1].sum())
 
 
+def split(total: int) -> list[OverlapCount]:
+    """Five tensors that share so many zeros together."""
+    shares = [total // 5] * 4 + [total - 4 * (total // 5)]
+    return [counted(20_000, 2_000, 3_000, shared) for shared in shares]
+
+
 def test_many_outcomes_are_pooled_as_normal() -> None:
-    tensors = [(20_000, 2_000, 3_000)] * 5
     law = stats.hypergeom(20_000, 2_000, 3_000)
     mean, sd = 5 * law.mean(), math.sqrt(5 * law.var())
     for away in (-2.0, 0.0, 1.0, 4.0):
         total = round(mean + away * sd)
-        shares = [total // 5] * 4 + [total - 4 * (total // 5)]
-        found = overlap_significance([counted(*tensor, k) for tensor, k in zip(tensors, shares, strict=True)])
+        found = overlap_significance(split(total))
         assert not found.exact
         assert found.p_more == pytest.approx(stats.norm.sf((total - 0.5 - mean) / sd), rel=1e-9)
         assert found.p_fewer == pytest.approx(stats.norm.cdf((total + 0.5 - mean) / sd), rel=1e-9)
     # The normal law stands for what drawing such masks gives.
     drawn = law.rvs((4000, 5), random_state=0).sum(1)
     total = round(mean + sd)
-    found = overlap_significance(
-        [counted(20_000, 2_000, 3_000, total // 5)] * 4 + [counted(20_000, 2_000, 3_000, total - 4 * (total // 5))]
-    )
+    found = overlap_significance(split(total))
     assert found.p_more == pytest.approx((drawn >= total).mean(), abs=4 * math.sqrt(0.16 * 0.84 / 4000))
 
 

@@ -1,7 +1,3 @@
-"""Counting zeros by role and block, from a real delta's header."""
-
-from __future__ import annotations
-
 import pytest
 import torch
 

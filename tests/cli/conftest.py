@@ -7,14 +7,8 @@ from pathlib import Path
 import pytest
 
 from tiny_bases import save_tiny_base
-from tiny_command import Command, Outcome, Place, call
+from tiny_command import Outcome, Place, call, said
 from tiny_tasks import tiny_data
-
-
-@pytest.fixture
-def supermask() -> Command:
-    """The command line: `supermask("tasks", "--json")`."""
-    return call
 
 
 @pytest.fixture(scope="session")
@@ -63,8 +57,7 @@ def paired(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run on pairs, learnt by training values."""
     output = tmp_path_factory.mktemp("runs") / "pairs"
     columns = ("--text", "one", "--text-pair", "two", "--name", "twos")
-    outcome = call(*place.short_run(place.pairs, output, *columns, "--method", "head-only", "--validation", 0.25))
-    assert outcome.exit_code == 0, outcome.stderr
+    said(*place.short_run(place.pairs, output, *columns, "--method", "head-only", "--validation", 0.25))
     return output
 
 
@@ -72,6 +65,5 @@ def paired(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def regression(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that learns a number by pruning."""
     output = tmp_path_factory.mktemp("runs") / "numbers"
-    outcome = call(*place.short_run(place.numbers, output, "--regression", "--method", "pruning"))
-    assert outcome.exit_code == 0, outcome.stderr
+    said(*place.short_run(place.numbers, output, "--regression", "--method", "pruning"))
     return output

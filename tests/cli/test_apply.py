@@ -5,25 +5,25 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tiny_command import Command, refused
+from tiny_command import call, refused, told
 
 
-def test_json_names_the_files(supermask: Command, trained: Path, tmp_path: Path) -> None:
+def test_json_names_the_files(trained: Path, tmp_path: Path) -> None:
     output = tmp_path / "deep" / "model"
-    document = json.loads(supermask("apply", trained, "--output", output, "--json").stdout)
+    document = told("apply", trained, "--output", output)
     assert document["output"] == str(output)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= document["files"].keys()
     assert document["files"]["model.safetensors"] == (output / "model.safetensors").stat().st_size
 
 
-def test_taken_place_is_refused_and_left_alone(supermask: Command, trained: Path, tmp_path: Path) -> None:
+def test_taken_place_is_refused_and_left_alone(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "note").write_text("mine")
-    refused(supermask("apply", trained, "--output", tmp_path), str(tmp_path), "not empty", "name a new folder")
-    refused(supermask("apply", trained, "--output", tmp_path / "note"), "no folder")
+    refused(call("apply", trained, "--output", tmp_path), str(tmp_path), "not empty", "name a new folder")
+    refused(call("apply", trained, "--output", tmp_path / "note"), "no folder")
     assert [path.name for path in tmp_path.iterdir()] == ["note"]
 
 
-def test_regression_delta(supermask: Command, regression: Path, tmp_path: Path) -> None:
-    assert supermask("apply", regression, "--output", tmp_path / "model").exit_code == 0
+def test_regression_delta(regression: Path, tmp_path: Path) -> None:
+    assert call("apply", regression, "--output", tmp_path / "model").exit_code == 0
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["problem_type"] == "regression"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import csv
 import io
-import json
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from supermask import TaskDelta
 from supermask.analysis import delta_overlap, distances, expected_distances, uniform_law
 from supermask.prediction import stored_base
 from tiny_bases import save_tiny_base
-from tiny_command import Command, Place, refused
+from tiny_command import Place, call, refused, said, told
 from tiny_hub import connect, running_hub
 from tiny_models import tiny_model
 
@@ -32,8 +31,8 @@ def finetuned(tmp_path: Path) -> Path:
     return tmp_path / "finetuned"
 
 
-def test_two_checkpoints(supermask: Command, place: Place, finetuned: Path) -> None:
-    document = json.loads(supermask("compare", place.base, finetuned, "--json").stdout)
+def test_two_checkpoints(place: Place, finetuned: Path) -> None:
+    document = told("compare", place.base, finetuned)
     base, other = (transformers.AutoModel.from_pretrained(folder) for folder in (place.base, finetuned))
     wanted = {one.name: one for one in distances(base, other)}
     assert {row["name"]: row["l1"] for row in document["tensors"]} == {n: one.l1 for n, one in wanted.items()}
@@ -51,11 +50,10 @@ def test_two_checkpoints(supermask: Command, place: Place, finetuned: Path) -> N
     assert row["expected"]["l1"] == uniform.l1
 
 
-def test_the_tables_fit_a_terminal(supermask: Command, place: Place, finetuned: Path) -> None:
-    outcome = supermask("compare", place.base, finetuned)
-    assert outcome.exit_code == 0, outcome.stderr
-    lines = outcome.stdout.splitlines()
-    assert "\x1b" not in outcome.stdout and "…" not in outcome.stdout
+def test_the_tables_fit_a_terminal(place: Place, finetuned: Path) -> None:
+    text = said("compare", place.base, finetuned)
+    lines = text.splitlines()
+    assert "\x1b" not in text and "…" not in text
     tables = [line for line in lines if line.startswith(" ")]
     assert max(len(line.rstrip()) for line in tables) <= 80
     value = next(line.split() for line in tables if line.split()[:1] == ["value"])
@@ -66,11 +64,11 @@ def test_the_tables_fit_a_terminal(supermask: Command, place: Place, finetuned: 
     assert [line for line in tables if line.split()[:1] == ["all"]]
 
 
-def test_a_file_of_every_tensor(supermask: Command, place: Place, finetuned: Path, tmp_path: Path) -> None:
-    outcome = supermask("compare", place.base, finetuned, "--csv", tmp_path / "new" / "far.csv")
+def test_a_file_of_every_tensor(place: Place, finetuned: Path, tmp_path: Path) -> None:
+    outcome = call("compare", place.base, finetuned, "--csv", tmp_path / "new" / "far.csv")
     assert outcome.stdout.splitlines()[-1] == f"every tensor: {tmp_path / 'new' / 'far.csv'}"
     rows = list(csv.DictReader(io.StringIO((tmp_path / "new" / "far.csv").read_text())))
-    document = json.loads(supermask("compare", place.base, finetuned, "--json").stdout)
+    document = told("compare", place.base, finetuned)
     assert [row["name"] for row in rows] == [tensor["name"] for tensor in document["tensors"]]
     for row, tensor in zip(rows, document["tensors"], strict=True):
         assert float(row["l1"]) == tensor["l1"] and int(row["changed"]) == tensor["changed"]
@@ -78,17 +76,17 @@ def test_a_file_of_every_tensor(supermask: Command, place: Place, finetuned: Pat
         assert row["shape"] == "x".join(map(str, tensor["shape"]))
 
 
-def test_other_dtypes_and_rows_are_told(supermask: Command, place: Place, tmp_path: Path) -> None:
+def test_other_dtypes_and_rows_are_told(place: Place, tmp_path: Path) -> None:
     model = tiny_model("bert").to(torch.float16)
     model.resize_token_embeddings(model.config.vocab_size + 8, mean_resizing=False)
     model.save_pretrained(tmp_path / "other")
-    text = supermask("compare", place.base, tmp_path / "other").stdout
+    text = call("compare", place.base, tmp_path / "other").stdout
     assert "dtypes differ" in text
     assert "rows of other numbers, compared on those that both have: embeddings.word_embeddings.weight" in text
 
 
-def test_a_base_and_a_delta_of_it(supermask: Command, place: Place, trained: Path) -> None:
-    document = json.loads(supermask("compare", place.base, trained, "--json").stdout)
+def test_a_base_and_a_delta_of_it(place: Place, trained: Path) -> None:
+    document = told("compare", place.base, trained)
     delta = TaskDelta.load(trained / "delta")
     model = stored_base(delta.document, None, None, None).model
     before = copy.deepcopy(model)
@@ -103,67 +101,61 @@ def test_a_base_and_a_delta_of_it(supermask: Command, place: Place, trained: Pat
     moved = {name for name, one in wanted.items() if one.changed and not name.startswith("classifier.")}
     assert moved <= {row["name"] for row in found["tensors"]}
     assert "shared_zeros" not in document
-    text = supermask("compare", place.base, trained).stdout
+    text = call("compare", place.base, trained).stdout
     assert f"{100 * delta.sparsity:.2f} % of its masked weights zero" in text
 
 
-def test_two_deltas_of_one_base(supermask: Command, place: Place, trained: Path, regression: Path) -> None:
+def test_two_deltas_of_one_base(place: Place, trained: Path, regression: Path) -> None:
     arguments = ("compare", trained, regression, "--base", place.base)
-    document = json.loads(supermask(*arguments, "--json").stdout)
+    document = told(*arguments)
     first, second = (TaskDelta.load(run / "delta") for run in (trained, regression))
     model = stored_base(first.document, None, None, None).model
     overlap = delta_overlap(first, second, base=model)
     assert [one["name"] for one in document["deltas"]] == [str(trained), str(regression)]
     assert document["shared_zeros"]["total"]["shared"] == overlap.total.shared
     assert document["significance"]["z"] == overlap.total.z
-    text = supermask(*arguments).stdout
+    text = call(*arguments).stdout
     assert "zeros of the first, of the second, and shared, against chance" in text
     assert "probability by chance of as many: 10^" in text
 
 
-def test_deltas_that_mask_nothing(supermask: Command, place: Place, paired: Path, trained: Path) -> None:
-    text = supermask("compare", place.base, paired).stdout  # trains its head alone
+def test_deltas_that_mask_nothing(place: Place, paired: Path, trained: Path) -> None:
+    text = call("compare", place.base, paired).stdout  # trains its head alone
     assert "nothing but the head differs from the base" in text
-    text = supermask("compare", trained, paired).stdout
+    text = call("compare", trained, paired).stdout
     assert "no tensor is masked by both" in text
-    assert json.loads(supermask("compare", trained, paired, "--json").stdout)["significance"] is None
+    assert told("compare", trained, paired)["significance"] is None
 
 
-def test_what_cannot_be_compared_is_refused(
-    supermask: Command, place: Place, trained: Path, finetuned: Path, tmp_path: Path
-) -> None:
+def test_what_cannot_be_compared_is_refused(place: Place, trained: Path, finetuned: Path, tmp_path: Path) -> None:
     roberta = save_tiny_base(tmp_path / "roberta", "roberta")
-    refused(supermask("compare", place.base, roberta), "type bert", "type roberta")
-    refused(supermask("compare", place.base, tmp_path / "nowhere"), "there is no folder")
-    refused(supermask("compare", "minilm-l7", finetuned), "did you mean minilm-l6?")
-    refused(supermask("compare", trained, finetuned), "put the base first", f"compare {finetuned} {trained}")
-    refused(supermask("compare", place.other_base, trained), "is not the base")
-    refused(supermask("compare", place.base, finetuned, "--base", place.base), "--base", "no effect beside two models")
-    refused(supermask("compare", place.base, trained, "--base", place.base), "--base", "a base that stands first")
-    refused(supermask("compare", place.base, trained, "--finetuned-revision", "main"), "no effect beside a delta")
-    refused(supermask("compare", place.base, finetuned, "--revision", "main"), "revision", "is not on the hub")
+    refused(call("compare", place.base, roberta), "type bert", "type roberta")
+    refused(call("compare", place.base, tmp_path / "nowhere"), "there is no folder")
+    refused(call("compare", "minilm-l7", finetuned), "did you mean minilm-l6?")
+    refused(call("compare", trained, finetuned), "put the base first", f"compare {finetuned} {trained}")
+    refused(call("compare", place.other_base, trained), "is not the base")
+    refused(call("compare", place.base, finetuned, "--base", place.base), "--base", "no effect beside two models")
+    refused(call("compare", place.base, trained, "--base", place.base), "--base", "a base that stands first")
+    refused(call("compare", place.base, trained, "--finetuned-revision", "main"), "no effect beside a delta")
+    refused(call("compare", place.base, finetuned, "--revision", "main"), "revision", "is not on the hub")
     blocked = tmp_path / "blocked"
     blocked.write_text("")
-    refused(supermask("compare", place.base, finetuned, "--csv", blocked / "far.csv"), "cannot be written")
+    refused(call("compare", place.base, finetuned, "--csv", blocked / "far.csv"), "cannot be written")
 
 
-def test_a_file_of_weights_is_no_delta_and_a_file_of_a_delta_is(
-    supermask: Command, place: Place, trained: Path, finetuned: Path
-) -> None:
+def test_a_file_of_weights_is_no_delta_and_a_file_of_a_delta_is(place: Place, trained: Path, finetuned: Path) -> None:
     weights = place.base / "model.safetensors"
-    assert json.loads(supermask("compare", weights, finetuned, "--json").stdout)["architecture_known"]
+    assert told("compare", weights, finetuned)["architecture_known"]
     delta = trained / "delta" / "delta.safetensors"
-    assert json.loads(supermask("compare", place.base, delta, "--json").stdout)["deltas"]
+    assert told("compare", place.base, delta)["deltas"]
 
 
-def test_a_model_on_the_hub(
-    supermask: Command, place: Place, finetuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_on_the_hub(place: Place, finetuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {path.name: path.read_bytes() for path in finetuned.iterdir()}
     with running_hub() as hub:
         connect(hub, tmp_path / "client", monkeypatch)
         hub.add("me/finetuned", {**files, "pytorch_model.bin": b"never fetched"})
-        there = json.loads(supermask("compare", place.base, "me/finetuned", "--json").stdout)
-        here = json.loads(supermask("compare", place.base, finetuned, "--json").stdout)
+        there = told("compare", place.base, "me/finetuned")
+        here = told("compare", place.base, finetuned)
         assert there["tensors"] == here["tensors"]
     assert not list((tmp_path / "client").rglob("pytorch_model.bin"))

@@ -9,71 +9,56 @@ from pathlib import Path
 from supermask import TaskDelta
 from supermask.deltas import TaskRecord
 from supermask.training import RunRecord
-from tiny_command import Command, Place, refused
+from tiny_command import Place, call, refused, said, told
 
 
-def test_table_shows_the_score_beside_the_recorded_one(supermask: Command, place: Place, trained: Path) -> None:
-    outcome = supermask("evaluate", trained, "--file", place.dev, "--cpu")
-    assert outcome.exit_code == 0, outcome.stderr
+def test_table_shows_the_score_beside_the_recorded_one(place: Place, trained: Path) -> None:
+    text = said("evaluate", trained, "--file", place.dev, "--cpu")
     accuracy = f"{100 * RunRecord.load(trained / 'record.json').scores['dev']['accuracy']:.2f}"
-    row = next(line for line in outcome.stdout.splitlines() if "accuracy" in line)
+    row = next(line for line in text.splitlines() if "accuracy" in line)
     assert row.split() == ["dev", "12", "accuracy", accuracy, accuracy]
 
 
-def test_the_deltas_own_folder_or_file_will_do_too(supermask: Command, place: Place, trained: Path) -> None:
+def test_the_deltas_own_folder_or_file_will_do_too(place: Place, trained: Path) -> None:
     scores = [
-        json.loads(supermask("evaluate", path, "--file", place.dev, "--cpu", "--json").stdout)["scores"]
+        told("evaluate", path, "--file", place.dev, "--cpu")["scores"]
         for path in (trained, trained / "delta", trained / "delta" / "delta.safetensors")
     ]
     assert scores[0] == scores[1] == scores[2]
 
 
-def test_regression_on_a_file(supermask: Command, place: Place, regression: Path) -> None:
-    outcome = supermask("evaluate", regression, "--file", place.numbers, "--json", "--cpu")
-    assert outcome.exit_code == 0, outcome.stderr
-    assert set(json.loads(outcome.stdout)["scores"]["dev"]) == {"spearman", "pearson"}
+def test_regression_on_a_file(place: Place, regression: Path) -> None:
+    document = told("evaluate", regression, "--file", place.numbers, "--cpu")
+    assert set(document["scores"]["dev"]) == {"spearman", "pearson"}
 
 
-def test_pairs_need_both_columns(supermask: Command, place: Place, paired: Path, trained: Path) -> None:
-    refused(supermask("evaluate", paired, "--file", place.pairs, "--text", "one"), "pairs", "--text-pair")
+def test_pairs_need_both_columns(place: Place, paired: Path, trained: Path) -> None:
+    refused(call("evaluate", paired, "--file", place.pairs, "--text", "one"), "pairs", "--text-pair")
     columns = ("--text", "one", "--text-pair", "two")
-    refused(supermask("evaluate", trained, "--file", place.pairs, *columns), "single texts", "leave --text-pair out")
-    outcome = supermask("evaluate", paired, "--file", place.pairs, *columns, "--json", "--cpu")
+    refused(call("evaluate", trained, "--file", place.pairs, *columns), "single texts", "leave --text-pair out")
+    outcome = call("evaluate", paired, "--file", place.pairs, *columns, "--json", "--cpu")
     assert json.loads(outcome.stdout)["examples"] == {"dev": 12}
 
 
-def test_classes_are_those_of_the_delta(supermask: Command, trained: Path, tmp_path: Path) -> None:
+def test_classes_are_those_of_the_delta(trained: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.csv"
     file.write_text("sentence,label\nw1,low\nw2,medium\n")
-    refused(supermask("evaluate", trained, "--file", file), f"{file}:3", "'medium'", "high, low")
+    refused(call("evaluate", trained, "--file", file), f"{file}:3", "'medium'", "high, low")
 
 
-def test_own_task_needs_a_file(supermask: Command, trained: Path) -> None:
-    refused(supermask("evaluate", trained), "'own-data'", "--file FILE")
-
-
-def test_task_of_other_classes_is_refused(supermask: Command, trained: Path) -> None:
-    refused(supermask("evaluate", trained, "--task", "probe-entailment"), "'own-data'", "probe-entailment", "labels")
-
-
-def test_unknown_split(supermask: Command, trained: Path) -> None:
-    outcome = supermask("evaluate", trained, "--task", "rte", "--split", "valid", "--data-dir", trained)
-    refused(outcome, "'valid'", "train, dev, test")
-
-
-def test_base_that_has_moved(supermask: Command, place: Place, tmp_path: Path) -> None:
+def test_base_that_has_moved(place: Place, tmp_path: Path) -> None:
     base = shutil.copytree(place.base, tmp_path / "base")
     run = tmp_path / "run"
-    assert supermask(*place.short_run(place.train, run, "--base", base)).exit_code == 0
+    assert call(*place.short_run(place.train, run, "--base", base)).exit_code == 0
     moved = base.rename(tmp_path / "moved")
     more = {"evaluate": ("--file", place.dev), "predict": ("--sentence", "w1"), "apply": ("--output", tmp_path / "m")}
     for verb, words in more.items():
-        refused(supermask(verb, run, *words), f"no folder '{base}'", "--base")
-        assert supermask(verb, run, *words, "--base", moved).exit_code == 0
+        refused(call(verb, run, *words), f"no folder '{base}'", "--base")
+        assert call(verb, run, *words, "--base", moved).exit_code == 0
 
 
-def test_delta_that_does_not_say_its_task(supermask: Command, place: Place, trained: Path, tmp_path: Path) -> None:
+def test_delta_that_does_not_say_its_task(place: Place, trained: Path, tmp_path: Path) -> None:
     delta = TaskDelta.load(trained / "delta")
     document = delta.document.model_copy(update={"task": TaskRecord()})
     TaskDelta(document, delta.payloads).save(tmp_path / "delta")
-    refused(supermask("evaluate", tmp_path / "delta", "--file", place.dev), "does not say its task's name, kind")
+    refused(call("evaluate", tmp_path / "delta", "--file", place.dev), "does not say its task's name, kind")

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from supermask.cli.failures import Interruption, describe_failure
 from supermask.errors import DataError
-from tiny_command import Command
+from tiny_command import call
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("broken")
-def test_unexpected_failure_is_short(supermask: Command) -> None:
-    outcome = supermask("tasks")
+def test_unexpected_failure_is_short() -> None:
+    outcome = call("tasks")
     assert outcome.exit_code == 1
     assert outcome.stdout == ""
     [line] = outcome.stderr.splitlines()
@@ -83,21 +83,21 @@ def test_unexpected_failure_is_short(supermask: Command) -> None:
 
 
 @pytest.mark.usefixtures("broken")
-def test_debugging_shows_the_traceback(supermask: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    by_option = supermask("--debug", "tasks")
+def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_option = call("--debug", "tasks")
     monkeypatch.setenv("SUPERMASK_DEBUG", "1")
-    by_variable = supermask("tasks")
+    by_variable = call("tasks")
     for outcome in (by_option, by_variable):
         assert outcome.exit_code == 1
         assert "Traceback (most recent call last)" in outcome.stderr
         assert outcome.stderr.splitlines()[-1].startswith("error: ")
 
 
-def test_interrupt_of_any_verb(supermask: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_of_any_verb(monkeypatch: pytest.MonkeyPatch) -> None:
     def known_tasks() -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("supermask.tasks.known_tasks", known_tasks)
-    outcome = supermask("tasks")
+    outcome = call("tasks")
     assert (outcome.exit_code, outcome.stdout) == (130, "")
     assert outcome.stderr.startswith("stopped: ")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from supermask import TaskDelta
 from supermask.analysis import ZeroCount, ZerosTable
 from supermask.cli.heat import zeros_map
 from supermask.prediction import stored_base
-from tiny_command import Command, refused
+from tiny_command import call, refused, said, told
 
 
-def test_numbers_are_those_of_the_masks(supermask: Command, trained: Path) -> None:
-    document = json.loads(supermask("inspect", trained, "--json").stdout)
+def test_numbers_are_those_of_the_masks(trained: Path) -> None:
+    document = told("inspect", trained)
     delta = TaskDelta.load(trained / "delta")
     changes = delta.changes_for(stored_base(delta.document, None, None, None).model)
     zeros = {
@@ -34,49 +33,54 @@ def test_numbers_are_those_of_the_masks(supermask: Command, trained: Path) -> No
     assert document["entropy_bits_per_weight"] == pytest.approx(
         -share * math.log2(share) - (1 - share) * math.log2(1 - share)
     )
-    coded = sum(len(payload) for name, payload in delta.payloads.items() if name.endswith(":keep"))
+    coded = sum(len(parts.keep) for parts in delta.payloads.values())
     assert document["bits_per_masked_weight"] == 8 * coded / document["masked_weights"]
     assert "tensors" not in document["base"]
 
 
-def test_table_reads_without_colour(supermask: Command, trained: Path) -> None:
-    outcome = supermask("inspect", trained)
-    assert outcome.exit_code == 0, outcome.stderr
-    assert "\x1b" not in outcome.stdout
+def test_table_reads_without_colour(trained: Path) -> None:
+    text = said("inspect", trained)
+    assert "\x1b" not in text
     document = TaskDelta.load(trained / "delta").document
-    for text in ("own-data", "classes: high, low", "learning_rate=9.0", f"({document.zeros:,} of", "classifier.weight"):
-        assert text in outcome.stdout
-    outside = next(line for line in outcome.stdout.splitlines() if line.strip().startswith("outside"))
+    for words in (
+        "own-data",
+        "classes: high, low",
+        "learning_rate=9.0",
+        f"({document.zeros:,} of",
+        "classifier.weight",
+    ):
+        assert words in text
+    outside = next(line for line in text.splitlines() if line.strip().startswith("outside"))
     pooler = next(change for change in document.changes if change.role == "pooler")
     assert outside.split()[1] == f"{100 * (pooler.zeros or 0) / pooler.weights:.1f}"
 
 
-def test_only_the_header_is_read(supermask: Command, trained: Path, tmp_path: Path) -> None:
+def test_only_the_header_is_read(trained: Path, tmp_path: Path) -> None:
     file = tmp_path / "delta.safetensors"
     content = bytearray((trained / "delta" / "delta.safetensors").read_bytes())
     content[-1] ^= 1  # a payload, which would be refused if it were read
     file.write_bytes(content)
-    assert supermask("inspect", file).exit_code == 0
+    assert call("inspect", file).exit_code == 0
 
 
-def test_figure(supermask: Command, trained: Path, paired: Path, tmp_path: Path) -> None:
+def test_figure(trained: Path, paired: Path, tmp_path: Path) -> None:
     figure = tmp_path / "zeros.svg"
-    outcome = supermask("inspect", trained, "--figure", figure)
+    outcome = call("inspect", trained, "--figure", figure)
     assert outcome.stdout.splitlines()[-1] == f"figure: {figure}"
     assert "<svg" in figure.read_text()
-    refused(supermask("inspect", trained, "--figure", tmp_path / "zeros.bmp"), "png, svg, pdf", "'.bmp'")
-    refused(supermask("inspect", paired, "--figure", tmp_path / "none.png"), "no zeros to show")
+    refused(call("inspect", trained, "--figure", tmp_path / "zeros.bmp"), "png, svg, pdf", "'.bmp'")
+    refused(call("inspect", paired, "--figure", tmp_path / "none.png"), "no zeros to show")
 
 
-def test_values_alone(supermask: Command, paired: Path) -> None:
-    outcome = supermask("inspect", paired)
+def test_values_alone(paired: Path) -> None:
+    outcome = call("inspect", paired)
     assert "none, as values alone were trained" in outcome.stdout
     assert "values that moved" in outcome.stdout
-    assert json.loads(supermask("inspect", paired, "--json").stdout)["bits_per_masked_weight"] is None
+    assert told("inspect", paired)["bits_per_masked_weight"] is None
 
 
-def test_pruned_weights_are_called_pruned(supermask: Command, regression: Path) -> None:
-    assert "50.00 % (8,704 of 17,408 pruned weights)" in supermask("inspect", regression).stdout
+def test_pruned_weights_are_called_pruned(regression: Path) -> None:
+    assert "50.00 % (8,704 of 17,408 pruned weights)" in call("inspect", regression).stdout
 
 
 def test_map_of_a_large_model_fits_80_columns_and_is_coloured_on_a_terminal() -> None:

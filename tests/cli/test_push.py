@@ -12,7 +12,7 @@ import torch
 
 import supermask as library
 from supermask import TaskDelta
-from tiny_command import Command, Place, refused
+from tiny_command import Place, call, refused, said, told
 from tiny_hub import WRITER, TinyHub, connect, running_hub
 
 # The client's own, whenever it uploads by the LFS protocol.
@@ -30,13 +30,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TinyHub]:
     huggingface_hub.close_session()
 
 
-def test_push_says_where_it_went(supermask: Command, trained: Path, hub: TinyHub) -> None:
-    outcome = supermask("push", trained, "me/new", "--private", "--message", "First", "--license", "mit")
-    assert outcome.exit_code == 0, outcome.stderr
+def test_push_says_where_it_went(trained: Path, hub: TinyHub) -> None:
+    text = said("push", trained, "me/new", "--private", "--message", "First", "--license", "mit")
     repository = hub.repositories["me/new"]
     commit = repository.refs["main"]
     size = (trained / "delta" / "delta.safetensors").stat().st_size
-    assert outcome.stdout.splitlines() == [
+    assert text.splitlines() == [
         f"own-data, {size:,} bytes ({size / 1024:.3g} KiB), pushed to me/new",
         f"{hub.endpoint}/me/new/commit/{commit}",
     ]
@@ -45,10 +44,10 @@ def test_push_says_where_it_went(supermask: Command, trained: Path, hub: TinyHub
     assert b"license: mit" in repository.commits[commit]["README.md"]
 
 
-def test_push_as_json(supermask: Command, trained: Path, hub: TinyHub) -> None:
+def test_push_as_json(trained: Path, hub: TinyHub) -> None:
     delta = TaskDelta.load(trained / "delta")
     options = ("--subfolder", "mine", "--revision", "next")
-    document = json.loads(supermask("push", trained, "many", *options, "--json").stdout)
+    document = told("push", trained, "many", *options)
     commit = hub.repositories["me/many"].refs["next"]
     assert document == {
         "repository": "me/many",
@@ -61,33 +60,31 @@ def test_push_as_json(supermask: Command, trained: Path, hub: TinyHub) -> None:
     }
     assert library.from_pretrained("me/many@next/mine") == delta
     hub.add("you/theirs")
-    outcome = supermask("push", trained, "you/theirs", "--create-pr")
+    outcome = call("push", trained, "you/theirs", "--create-pr")
     assert outcome.stdout.splitlines()[-1] == f"{hub.endpoint}/you/theirs/discussions/1"
 
 
-def test_every_verb_takes_a_hub_id(
-    supermask: Command, trained: Path, place: Place, hub: TinyHub, tmp_path: Path
-) -> None:
+def test_every_verb_takes_a_hub_id(trained: Path, place: Place, hub: TinyHub, tmp_path: Path) -> None:
     library.push_to_hub(TaskDelta.load(trained / "delta"), "me/many", subfolder="mine")
     base = ("--base", place.base)
     for given in ("hf://me/many/mine", "me/many@main/mine"):
-        outcome = supermask("predict", given, *base, "--sentence", "w1 w2", "--cpu")
+        outcome = call("predict", given, *base, "--sentence", "w1 w2", "--cpu")
         assert outcome.exit_code == 0, outcome.stderr
-        assert outcome.stdout == supermask("predict", trained, *base, "--sentence", "w1 w2", "--cpu").stdout
+        assert outcome.stdout == call("predict", trained, *base, "--sentence", "w1 w2", "--cpu").stdout
     digest = TaskDelta.load(trained / "delta").digest
-    assert json.loads(supermask("inspect", "me/many@main/mine", "--json").stdout)["digest"] == digest
-    evaluated = supermask("evaluate", "me/many@main/mine", *base, "--file", place.dev, "--cpu", "--json")
+    assert told("inspect", "me/many@main/mine")["digest"] == digest
+    evaluated = call("evaluate", "me/many@main/mine", *base, "--file", place.dev, "--cpu", "--json")
     assert json.loads(evaluated.stdout)["delta"] == digest
-    applied = supermask("apply", "me/many@main/mine", *base, "--output", tmp_path / "merged", "--json")
+    applied = call("apply", "me/many@main/mine", *base, "--output", tmp_path / "merged", "--json")
     assert json.loads(applied.stdout)["delta"] == digest
-    pushed = supermask("push", "hf://me/many/mine", "me/copy", "--json")
+    pushed = call("push", "hf://me/many/mine", "me/copy", "--json")
     assert json.loads(pushed.stdout)["delta"] == digest
 
 
 def test_the_snippet_of_the_card_runs(
-    supermask: Command, trained: Path, place: Place, hub: TinyHub, monkeypatch: pytest.MonkeyPatch
+    trained: Path, place: Place, hub: TinyHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert supermask("push", trained, "me/new").exit_code == 0
+    assert call("push", trained, "me/new").exit_code == 0
     repository = hub.repositories["me/new"]
     card = repository.commits[repository.refs["main"]]["README.md"].decode()
     (code,) = re.findall(r"```python\n(.*?)\n```", card, re.DOTALL)
@@ -102,16 +99,16 @@ def test_the_snippet_of_the_card_runs(
     exec(remove, names)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     (command,) = re.findall(r"```console\n\$ supermask (.*?) --sentence", card)
-    predicted = supermask(*command.split(), "--sentence", "w1 w2", "--base", place.base, "--cpu")
+    predicted = call(*command.split(), "--sentence", "w1 w2", "--base", place.base, "--cpu")
     assert predicted.exit_code == 0, predicted.stderr
     assert library.TaskDelta.load(trained / "delta").is_applied(model) is False
 
 
-def test_what_is_refused(supermask: Command, trained: Path, hub: TinyHub, tmp_path: Path) -> None:
-    assert supermask("push", trained, "me/open").exit_code == 0
-    refused(supermask("push", trained, "me/open", "--private"), "'me/open' is public", "nothing was pushed")
-    refused(supermask("push", trained, "you/theirs"), "may not write there")
-    refused(supermask("push", trained, "not a name"), "no name of a repository")
-    refused(supermask("push", tmp_path / "nowhere", "me/new"), "there is no file or folder")
-    refused(supermask("inspect", "me/nope"), "has no such repository")
-    refused(supermask("inspect", "me/open@v9"), "no revision 'v9'")
+def test_what_is_refused(trained: Path, hub: TinyHub, tmp_path: Path) -> None:
+    assert call("push", trained, "me/open").exit_code == 0
+    refused(call("push", trained, "me/open", "--private"), "'me/open' is public", "nothing was pushed")
+    refused(call("push", trained, "you/theirs"), "may not write there")
+    refused(call("push", trained, "not a name"), "no name of a repository")
+    refused(call("push", tmp_path / "nowhere", "me/new"), "there is no file or folder")
+    refused(call("inspect", "me/nope"), "has no such repository")
+    refused(call("inspect", "me/open@v9"), "no revision 'v9'")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 from pathlib import Path
 
@@ -12,11 +11,9 @@ import numpy as np
 import pytest
 
 from supermask import TaskDelta
-from supermask.cli.app import make_command
-from supermask.cli.store import EXAMPLES, VERBS
 from supermask.deltas import KeepMask, MethodRecord, SparseValues, TaskRecord, TrainingRecord
 from supermask.deltas.store import DeltaStore
-from tiny_command import Command, Place, refused
+from tiny_command import Place, call, refused, said, told
 from tiny_hub import connect, running_hub
 
 
@@ -51,41 +48,40 @@ def of_another_base(run: Path, folder: Path) -> None:
 # add, remove.
 
 
-def test_a_run_is_added_under_its_tasks_name(supermask: Command, trained: Path, tmp_path: Path) -> None:
-    outcome = supermask("store", "add", tmp_path / "new", trained)
-    assert outcome.exit_code == 0, outcome.stderr
+def test_a_run_is_added_under_its_tasks_name(trained: Path, tmp_path: Path) -> None:
+    text = said("store", "add", tmp_path / "new", trained)
     delta = TaskDelta.load(trained / "delta")
-    assert outcome.stdout.startswith(f"own-data added to {tmp_path / 'new'}/: ")
-    assert f"({delta.zeros:,} of {delta.weights:,} weights)" in outcome.stdout
+    assert text.startswith(f"own-data added to {tmp_path / 'new'}/: ")
+    assert f"({delta.zeros:,} of {delta.weights:,} weights)" in text
     assert DeltaStore(tmp_path / "new")["own-data"] == delta
-    named = supermask("store", "add", tmp_path / "new", trained / "delta", "--name", "again", "--json")
+    named = call("store", "add", tmp_path / "new", trained / "delta", "--name", "again", "--json")
     assert json.loads(named.stdout)["added"]["digest"] == delta.digest
 
 
-def test_adding_is_refused(supermask: Command, store: Path, trained: Path, paired: Path, tmp_path: Path) -> None:
-    refused(supermask("store", "add", store, trained, "--name", "mask"), "has a delta 'mask' already", "overwrite")
-    refused(supermask("store", "add", store, trained, "--name", "../x"), "'../x' is no name for a delta")
-    refused(supermask("store", "add", store, tmp_path / "none"), "there is no file or folder")
-    refused(supermask("store", "add", trained, paired), "is no store and not empty")
+def test_adding_is_refused(store: Path, trained: Path, paired: Path, tmp_path: Path) -> None:
+    refused(call("store", "add", store, trained, "--name", "mask"), "has a delta 'mask' already", "overwrite")
+    refused(call("store", "add", store, trained, "--name", "../x"), "'../x' is no name for a delta")
+    refused(call("store", "add", store, tmp_path / "none"), "there is no file or folder")
+    refused(call("store", "add", trained, paired), "is no store and not empty")
     of_another_base(trained, tmp_path / "other")
-    line = refused(supermask("store", "add", store, tmp_path / "other"), "'elsewhere'", "f" * 16)
+    line = refused(call("store", "add", store, tmp_path / "other"), "'elsewhere'", "f" * 16)
     assert DeltaStore(store).base.digest[:16] in line
-    assert supermask("store", "add", store, paired, "--name", "mask", "--overwrite").exit_code == 0
+    assert call("store", "add", store, paired, "--name", "mask", "--overwrite").exit_code == 0
     assert DeltaStore(store)["mask"] == TaskDelta.load(paired / "delta")
 
 
-def test_removing(supermask: Command, store: Path) -> None:
-    assert supermask("store", "remove", store, "head").stdout == f"head removed from {store}/, which has 2 more\n"
-    refused(supermask("store", "remove", store, "hed"), "no delta 'hed'", "it has mask, pruned")
-    document = json.loads(supermask("store", "remove", store, "mask", "--json").stdout)
+def test_removing(store: Path) -> None:
+    assert call("store", "remove", store, "head").stdout == f"head removed from {store}/, which has 2 more\n"
+    refused(call("store", "remove", store, "hed"), "no delta 'hed'", "it has mask, pruned")
+    document = told("store", "remove", store, "mask")
     assert document == {"store": str(store), "removed": "mask", "deltas": ["pruned"]}
 
 
 # list.
 
 
-def test_the_list_says_what_the_deltas_say(supermask: Command, stocked: Path, regression: Path, place: Place) -> None:
-    document = json.loads(supermask("store", "list", stocked, "--json").stdout)
+def test_the_list_says_what_the_deltas_say(stocked: Path, regression: Path, place: Place) -> None:
+    document = told("store", "list", stocked)
     assert document["base"]["name"] == str(place.base)
     assert document["faults"] == document["not_deltas"] == []
     assert [row["name"] for row in document["deltas"]] == ["head", "mask", "pruned"]
@@ -98,13 +94,12 @@ def test_the_list_says_what_the_deltas_say(supermask: Command, stocked: Path, re
     assert [(score["split"], score["metric"]) for score in head["scores"]] == [("validation", "accuracy")]
 
 
-def test_the_table_of_a_list(supermask: Command, store: Path) -> None:
+def test_the_table_of_a_list(store: Path) -> None:
     (store / "note.txt").write_text("")
     (store / "bad").mkdir()
     (store / "bad" / "delta.safetensors").write_bytes(b"")
-    outcome = supermask("store", "list", store)
-    assert outcome.exit_code == 0, outcome.stderr
-    lines = [line.rstrip() for line in outcome.stdout.splitlines()]
+    text = said("store", "list", store)
+    lines = [line.rstrip() for line in text.splitlines()]
     assert lines[0].startswith(f"{store}: 3 deltas over ")
     row = next(line for line in lines if line.strip().startswith("pruned")).split()
     size = (store / "pruned" / "delta.safetensors").stat().st_size
@@ -114,7 +109,7 @@ def test_the_table_of_a_list(supermask: Command, store: Path) -> None:
     assert lines[-1] == "not a delta: note.txt: is no folder, and each delta has one"
 
 
-def test_what_files_say_cannot_steer_the_terminal(supermask: Command, store: Path, trained: Path) -> None:
+def test_what_files_say_cannot_steer_the_terminal(store: Path, trained: Path) -> None:
     delta = TaskDelta.load(trained / "delta")
     told = {  # and not the task's kind, so the base has another's head
         "task": TaskRecord(name="a\x1b[2J\nb", label_names=("\x1b]0;x\x07",)),
@@ -125,45 +120,43 @@ def test_what_files_say_cannot_steer_the_terminal(supermask: Command, store: Pat
     TaskDelta(document, delta.payloads).save(store / "evil")
     (store / "\x1b[2J").write_text("")
     for arguments in (("list", store), ("list", store, "--json"), ("diff", store, "evil", "mask")):
-        outcome = supermask("store", *arguments)
+        outcome = call("store", *arguments)
         assert outcome.exit_code == 0, outcome.stderr
         assert all(line.isprintable() for line in outcome.stdout.splitlines())
-    table = supermask("store", "list", store).stdout
+    table = call("store", "list", store).stdout
     assert "a?[2J?b" in table and "[bold]" in table and "dev [red]f1" in table and "mask" in table
 
 
-def test_a_long_name_is_not_cut(supermask: Command, store: Path, trained: Path) -> None:
-    assert supermask("store", "add", store, trained, "--name", "x" * 100).exit_code == 0
+def test_a_long_name_is_not_cut(store: Path, trained: Path) -> None:
+    assert call("store", "add", store, trained, "--name", "x" * 100).exit_code == 0
     for arguments in (("list", store), ("verify", store)):
-        outcome = supermask("store", *arguments)
+        outcome = call("store", *arguments)
         assert "x" * 100 in outcome.stdout and "…" not in outcome.stdout
 
 
-def test_what_is_no_store_is_refused(supermask: Command, tmp_path: Path, trained: Path) -> None:
+def test_what_is_no_store_is_refused(tmp_path: Path, trained: Path) -> None:
     for arguments in (("list",), ("verify",), ("remove", "x"), ("diff", "x", "y")):
         verb, *names = arguments
-        refused(supermask("store", verb, tmp_path, *names), "no store of deltas", "add a delta")
+        refused(call("store", verb, tmp_path, *names), "no store of deltas", "add a delta")
     (tmp_path / "store.json").write_text("{")
-    refused(supermask("store", "list", tmp_path), "store.json", "Invalid JSON")
+    refused(call("store", "list", tmp_path), "store.json", "Invalid JSON")
 
 
 # verify.
 
 
-def test_verifying_checksums_and_everything(supermask: Command, stocked: Path, place: Place) -> None:
+def test_verifying_checksums_and_everything(stocked: Path, place: Place) -> None:
     for more in ((), ("--base", place.base)):
-        outcome = supermask("store", "verify", stocked, *more)
+        outcome = call("store", "verify", stocked, *more)
         assert (outcome.exit_code, outcome.stderr) == (0, "")
         assert outcome.stdout.count("intact") == 3
         assert ("everything decoded" in outcome.stdout) == bool(more)
-        document = json.loads(supermask("store", "verify", stocked, *more, "--json").stdout)
+        document = told("store", "verify", stocked, *more)
         assert document["intact"] == ["head", "mask", "pruned"]
         assert document["decoded"] == bool(more)
 
 
-def test_faults_are_all_told_and_the_exit_code_is_1(
-    supermask: Command, store: Path, trained: Path, place: Place
-) -> None:
+def test_faults_are_all_told_and_the_exit_code_is_1(store: Path, trained: Path, place: Place) -> None:
     damage(store / "head")
     of_another_base(trained, store / "other")
     delta = TaskDelta.load(trained / "delta")
@@ -172,14 +165,14 @@ def test_faults_are_all_told_and_the_exit_code_is_1(
         for record in delta.document.changes
     )
     TaskDelta(delta.document.model_copy(update={"changes": changes}), delta.payloads).save(store / "wrong")
-    compared = supermask("store", "verify", store)
+    compared = call("store", "verify", store)
     assert compared.exit_code == 1
     assert compared.stderr == "error: 2 faults in 2 of 5 deltas\n"
     assert [line.split(":")[1].strip() for line in compared.stdout.splitlines() if line.startswith("fault")] == [
         "head",
         "other",
     ]
-    decoded = supermask("store", "verify", store, "--base", place.base, "--json")
+    decoded = call("store", "verify", store, "--base", place.base, "--json")
     assert decoded.exit_code == 1
     document = json.loads(decoded.stdout)
     assert document["intact"] == ["mask", "pruned"]
@@ -187,20 +180,16 @@ def test_faults_are_all_told_and_the_exit_code_is_1(
     assert [fault["name"] for fault in document["faults"]] == ["head", "other", *["wrong"] * masked]
 
 
-def test_verifying_against_another_base_is_refused(supermask: Command, stocked: Path, place: Place) -> None:
-    refused(supermask("store", "verify", stocked, "--base", place.other_base), "is not the base", "1 of")
-    refused(supermask("store", "verify", stocked, "--revision", "x"), "--revision has no effect", "--base")
+def test_verifying_against_another_base_is_refused(stocked: Path, place: Place) -> None:
+    refused(call("store", "verify", stocked, "--base", place.other_base), "is not the base", "1 of")
+    refused(call("store", "verify", stocked, "--revision", "x"), "--revision has no effect", "--base")
 
 
 # diff.
 
 
-def test_shared_zeros_are_those_of_the_masks(
-    supermask: Command, stocked: Path, trained: Path, regression: Path, place: Place
-) -> None:
-    outcome = supermask("store", "diff", stocked, "mask", "pruned", "--by", "tensor", "--base", place.base, "--json")
-    assert outcome.exit_code == 0, outcome.stderr
-    document = json.loads(outcome.stdout)
+def test_shared_zeros_are_those_of_the_masks(stocked: Path, trained: Path, regression: Path, place: Place) -> None:
+    document = told("store", "diff", stocked, "mask", "pruned", "--by", "tensor", "--base", place.base)
     import supermask as library
 
     base = library.load_base(str(place.base), num_labels=2).model
@@ -221,44 +210,41 @@ def test_shared_zeros_are_those_of_the_masks(
 
 
 @pytest.mark.parametrize(("by", "first_row"), [("role", "query"), ("block", "0"), ("tensor", "bert.encoder.layer.0")])
-def test_the_table_of_a_diff(supermask: Command, stocked: Path, by: str, first_row: str) -> None:
-    outcome = supermask("store", "diff", stocked, "mask", "pruned", "--by", by)
-    assert outcome.exit_code == 0, outcome.stderr
-    assert "…" not in outcome.stdout and "\x1b" not in outcome.stdout
-    lines = [line.strip() for line in outcome.stdout.splitlines()]
+def test_the_table_of_a_diff(stocked: Path, by: str, first_row: str) -> None:
+    text = said("store", "diff", stocked, "mask", "pruned", "--by", by)
+    assert "…" not in text and "\x1b" not in text
+    lines = [line.strip() for line in text.splitlines()]
     assert lines[:2] == [
         "first: mask (task own-data, method supermask)",
         "second: pruned (task own-data, method pruning)",
     ]
-    rows = json.loads(supermask("store", "diff", stocked, "mask", "pruned", "--by", by, "--json").stdout)
+    rows = told("store", "diff", stocked, "mask", "pruned", "--by", by)
     assert rows["zeros"][0][by].startswith(first_row)
     shown = next(line for line in lines if line.startswith("all "))
     total = rows["total"]
     assert shown.split()[1:4] == [f"{total[key]:,}" for key in ("first_zeros", "second_zeros", "shared")]
     assert shown.split()[-1] == f"{total['z']:.1f}"
     if by != "tensor":
-        assert max(map(len, outcome.stdout.split("zeros: of")[0].splitlines())) <= 80
+        assert max(map(len, text.split("zeros: of")[0].splitlines())) <= 80
     assert any(line.startswith("only the second changes: ") for line in lines)
 
 
-def test_deltas_that_share_no_tensor(supermask: Command, stocked: Path) -> None:
-    outcome = supermask("store", "diff", stocked, "head", "mask")
+def test_deltas_that_share_no_tensor(stocked: Path) -> None:
+    outcome = call("store", "diff", stocked, "head", "mask")
     assert "only the second changes: " in outcome.stdout
     assert "no tensor outside the heads is changed by both" in outcome.stdout
-    total = json.loads(supermask("store", "diff", stocked, "head", "mask", "--json").stdout)["total"]
+    total = told("store", "diff", stocked, "head", "mask")["total"]
     assert (total["shared"], total["ratio"], total["jaccard"], total["z"]) == (0, None, None, None)
 
 
-def test_values_in_both(supermask: Command, stocked: Path) -> None:
-    outcome = supermask("store", "diff", stocked, "pruned", "pruned")
+def test_values_in_both(stocked: Path) -> None:
+    outcome = call("store", "diff", stocked, "pruned", "pruned")
     assert "values in both" in outcome.stdout
-    values = json.loads(supermask("store", "diff", stocked, "pruned", "pruned", "--json").stdout)["values"]
+    values = told("store", "diff", stocked, "pruned", "pruned")["values"]
     assert values and all(value["l1"] == 0.0 for value in values)
 
 
-def test_the_base_is_loaded_where_it_is_needed(
-    supermask: Command, stocked: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_base_is_loaded_where_it_is_needed(stocked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[object] = []
     from supermask.prediction import stored
 
@@ -268,66 +254,32 @@ def test_the_base_is_loaded_where_it_is_needed(
         loaded.clear()
         with monkeypatch.context() as patched:
             patched.setattr(TaskDelta, "needs_base", property(lambda delta, needed=needed: needed))
-            assert supermask("store", "diff", stocked, "head", "head").exit_code == 0
+            assert call("store", "diff", stocked, "head", "head").exit_code == 0
         assert len(loaded) == needed
 
 
-def test_diffs_that_are_refused(supermask: Command, stocked: Path, place: Place) -> None:
-    refused(supermask("store", "diff", stocked, "mask", "prund"), "no delta 'prund'", "did you mean pruned?")
-    line = refused(supermask("store", "diff", stocked, "mask", "head", "--by", "layer"), "--by", "'layer'", "'role'")
+def test_diffs_that_are_refused(stocked: Path, place: Place) -> None:
+    refused(call("store", "diff", stocked, "mask", "prund"), "no delta 'prund'", "did you mean pruned?")
+    line = refused(call("store", "diff", stocked, "mask", "head", "--by", "layer"), "--by", "'layer'", "'role'")
     assert "Value error" not in line
-    refused(supermask("store", "diff", stocked, "mask", "head", "--base", place.other_base), "is not the base")
+    refused(call("store", "diff", stocked, "mask", "head", "--base", place.other_base), "is not the base")
 
 
 # On the hub.
 
 
 def test_a_store_on_the_hub_is_read_as_a_folder_is(
-    supermask: Command, stocked: Path, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stocked: Path, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = {str(path.relative_to(stocked)): path.read_bytes() for path in stocked.rglob("*") if path.is_file()}
     with running_hub() as hub:
         connect(hub, tmp_path / "client", monkeypatch)
         hub.add("me/deltas", {**files, "README.md": b"# deltas"})
         for verb, *more in (("list",), ("verify", "--base", place.base), ("diff", "mask", "pruned")):
-            there, here = (
-                json.loads(supermask("store", verb, store, *more, "--json").stdout) for store in ("me/deltas", stocked)
-            )
+            there, here = (told("store", verb, store, *more) for store in ("me/deltas", stocked))
             assert there.pop("store") == "me/deltas" and here.pop("store") == str(stocked)
             for row in (*there.get("deltas", ()), *here.get("deltas", ())):
                 row.pop("path")
             assert there == here
-        refused(supermask("store", "list", "me/nothing"), "me/nothing")
+        refused(call("store", "list", "me/nothing"), "me/nothing")
     getattr(huggingface_hub, "close_session", lambda: None)()
-
-
-# Help.
-
-
-def test_the_group_alone_prints_its_help(supermask: Command) -> None:
-    outcome = supermask("store")
-    assert outcome.exit_code == 0
-    assert all(verb in outcome.stdout for verb in VERBS)
-    refused(supermask("store", "lst", "x"), "supermask store --help")
-
-
-@pytest.mark.parametrize("verb", [None, *VERBS])
-def test_help_ends_with_examples_within_80_columns(
-    verb: str | None, supermask: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    outcome = supermask("store", *([verb] if verb else []), "--help")
-    assert outcome.exit_code == 0
-    lines = [line.rstrip() for line in outcome.stdout.splitlines() if line.strip()]
-    assert max(map(len, lines)) <= 80
-    examples = VERBS[verb][1] if verb else EXAMPLES
-    assert [line.strip() for line in lines[-len(examples) - 1 :]] == ["Examples", *examples]
-    assert "…" not in outcome.stdout
-
-
-@pytest.mark.parametrize("example", [*EXAMPLES, *(line for _, lines in VERBS.values() for line in lines)])
-def test_every_example_parses(example: str) -> None:
-    program, group, verb, *arguments = shlex.split(example)
-    assert (program, group) == ("supermask", "store")
-    commands = make_command().commands["store"].commands
-    commands[verb].make_context(verb, arguments)

@@ -11,7 +11,7 @@ import pytest
 
 from supermask.cli.study_show import FIGURE_EXAMPLES, REPORT_EXAMPLES, TABLE_EXAMPLES
 from supermask.study import load_study, overridden
-from tiny_command import call
+from tiny_command import call, said
 from tiny_records import fill
 
 
@@ -50,10 +50,7 @@ def test_the_four_formats_agree(results: Path, tmp_path: Path) -> None:
 
 
 def test_all_tables_go_to_a_folder(results: Path, tmp_path: Path) -> None:
-    outcome = call(
-        "study", "table", "all", "--results", results, "--format", "markdown", "--output", tmp_path / "tables"
-    )
-    assert outcome.exit_code == 0
+    said("study", "table", "all", "--results", results, "--format", "markdown", "--output", tmp_path / "tables")
     names = sorted(path.name for path in (tmp_path / "tables").iterdir())
     assert names == ["appendix-a.md", "conventions.md", *(f"table{number}.md" for number in range(1, 7))]
 

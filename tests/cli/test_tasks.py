@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
-
 from supermask.tasks import known_tasks
-from tiny_command import Command
+from tiny_command import said, told
 
 
-def test_table_fits_80_columns_and_names_every_task(supermask: Command) -> None:
-    outcome = supermask("tasks")
-    assert outcome.exit_code == 0
-    assert max(len(line.rstrip()) for line in outcome.stdout.splitlines()) <= 80
-    rows = {line.split()[0]: line for line in outcome.stdout.splitlines() if line.strip()}
+def test_table_fits_80_columns_and_names_every_task() -> None:
+    text = said("tasks")
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
     for task in known_tasks():
         assert all(metric in rows[task.name] for metric in task.metrics)
     assert "392,702" in rows["mnli"]
     assert "a number of pairs" in rows["stsb"]
 
 
-def test_json(supermask: Command) -> None:
-    rows = {row["name"]: row for row in json.loads(supermask("tasks", "--json").stdout)["tasks"]}
+def test_json() -> None:
+    rows = {row["name"]: row for row in told("tasks")["tasks"]}
     assert list(rows) == [task.name for task in known_tasks()]
     assert rows["rte"]["sizes"]["dev"] == 277
     assert rows["rte"]["data"] == "glue"

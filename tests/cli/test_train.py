@@ -10,32 +10,31 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import supermask as library
-from supermask.cli.app import make_command
 from supermask.cli.train_options import METHODS_IN_WORDS
 from supermask.methods import METHODS, Pruning
 from supermask.training import RunRecord, TrainingConfig
-from tiny_command import Command, Outcome, Place, call
+from tiny_command import Outcome, Place, call, command_of, said, told
 
 
-def test_end_to_end(supermask: Command, place: Place, trained: Path, tmp_path: Path) -> None:
+def test_end_to_end(place: Place, trained: Path, tmp_path: Path) -> None:
     record = RunRecord.load(trained / "record.json")
     assert record.delta is not None
     assert record.delta.zeros > 0
 
-    inspected = json.loads(supermask("inspect", trained, "--json").stdout)
+    inspected = told("inspect", trained)
     assert inspected["zeros"] == record.delta.zeros
     assert inspected["bytes"] == record.delta.bytes == (trained / "delta" / "delta.safetensors").stat().st_size
 
-    evaluated = json.loads(supermask("evaluate", trained, "--file", place.dev, "--cpu", "--json").stdout)
+    evaluated = told("evaluate", trained, "--file", place.dev, "--cpu")
     assert evaluated["scores"] == record.scores == evaluated["recorded_scores"]
 
-    predicted = json.loads(supermask("predict", trained, "--file", place.dev, "--cpu", "--json").stdout)
+    predicted = told("predict", trained, "--file", place.dev, "--cpu")
     wanted = [line.rpartition(",")[2] for line in place.dev.read_text().splitlines()[1:]]
     right = sum(row["prediction"] == label for row, label in zip(predicted["predictions"], wanted, strict=True))
     assert right / len(wanted) == record.scores["dev"]["accuracy"]
 
     merged = tmp_path / "merged"
-    assert supermask("apply", trained, "--output", merged).exit_code == 0
+    assert call("apply", trained, "--output", merged).exit_code == 0
     model = AutoModelForSequenceClassification.from_pretrained(merged)
     tokenizer = AutoTokenizer.from_pretrained(merged)
     assert model.config.id2label == {0: "high", 1: "low"}
@@ -45,7 +44,7 @@ def test_end_to_end(supermask: Command, place: Place, trained: Path, tmp_path: P
     with torch.no_grad():
         assert torch.equal(model(**batch).logits, base.model(**batch).logits)
         softmax = torch.softmax(model(**batch).logits.double(), dim=1)
-    lines = supermask("predict", trained, "--sentence", "w1 w2 w3", "--sentence", "w40 w5 w100", "--json", "--cpu")
+    lines = call("predict", trained, "--sentence", "w1 w2 w3", "--sentence", "w40 w5 w100", "--json", "--cpu")
     for row, share in zip(json.loads(lines.stdout)["predictions"], softmax, strict=True):
         assert row["probabilities"] == {
             "high": pytest.approx(float(share[0]), abs=1e-5),
@@ -74,7 +73,7 @@ def test_report_shows_scores_zeros_size_files_and_what_comes_next(training: tupl
         assert text in outcome.stdout
 
 
-def test_settings_reach_the_run(supermask: Command, place: Place, tmp_path: Path) -> None:
+def test_settings_reach_the_run(place: Place, tmp_path: Path) -> None:
     pruning = (
         "--method",
         "pruning",
@@ -89,36 +88,28 @@ def test_settings_reach_the_run(supermask: Command, place: Place, tmp_path: Path
     )
     schedule = ("--pruning-begin", 0, "--pruning-end", 1, "--pruning-period", 1, "--exclude", "block-0")
     training = ("--weight-decay", 0, "--seed", 3, "--gradient-accumulation", 2, "--head-bias", "as_loaded")
-    outcome = supermask(*place.short_run(place.train, tmp_path / "run", *pruning, *schedule, *training, "--json"))
-    assert outcome.exit_code == 0, outcome.stderr
-    record = RunRecord.model_validate(json.loads(outcome.stdout)["record"])
+    document = told(*place.short_run(place.train, tmp_path / "run", *pruning, *schedule, *training))
+    record = RunRecord.model_validate(document["record"])
     wanted = Pruning(
-        sparsity=0.25,
-        scope="global",
-        select=("value", "ffn_in"),
-        exclude=("block-0",),
-        begin=0.0,
-        end=1.0,
-        period=1,
+        sparsity=0.25, scope="global", select=("value", "ffn_in"), exclude=("block-0",), begin=0.0, end=1.0, period=1
     )
     assert record.inputs.method == json.loads(json.dumps(wanted.describe()))
     assert (record.inputs.config.weight_decay, record.inputs.config.seed) == (0.0, 3)
     assert record.inputs.config.head_bias == "as_loaded"
     assert record.delta is not None
     assert (record.delta.zeros, record.delta.constrained_weights) == (768, 3072)  # (32 + 64) * 32 weights of block 1
-    assert "no labelled dev data" in json.loads(outcome.stdout)["notes"][0]
+    assert "no labelled dev data" in document["notes"][0]
 
 
-def test_a_mask_without_zeros_is_pointed_out(supermask: Command, place: Place, tmp_path: Path) -> None:
-    outcome = supermask(*place.short_run(place.train, tmp_path / "run", "--dev-file", place.dev, "--draws", 0))
-    assert outcome.exit_code == 0, outcome.stderr
-    assert "thresholded 0.00 % (0 of 17,408 weights)" in outcome.stdout
-    assert "note: no weight was switched off" in outcome.stdout
-    assert "--mask-learning-rate" in outcome.stdout
+def test_a_mask_without_zeros_is_pointed_out(place: Place, tmp_path: Path) -> None:
+    text = said(*place.short_run(place.train, tmp_path / "run", "--dev-file", place.dev, "--draws", 0))
+    assert "thresholded 0.00 % (0 of 17,408 weights)" in text
+    assert "note: no weight was switched off" in text
+    assert "--mask-learning-rate" in text
 
 
 def test_every_setting_of_the_library_has_an_option_that_tells_its_default() -> None:
-    options = {option.name: option for option in make_command().commands["train"].params}
+    options = {option.name: option for option in command_of("train").params}
     renamed = {"train": "also_train", "learning_rate": "mask_learning_rate", "eps": "mask_eps"}
     renamed |= {name: f"pruning_{name}" for name in ("begin", "end", "period")}
     settings = dict(TrainingConfig.model_fields)
@@ -146,7 +137,7 @@ def test_every_setting_of_the_library_has_an_option_that_tells_its_default() -> 
     ],
 )
 def test_the_help_of_an_option_is_made_of_the_setting(option: str, help: str) -> None:
-    options = {option.name: option for option in make_command().commands["train"].params}
+    options = {option.name: option for option in command_of("train").params}
     assert options[option].help == help
 
 
@@ -162,26 +153,26 @@ def test_values_alone_make_no_picture(paired: Path, regression: Path) -> None:
 
 
 def test_without_matplotlib_the_run_goes_on_without_a_picture(
-    supermask: Command, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    outcome = supermask(*place.train_arguments(tmp_path / "run"))
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    outcome = call(*place.train_arguments(tmp_path / "run"))
     assert outcome.exit_code == 0
     assert "no picture of the zeros" in outcome.stderr
     assert "supermask[figures]" in outcome.stderr
     assert "zeros.png" not in outcome.stdout
 
 
-def test_json_overwrite_and_resume(supermask: Command, place: Place, tmp_path: Path) -> None:
+def test_json_overwrite_and_resume(place: Place, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    first = supermask(*(word for word in place.train_arguments(output, "--json") if word != "--quiet"))
+    first = call(*(word for word in place.train_arguments(output, "--json") if word != "--quiet"))
     document = json.loads(first.stdout)  # one document, and progress goes to standard error
     assert RunRecord.model_validate(document["record"]).status == "completed"
     assert document["figure"] == str(output / "zeros.png")
     assert "loss" in first.stderr
-    again = supermask(*place.train_arguments(output, "--json", "--resume"))
+    again = call(*place.train_arguments(output, "--json", "--resume"))
     assert json.loads(again.stdout) == json.loads(first.stdout)  # a complete run is not run again
-    replaced = supermask(*place.short_run(place.train, output, "--method", "head-only", "--overwrite", "--json"))
+    replaced = call(*place.short_run(place.train, output, "--method", "head-only", "--overwrite", "--json"))
     assert json.loads(replaced.stdout)["figure"] is None
     assert not (output / "zeros.png").exists()  # it was of the run that is gone
     assert library.TaskDelta.load(output / "delta").weights == 0
@@ -189,7 +180,7 @@ def test_json_overwrite_and_resume(supermask: Command, place: Place, tmp_path: P
 
 @pytest.mark.parametrize(("steps", "hint"), [(0, "--checkpoint-steps"), (1, "checkpoint-1 with the same command")])
 def test_interrupt_says_how_to_go_on(
-    steps: int, hint: str, supermask: Command, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    steps: int, hint: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from supermask.methods.attachment import Attachment
 
@@ -203,14 +194,14 @@ def test_interrupt_says_how_to_go_on(
     arguments = place.train_arguments(tmp_path / "run", "--checkpoint-steps", steps)
     with monkeypatch.context() as patch:
         patch.setattr(Attachment, "begin_step", interrupted)
-        outcome = supermask(*arguments)
+        outcome = call(*arguments)
     assert outcome.exit_code == 130
     assert outcome.stderr.startswith("stopped: ")
     assert hint in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
     option = "--resume" if steps else "--overwrite"
     assert option in outcome.stderr
-    finished = supermask(*arguments, option, "--json")
+    finished = call(*arguments, option, "--json")
     assert finished.exit_code == 0, finished.stderr
     if steps:  # what was resumed is what one run would have made
         whole = call(*place.train_arguments(tmp_path / "whole", "--checkpoint-steps", steps, "--json"))

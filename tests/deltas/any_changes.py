@@ -6,19 +6,11 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from deltas.reference_version_1 import raw
+from deltas.reference_format import raw as bits
 from supermask.deltas import Change, DenseValues, KeepMask, SparseValues
 
-DTYPES = (
-    torch.float32,
-    torch.float16,
-    torch.bfloat16,
-    torch.float64,
-    torch.int8,
-    torch.int64,
-    torch.float8_e4m3fn,
-    torch.uint8,
-)
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2)
+DTYPES = (*FLOATS[:-1], torch.int8, torch.int64, torch.uint8)
 
 
 def same(one: Change, two: Change) -> bool:
@@ -32,13 +24,11 @@ def same(one: Change, two: Change) -> bool:
     return one.values.dtype is two.values.dtype and bits(one.values) == bits(two.values)
 
 
-def bits(tensor: Tensor) -> bytes:
-    return raw(tensor) if tensor.numel() else b""
-
-
-def random_bits(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-    size = torch.empty(shape).numel() * dtype.itemsize
-    return torch.randint(0, 256, (size,), generator=generator, dtype=torch.uint8).view(dtype).reshape(shape)
+def random_bits(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator | int) -> Tensor:
+    if isinstance(generator, int):
+        generator = torch.Generator().manual_seed(generator)
+    size, most = torch.empty(shape).numel() * dtype.itemsize, 2 if dtype is torch.bool else 256
+    return torch.randint(0, most, (size,), generator=generator, dtype=torch.uint8).view(dtype).reshape(shape)
 
 
 @st.composite
@@ -67,11 +57,7 @@ def tensors_and_changes(draw: st.DrawFn, *, sides: int = 7) -> tuple[dict[str, T
         values = random_bits(shape, dtype, generator)
         if draw(st.booleans()) and base.numel():
             values = (base.view(integers) ^ torch.randint(0, 2, shape, generator=generator).to(integers)).view(dtype)
-        kind = draw(st.sampled_from(["mask", "dense", "sparse", "none"] if changes else ["mask", "dense", "sparse"]))
-        if kind == "mask":
-            changes[name] = KeepMask(keep)
-        elif kind == "dense":
-            changes[name] = DenseValues(values)
-        elif kind == "sparse":
-            changes[name] = SparseValues(keep, values.view(integers)[keep].view(dtype))
+        made = (KeepMask(keep), DenseValues(values), SparseValues(keep, values.view(integers)[keep].view(dtype)))
+        if chosen := draw(st.sampled_from([*made, None] if changes else made)):
+            changes[name] = chosen
     return tensors, changes

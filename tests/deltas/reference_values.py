@@ -52,19 +52,6 @@ def with_length(data: bytes) -> bytes:
     return len(data).to_bytes(4, "little") + data
 
 
-FRACTION = {
-    "float64": 52,
-    "float32": 23,
-    "float16": 10,
-    "bfloat16": 7,
-    "float8_e4m3fn": 3,
-    "float8_e5m2": 2,
-    "int64": 0,
-    "int32": 0,
-    "int16": 0,
-    "int8": 0,
-    "uint8": 0,
-}
 SIZE = {
     "float64": 8,
     "float32": 4,
@@ -85,10 +72,6 @@ def order(base: Sequence[int], bits: int) -> list[int]:
     return sorted(range(len(base)), key=lambda place: (2 * base[place] % 2**bits) // 2 ** (bits - kept))
 
 
-def context(old: int, fraction: int) -> int:
-    return old % 2**fraction // 2 ** (fraction - min(12, fraction))
-
-
 def planes(elements: Sequence[int], size: int) -> bytes:
     return b"".join(bytes(element // 256**place % 256 for element in elements) for place in range(size))
 
@@ -98,34 +81,20 @@ def from_planes(content: bytes, size: int) -> list[int]:
     return [sum(content[place * count + index] * 256**place for place in range(size)) for index in range(count)]
 
 
-def encode(
-    values: Sequence[int],
-    dtype: str,
-    coding: str,
-    base: Sequence[int],
-    *,
-    block: int = BLOCK,
-    table: Sequence[int] | None = None,
-) -> bytes:
-    size, bits, fraction = SIZE[dtype], 8 * SIZE[dtype], FRACTION[dtype]
+def encode(values: Sequence[int], dtype: str, coding: str, base: Sequence[int], *, block: int = BLOCK) -> bytes:
+    size, bits = SIZE[dtype], 8 * SIZE[dtype]
     if coding == "raw":
         return b"".join(value.to_bytes(size, "little") for value in values)
     payload = b""
-    if table is None:
-        table = [0] * 2 ** min(12, fraction)
-    if coding == "difference" and values:
-        payload += with_length(frame(planes(table, size)))
     for start in range(0, len(values), block):
         elements = list(values[start : start + block])
-        if coding != "shuffle":
+        if coding == "sorted_difference":
             olds = base[start : start + block]
             for place, old in enumerate(olds):
-                expected = table[context(old, fraction)] if coding == "difference" else 0
-                difference = (elements[place] - old - expected) % 2**bits
+                difference = (elements[place] - old) % 2**bits
                 is_positive = difference < 2 ** (bits - 1)
                 elements[place] = 2 * difference if is_positive else 2 * (2**bits - difference) - 1
-            if coding == "sorted_difference":
-                elements = [elements[place] for place in order(olds, bits)]
+            elements = [elements[place] for place in order(olds, bits)]
         payload += with_length(frame(planes(elements, size)))
     return payload
 
@@ -133,27 +102,19 @@ def encode(
 def decode(
     payload: bytes, dtype: str, count: int, coding: str, base: Sequence[int], *, block: int = BLOCK
 ) -> list[int]:
-    size, bits, fraction = SIZE[dtype], 8 * SIZE[dtype], FRACTION[dtype]
+    size, bits = SIZE[dtype], 8 * SIZE[dtype]
     if coding == "raw":
         assert len(payload) == count * size
         return [int.from_bytes(payload[at : at + size], "little") for at in range(0, len(payload), size)]
     values: list[int] = []
-    table: list[int] = []
-    if coding == "difference" and count:
-        payload, content = next_frame(payload)
-        table = from_planes(content, size)
-        assert len(table) == 2 ** min(12, fraction)
     for start in range(0, count, block):
         payload, content = next_frame(payload)
         elements = from_planes(content, size)
         assert len(elements) == min(block, count - start)
-        if coding != "shuffle":
+        if coding == "sorted_difference":
             olds = base[start : start + block]
-            places = order(olds, bits) if coding == "sorted_difference" else range(len(olds))
-            for place, e in zip(places, list(elements), strict=True):
-                difference = e // 2 if e % 2 == 0 else -(e + 1) // 2
-                expected = table[context(olds[place], fraction)] if coding == "difference" else 0
-                elements[place] = (olds[place] + difference + expected) % 2**bits
+            for place, e in zip(order(olds, bits), list(elements), strict=True):
+                elements[place] = (olds[place] + (e // 2 if e % 2 == 0 else -(e + 1) // 2)) % 2**bits
         values += elements
     assert not payload
     return values

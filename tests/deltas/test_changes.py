@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import struct
 
 import pytest
 import torch
@@ -16,11 +15,7 @@ def bits(tensor: Tensor) -> list[int]:
 
 
 def floats(*patterns: int) -> Tensor:
-    return (
-        torch.tensor([struct.unpack("<i", struct.pack("<I", pattern))[0] for pattern in patterns])
-        .int()
-        .view(torch.float32)
-    )
+    return torch.tensor(patterns, dtype=torch.uint32).view(torch.float32)
 
 
 QUIET_NAN, SIGNALLING_NAN, MINUS_ZERO, DENORMAL = 0x7FC01234, 0xFF801234, 0x80000000, 0x00000001

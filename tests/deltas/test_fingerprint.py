@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,8 +14,7 @@ from supermask.deltas.fingerprint import (
     base_fingerprint,
     fingerprint,
     named_tensors,
-    require_base_tensors,
-    require_same_base,
+    require_base,
 )
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaStateError
 
@@ -77,6 +77,36 @@ def test_tied_tensors_and_persistent_buffers_are_in_and_scratch_is_not() -> None
     assert not set(HEAD) & set(found.tensors)
 
 
+def test_ties_count_and_are_hashed_after_the_tensors() -> None:
+    one, copy = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0])
+    untied = fingerprint({"a": one, "b": copy, "c": copy.clone()})
+    tied = fingerprint({"a": one, "b": copy, "c": one})
+    hashed = hashlib.sha256(b"float32[2]\n" + struct.pack("<2f", 1.0, 2.0)).digest()
+    root = b"supermask fingerprint 1\n" + b"".join(b"\1\0\0\0" + name + hashed for name in (b"a", b"b", b"c"))
+    assert untied.digest == hashlib.sha256(root).hexdigest()
+    root += b"\xff\xff\xff\xff" + b"\2\0\0\0" + b"\1\0\0\0a" + b"\1\0\0\0c"
+    assert tied.digest == hashlib.sha256(root).hexdigest()
+    assert tied.tensors == untied.tensors
+
+
+def test_a_tie_is_one_tensor_under_whatever_object_and_no_part_of_one() -> None:
+    whole = torch.arange(6.0)
+    tied = fingerprint({"a": whole, "b": whole})
+    assert fingerprint({"a": whole, "b": whole.detach()}) == fingerprint({"a": whole, "b": whole.view(6)}) == tied
+    apart = {"a": whole.clone(), "b": whole.clone()}
+    assert fingerprint({"a": whole, "b": whole.clone()}) == fingerprint(apart) != tied
+    parts = {"a": whole[:3], "b": whole[:2], "c": whole.view(2, 3), "d": torch.empty(0), "e": torch.empty(0)}
+    assert fingerprint(parts) == fingerprint({name: tensor.clone() for name, tensor in parts.items()})
+
+
+def test_a_base_whose_ties_were_cut_is_another_base() -> None:
+    model = tiny_model()
+    expected = base_fingerprint(model, head=HEAD)
+    model.decoder.weight = nn.Parameter(model.embedding.weight.detach().clone())
+    with pytest.raises(BaseMismatchError, match="no tensor's short hash differs, but the digest does, as if others we"):
+        require_base(model, expected, head=HEAD)
+
+
 def test_the_head_does_not_count_and_everything_else_does() -> None:
     model = tiny_model()
     before = base_fingerprint(model, head=HEAD)
@@ -101,45 +131,40 @@ def test_a_tensor_without_values_is_refused() -> None:
 
 def test_a_mismatch_names_what_differs() -> None:
     expected = fingerprint({name: torch.tensor([1.0]) for name in "abcdefg"})
-    found = fingerprint({name: torch.tensor([2.0]) for name in "bcdefx"} | {"g": torch.tensor([1.0])})
+    found = {name: torch.tensor([2.0]) for name in "bcdefx"} | {"g": torch.tensor([1.0])}
     with pytest.raises(BaseMismatchError) as caught:
-        require_same_base(found, expected, base_name="some-base")
+        require_base(found, replace(expected, name="some-base"), head=())
     assert str(caught.value) == (
-        "this model is not the base 'some-base' that the delta was learnt on: 5 of 6 tensors differ (b, c, d, ...), "
-        "1 is missing (a), 1 is not in that base (x); load that base, at the revision that the delta names"
+        "this is not the base 'some-base' that the delta was learnt on: 5 of 6 tensors differ (b, c, d, ...), 1 is "
+        "missing (a), 1 is not in that base (x); load that base, at the revision that the delta names, with nothing "
+        "attached and no delta on it"
     )
-
-
-def test_hashes_of_either_length_name_what_differs() -> None:
-    names = {"a": torch.tensor([1.0]), "b": torch.tensor([2.0])}
-    found = fingerprint(names)
-    longer = {
-        name: hashlib.sha256(b"float32[1]\n" + struct.pack("<f", value)).hexdigest()[:16]
-        for name, value in (("a", 1.0), ("b", 3.0))
-    }
-    expected = Fingerprint(digest="0" * 64, tensors=longer, dtype="float32")
-    with pytest.raises(BaseMismatchError, match=r"1 of 2 tensors differ \(b\);"):
-        require_same_base(found, expected)
-    agreeing = Fingerprint(digest="0" * 64, tensors=longer | {"b": found.tensors["b"] + "0" * 8}, dtype="float32")
+    other = Fingerprint(digest="0" * 64, tensors=expected.tensors, dtype="float32")
     with pytest.raises(BaseMismatchError, match="no tensor's short hash differs, but the digest does"):
-        require_same_base(found, agreeing)
+        require_base({name: torch.tensor([1.0]) for name in "abcdefg"}, other)
 
 
-def test_tensors_to_code_against_must_be_the_bases() -> None:
+def test_a_head_is_what_is_named_as_one_or_whatever_the_base_does_not_have() -> None:
+    base = {"a": torch.tensor([1.0])}
+    expected, headed = fingerprint(base), base | {"head": torch.ones(3)}
+    require_base(headed, expected)
+    require_base(headed, expected, head=["head"])
+    with pytest.raises(BaseMismatchError, match=r"1 is not in that base \(head\)"):
+        require_base(headed, expected, head=["other"])
+
+
+def test_some_tensors_are_checked_by_their_short_hashes() -> None:
     base = {name: torch.tensor([float(place)]) for place, name in enumerate("abcdef")}
     expected = fingerprint(base)
-    require_base_tensors({}, expected)
-    require_base_tensors({"a": base["a"].clone(), "head": torch.ones(3)}, expected)
-    with pytest.raises(BaseMismatchError) as caught:
-        require_base_tensors(dict.fromkeys("abcde", base["a"]), expected)
-    assert str(caught.value) == (
-        "4 of 5 tensors are not the base's (b, c, d, ...); pass the base as it was loaded, with nothing attached and "
-        "no delta on it"
-    )
-    with pytest.raises(BaseMismatchError, match=r"1 of 1 tensors are not the base's \(a\)"):
-        require_base_tensors({"a": base["a"].reshape(1, 1)}, expected)
+    require_base({}, expected, names=base)
+    require_base({"a": base["a"].clone(), "head": torch.ones(3)}, expected, names=["a", "head", "nowhere"])
+    require_base({"a": base["a"], "b": base["a"]}, expected, names=["a"])
+    with pytest.raises(BaseMismatchError, match=r"4 of 5 tensors differ \(b, c, d, \.\.\.\); .* no delta on it"):
+        require_base({name: torch.zeros(1) for name in "abcde"}, expected, names=base)
+    with pytest.raises(BaseMismatchError, match=r"1 of 1 tensors differ \(a\)"):
+        require_base({"a": base["a"].reshape(1, 1)}, expected, names=base)
     with pytest.raises(DeltaStateError, match="a is on the meta device"):
-        require_base_tensors({"a": base["a"].to("meta")}, expected)
+        require_base({"a": base["a"].to("meta")}, expected, names=base)
 
 
 def test_a_base_in_another_dtype_is_told_so() -> None:
@@ -148,7 +173,7 @@ def test_a_base_in_another_dtype_is_told_so() -> None:
     with pytest.raises(
         BaseMismatchError, match=r"it is bfloat16 here and was float32: load it with dtype=torch\.float32"
     ):
-        require_same_base(base_fingerprint(model.to(torch.bfloat16), head=HEAD), expected)
+        require_base(model.to(torch.bfloat16), expected, head=HEAD)
 
 
 @pytest.mark.gpu

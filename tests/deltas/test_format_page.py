@@ -2,141 +2,52 @@
 
 from __future__ import annotations
 
-import math
+import json
 import re
 from pathlib import Path
 
 import pytest
-import torch
-import zstandard
 
-from deltas import reference_values
-from deltas.coding.reference_masks import LEADING, OCTAVE
-from deltas.tiny_values import forced
-from supermask.deltas import codec, container_header, container_v2, encode_keep_mask, value_codec, value_frames
-from supermask.deltas.coding import encode_mask
-from supermask.deltas.document import (
-    FORMAT_NAME,
-    FORMAT_VERSION,
-    BaseRecord,
-    ChangeRecord,
-    DeltaDocument,
-    PayloadRecord,
-)
+from deltas.format_page import PAGE, section, table
+from deltas.reference_format import header_of
+from supermask.deltas import document, file
+from supermask.deltas.document import BaseRecord, ChangeRecord, DeltaDocument, MethodRecord, TaskRecord, TrainingRecord
 from supermask.deltas.fingerprint import SHORT_HASH
-from supermask.deltas.positions import positions_from_keep
 from supermask.deltas.tensor_bytes import STORED_DTYPES
-from supermask.deltas.value_differences import context_bits
-
-PAGE = (Path(__file__).parents[2] / "docs" / "FORMAT.md").read_text(encoding="utf-8")
-
-
-def section(title: str) -> str:
-    """What stands under a heading, headings below it included."""
-    level = re.search(rf"^(#+) {re.escape(title)}$", PAGE, flags=re.MULTILINE)
-    assert level is not None, title
-    rest = PAGE[level.end() :]
-    end = re.search(rf"^#{{1,{len(level[1])}}} ", rest, flags=re.MULTILINE)
-    return rest[: end.start()] if end else rest
-
-
-def table(text: str, column: str) -> dict[str, str]:
-    """The first table whose first column has this name: its rows' first cells to their last."""
-    lines = text.splitlines()
-    start = next(place for place, line in enumerate(lines) if line.startswith(f"| {column} |"))
-    rows = {}
-    for line in lines[start + 2 :]:
-        if not line.startswith("|"):
-            break
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        rows[cells[0].strip("`")] = cells[-1]
-    return rows
-
-
-def number(text: str) -> int:
-    return int(text.replace(",", ""))
 
 
 def test_the_page_is_of_the_version_that_is_written() -> None:
-    assert PAGE.startswith(f"# The delta's file format, version {FORMAT_VERSION}\n")
-    metadata = table(section("The file"), "key of `__metadata__`")
-    assert metadata.keys() == {"format", "version", "sha256"}
-    assert (metadata["format"], metadata["version"]) == (f"`{FORMAT_NAME}`", f"`{FORMAT_VERSION}`")
-    assert table(section("Versions"), "version").keys() == {str(version) for version in range(1, FORMAT_VERSION + 1)}
-    assert table(section("Version 1"), "key").keys() == {"format", "version", "document", "sha256"}
+    assert PAGE.startswith(f"# The delta's file format, version {document.FORMAT_VERSION}\n")
+    assert f"`{document.FORMAT_NAME} {document.FORMAT_VERSION} `" in section("The file")
+    shown = re.search(r"```\n(\{.*?)```", section("The file"), flags=re.DOTALL)
+    assert shown is not None
+    named = header_of("", 1, 2)["__metadata__"]["format"]
+    text = "".join(shown[1].split()).replace('"V"', f'"{named.replace(" ", "+")}"')
+    for letters, value in (("D+P", "3"), ("D", "1"), ("P", "2")):
+        text = re.sub(rf"(?<=[\[,]){re.escape(letters)}(?=[\],])", value, text)
+    assert json.loads(text.replace("+", " ")) == header_of("", 1, 2)
 
 
 def test_the_document_has_the_fields_that_the_page_lists() -> None:
     fields = table(section("The document"), "field")
-    top = {name for name in fields if "." not in name}
-    assert top == set(DeltaDocument.model_fields)
+    assert {name for name in fields if "." not in name} == set(DeltaDocument.model_fields)
     assert {name.removeprefix("base.") for name in fields if "." in name} == set(BaseRecord.model_fields)
+    for name, record in (("method", MethodRecord), ("task", TaskRecord), ("training", TrainingRecord)):
+        assert re.findall(r"`(\w+)`", fields[name]) == list(record.model_fields)
     changes = table(section("The document").split("An entry of `changes`:")[1], "field")
-    assert changes.keys() == ChangeRecord.model_fields.keys()
-    assert set(PayloadRecord.model_fields) == {"nbytes", "crc32", "coding", "sha256"}  # the last one in version 1
+    assert list(changes) == list(ChangeRecord.model_fields)
+    assert re.findall(r"`([a-z0-9_]+)`", changes["dtype"]) == list(STORED_DTYPES)
     assert f"the first {SHORT_HASH} hex digits" in fields["base.tensors"]
 
 
-def test_dtypes_and_their_names_in_version_1_are_listed_in_order() -> None:
-    changes = table(section("The document").split("An entry of `changes`:")[1], "field")
-    assert re.findall(r"`([a-z0-9_]+)`", changes["dtype"]) == list(STORED_DTYPES)
-    tags = re.search(r"where the tensor's `dtype` is (.*?), in the\norder", section("Version 1"), flags=re.DOTALL)
-    assert tags is not None
-    assert re.findall(r"`(\w+)`", tags[1]) == [tag for _, tag in STORED_DTYPES.values()]
-
-
-def test_codings_are_listed() -> None:
-    codings = table(section("Values"), "`coding`")
-    assert codings.keys() == set(value_codec.VALUE_CODINGS)
-    needing = {name for name, needs in codings.items() if needs == "the base's tensor"}
-    assert needing == {name for name in value_codec.VALUE_CODINGS if value_codec.needs_reference(name)}
-
-
 def test_limits_are_those_of_the_code() -> None:
-    limits = table(section("Limits"), "what")
-    assert number(limits["header"].split()[0]) == container_header._MAX_HEADER
-    assert number(limits["document, compressed or not"].split()[0]) == container_v2._MAX_DOCUMENT == 16 << 20
-    assert limits[f"document larger than {container_v2._ANY_RATIO:,} bytes"] == (
-        f"{container_v2._MAX_RATIO} times its compressed size"
-    )
-    assert limits["weights of a tensor"] == f"2^{int(math.log2(codec.MAX_WEIGHTS))}"
-    assert limits["a zstd frame of values"].count(f"2^{int(math.log2(value_frames._MAX_WINDOW))} bytes") == 2
-    assert f"in blocks of 2^{int(math.log2(value_codec._BLOCK))}" in section("Values")
-    for text in ("16,777,216 (16 MiB)", "1,048,576 bytes (1 MiB)", "1000 times as large", "100,000,000"):
-        assert text in " ".join(section("The file").split())
-    assert "2^34" in section("The document")
+    text = " ".join(section("The file").split())
+    assert f"at most {file._MAX_HEADER:,}" in text
+    assert f"above {document.MAX_TEXT:,} bytes (4 MiB)" in text
+    assert f"more than {document._MAX_PARTS:,} (2^18)" in text
     assert "1 to 1000 characters" in section("The document")
-
-
-def test_fractions_are_those_of_the_dtypes() -> None:
-    text = section("Values")
-    for name, (dtype, _) in STORED_DTYPES.items():
-        fraction = reference_values.FRACTION[name]
-        assert context_bits(dtype) == min(12, fraction)
-        if dtype.is_floating_point:
-            assert torch.finfo(dtype).eps == 2.0**-fraction
-            assert f"{fraction} for `{name}`" in " ".join(text.split())
-    assert "0 for whole numbers" in text
-
-
-def test_leading_bits_and_odds_are_those_of_the_reference() -> None:
-    rows = table(section("Keep masks"), "dtype")
-    assert rows == {name: f"floor(b / 2^{shift}) mod 2^{kept}" for name, (shift, kept) in LEADING.items()}
-    assert ", ".join(map(str, OCTAVE)) in section("Keep masks")
-
-
-def test_the_examples_of_masks_are_what_is_written() -> None:
-    keep = torch.tensor([True, False, False, True])
-    example = " ".join(re.findall(r"`([0-9a-f ]+)`", section("Form 0").split("**Example.**")[1]))
-    assert encode_mask(positions_from_keep(keep)).hex(" ") == example
-    assert f"`{encode_keep_mask(keep).hex(' ')}`" in section("Version 1")
-
-
-def test_the_example_of_values_is_what_is_written() -> None:
-    values, base = torch.tensor([1.0, -2.0]), torch.tensor([1.0, -1.5])
-    payload = forced("sorted_difference", values, base).data
-    example = " ".join(re.findall(r"`((?:[0-9a-f]{2}\s?)+)`", section("Values").split("**Example.**")[1]))
-    assert zstandard.ZstdDecompressor().decompress(payload[4:]).hex(" ") == " ".join(example.split())
+    assert f"at most {document._MAX_ROWS} entries" in section("The document")
+    assert len(PAGE.splitlines()) <= 320
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(#([\w-]+)\)", PAGE))))

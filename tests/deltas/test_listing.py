@@ -97,11 +97,7 @@ def test_what_is_no_store_neither_hangs_nor_grows(tmp_path: Path) -> None:
     with pytest.raises(DeltaFormatError, match="it is no folder"):
         read_store_base(tmp_path / "missing")
     for name, target in (
-        ("loop", CARD),
-        ("gone", "nowhere"),
-        ("endless", "/dev/zero"),
-        ("folder", None),
-        ("pipe", None),
+        *(("loop", CARD), ("gone", "nowhere"), ("endless", "/dev/zero"), ("folder", None), ("pipe", None)),
     ):
         place = tmp_path / name / CARD
         place.parent.mkdir()
@@ -192,7 +188,7 @@ def test_a_delta_that_cannot_be_read_for_whatever_reason_is_a_fault_of_its_own(
             raise error
         return delta.document
 
-    monkeypatch.setattr("supermask.deltas.listing.read_document", read)
+    monkeypatch.setattr("supermask.deltas.store.read_document", read)
     assert ([row.name for row in store.list().deltas], [fault.name for fault in store.list().faults]) == (["b"], ["a"])
 
 
@@ -239,8 +235,8 @@ def test_names_that_differ_in_case_alone_are_a_fault(store: DeltaStore, delta: T
 
 
 def test_a_delta_that_goes_away_meanwhile_is_no_fault(store: DeltaStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("listing", "store"):
-        monkeypatch.setattr(f"supermask.deltas.{module}.scan_store", lambda folder: (("a", "b", "gone"), ()))
+    for module in ("store",):
+        monkeypatch.setattr(f"supermask.deltas.{module}.scan_store", lambda folder: (("a", "b", "gone"), [], ()))
     assert ([row.name for row in store.list().deltas], store.list().faults) == (["a", "b"], ())
     assert store.verify().faults == ()
 

@@ -6,6 +6,8 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,7 @@ def test_a_damaged_delta_is_not_added(tmp_path: Path, store: DeltaStore, other: 
     other.save(tmp_path / "rte")
     damage(tmp_path / "rte")
     before = contents(store.path)
-    with pytest.raises(DeltaFormatError, match="checksum"):
+    with pytest.raises(DeltaFormatError, match="do not have the hash"):
         store.add(tmp_path / "rte")
     with pytest.raises(DeltaFormatError, match="no delta in this folder"):
         store.add(tmp_path)
@@ -173,61 +175,63 @@ def test_a_name_is_made_of_the_tasks_and_stays_inside(
 # Places that are no stores.
 
 
-def test_a_folder_of_something_else_is_not_made_a_store(tmp_path: Path, delta: TaskDelta) -> None:
-    delta.save(tmp_path / "run" / "delta")
-    before = contents(tmp_path)
-    with pytest.raises(OutputError, match="is no store and not empty, it holds 'delta'"):
-        DeltaStore(tmp_path / "run").add(delta)
-    assert contents(tmp_path) == before
-    assert not (tmp_path / "run" / ".lock").exists()
-
-
-def test_a_fresh_repository_is_made_a_store(tmp_path: Path, delta: TaskDelta) -> None:
-    (tmp_path / ".git").mkdir()
-    (tmp_path / "README.md").write_text("# deltas")
-    DeltaStore(tmp_path).add(delta)
-    assert DeltaStore(tmp_path).list().strangers == ()
-
-
-def test_a_file_or_a_broken_link_in_the_stores_place(tmp_path: Path, delta: TaskDelta) -> None:
+def test_what_is_made_a_store(tmp_path: Path, delta: TaskDelta) -> None:
+    fresh, run = tmp_path / "fresh", tmp_path / "run"
+    (fresh / ".git").mkdir(parents=True)
+    (fresh / "README.md").write_text("# deltas")
+    DeltaStore(fresh).add(delta)
+    assert DeltaStore(fresh).list().strangers == ()
+    delta.save(run / "delta")
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to("nowhere")
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match="is no store and not empty, it holds 'delta'"):
+        DeltaStore(run).add(delta)
     for place in (tmp_path / "file", tmp_path / "file" / "store", tmp_path / "link"):
         with pytest.raises(OutputError, match="cannot be made a store"):
             DeltaStore(place).add(delta)
+    assert contents(tmp_path) == before and not (run / ".lock").exists()
 
 
-def test_what_is_no_store_cannot_be_read(tmp_path: Path, delta: TaskDelta) -> None:
-    delta.save(tmp_path / "mrpc")
-    store = DeltaStore(tmp_path)
-    for read in (store.list, store.verify, lambda: store.names, lambda: store["mrpc"], lambda: store.remove("mrpc")):
-        with pytest.raises(DeltaFormatError, match=r"no store of deltas"):
-            read()  # type: ignore[operator]
-    assert (tmp_path / "mrpc" / DELTA).exists()
-
-
-@pytest.mark.parametrize("card", ["{", '{"format": "supermask-store", "version": 2}'])
-def test_a_damaged_card_stops_everything(store: DeltaStore, other: TaskDelta, card: str) -> None:
-    (store.path / CARD).write_text(card)
+@pytest.mark.parametrize(
+    ("card", "fault"),
+    [
+        (None, "no store of deltas"),
+        ("{", r"store\.json"),
+        ('{"format": "supermask-store", "version": 2}', r"store\.json"),
+    ],
+)
+def test_without_an_intact_card_nothing_is_done(
+    store: DeltaStore, other: TaskDelta, card: str | None, fault: str
+) -> None:
+    (store.path / CARD).unlink()
+    if card is not None:
+        (store.path / CARD).write_text(card)
     before = contents(store.path)
     for call in (
-        store.list,
-        store.verify,
-        lambda: store["mrpc"],
-        lambda: store.add(other),
-        lambda: store.remove("mrpc"),
+        *(store.list, store.verify, partial(getattr, store, "names"), partial(store.__getitem__, "mrpc")),
+        *(partial(store.remove, "mrpc"), *([partial(store.add, other)] if card is not None else [])),
     ):
-        with pytest.raises(DeltaFormatError, match=r"store\.json"):
-            call()  # type: ignore[operator]
+        with pytest.raises(DeltaFormatError, match=fault):
+            call()
     assert contents(store.path) == before
 
 
-def test_a_card_that_is_a_broken_link_is_not_written_through(tmp_path: Path, delta: TaskDelta) -> None:
-    (tmp_path / "store").mkdir()
-    (tmp_path / "store" / CARD).symlink_to(tmp_path / "made")
+def test_links_in_place_of_the_card_or_the_lock_are_not_followed(
+    tmp_path: Path, store: DeltaStore, delta: TaskDelta
+) -> None:
+    precious, made = tmp_path / "precious", tmp_path / "made"
+    precious.write_text("keep")
+    for target in (precious, made):
+        (store.path / ".lock").unlink(missing_ok=True)
+        (store.path / ".lock").symlink_to(target)
+        with pytest.raises(OutputError, match="cannot be locked"):
+            store.remove("mrpc")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / CARD).symlink_to(made)
     with pytest.raises(DeltaFormatError, match="that is a file"):
-        DeltaStore(tmp_path / "store").add(delta)
-    assert not (tmp_path / "made").exists()
+        DeltaStore(tmp_path / "new").add(delta)
+    assert precious.read_text() == "keep" and not made.exists()
 
 
 # Removing.
@@ -255,7 +259,7 @@ def test_removing_takes_nothing_that_is_not_the_deltas(tmp_path: Path, store: De
         store.remove("mrpc")
     (store.path / "mrpc" / "notes.txt").unlink()
     (store.path / "mrpc" / "README.md").write_text("the delta's card")
-    (store.path / "mrpc" / f".{DELTA}.0123456789abcdef.new").write_text("of a killed overwrite")
+    (store.path / "mrpc" / f".{DELTA}.0123456789abcdef.part").write_text("of a killed overwrite")
     other.save(tmp_path / "elsewhere")
     (store.path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UnknownNameError):
@@ -267,42 +271,45 @@ def test_removing_takes_nothing_that_is_not_the_deltas(tmp_path: Path, store: De
 # Disks that fail.
 
 
+def failing(number: int) -> Callable[..., None]:
+    def call(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
 @pytest.mark.parametrize("call", ["write", "fsync", "replace", "rename", "mkdir"])
 @pytest.mark.parametrize("fresh", [True, False])
 def test_a_full_disk_leaves_what_was_there(
     tmp_path: Path, delta: TaskDelta, other: TaskDelta, call: str, fresh: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def without_card() -> dict[str, bytes]:
+        return {name: content for name, content in contents(tmp_path).items() if not name.endswith(CARD)}
+
     store = DeltaStore(tmp_path / "store")
     if not fresh:
         store.add(delta)
-    before = contents(tmp_path)
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
+    before = without_card()
     with monkeypatch.context() as patched:
         for owner in (os, Path):
             if hasattr(owner, call):
-                patched.setattr(owner, call, full)
+                patched.setattr(owner, call, failing(errno.ENOSPC))
         with pytest.raises(OutputError, match="No space left on device"):
             store.add(other)
-    left = contents(tmp_path)
-    assert {name: left[name] for name in left if not name.endswith(CARD)} == {
-        name: before[name] for name in before if not name.endswith(CARD)
-    }
+    assert without_card() == before
     store.add(other)
     assert store.verify().faults == () and "rte" in store
 
 
-def test_a_delta_that_cannot_be_removed_is_still_there(store: DeltaStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(*_: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
+def test_a_disk_that_denies_or_has_no_locks(store: DeltaStore, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "rename", denied)
+        patched.setattr(Path, "rename", failing(errno.EACCES))
         with pytest.raises(OutputError, match="cannot be removed: Permission denied"):
             store.remove("mrpc")
     assert store.verify().intact == ("mrpc",)
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", failing(errno.ENOLCK))
+    with pytest.raises(OutputError, match=r"cannot be locked for writing: No locks .*; .* a disk that has locks"):
+        store.remove("mrpc")
 
 
 # Verifying.
@@ -320,8 +327,8 @@ def test_all_is_well_and_the_base_is_hashed_once(
     abc: DeltaStore, base: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked = []
-    check = store_module.require_base_tensors
-    monkeypatch.setattr(store_module, "require_base_tensors", lambda *given: checked.append(given) or check(*given))
+    check = store_module.require_base
+    monkeypatch.setattr(store_module, "require_base", lambda *given: checked.append(given) or check(*given))
     before = snapshot(base)
     for given in (None, base, named_tensors(base), tiny_model(labels=7)):
         checked.clear()
@@ -351,9 +358,9 @@ def test_every_fault_is_told(abc: DeltaStore, base: nn.Module, delta: TaskDelta)
     assert [fault.name for fault in decoded.faults] == ["a", "d", "d", "e", "f", "huge"]
     masks = [fault.what.split(":")[0] for fault in decoded.faults if fault.name == "d"]
     assert masks == ["dense.weight", "embedding.weight"]
-    assert decoded.faults[-1].what == "dense.weight: claims the shape (131072, 131072), and the base's is (8, 8)"
+    assert decoded.faults[-1].what == "dense.weight: the change has shape (131072, 131072), the base's tensor (8, 8)"
     assert [stranger.name for stranger in decoded.strangers] == ["notes"]
-    with pytest.raises(DeltaFormatError, match="does not have the checksum"):
+    with pytest.raises(DeltaFormatError, match="do not have the hash"):
         abc["a"]
 
 
@@ -382,33 +389,16 @@ def test_a_second_writer_waits_and_its_patience_ends(
     assert store.names == ("mrpc", "rte")
 
 
-def test_a_link_in_the_locks_place_is_not_followed(tmp_path: Path, store: DeltaStore) -> None:
-    precious = tmp_path / "precious"
-    precious.write_text("keep")
-    for target in (precious, tmp_path / "made"):
-        (store.path / ".lock").unlink(missing_ok=True)
-        (store.path / ".lock").symlink_to(target)
-        with pytest.raises(OutputError, match="cannot be locked"):
-            store.remove("mrpc")
-    assert precious.read_text() == "keep" and not (tmp_path / "made").exists()
-
-
-def test_a_disk_without_locks(store: DeltaStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", no_locks)
-    with pytest.raises(
-        OutputError, match=r"cannot be locked for writing: No locks available; .* a disk that has locks"
-    ):
-        store.remove("mrpc")
-
-
 # Several processes, and processes that are killed at work.
 
 
 def hidden(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.name.startswith(".")}
+
+
+def race(works: list[Callable[[], object]], refusal: type[Exception] = OSError) -> list[int]:
+    """The exit codes of processes that work at once."""
+    return [exit_code(child) for child in [in_child(work, refusal) for work in works]]
 
 
 def test_adding_at_once_loses_nothing(tmp_path: Path, delta: TaskDelta) -> None:
@@ -418,32 +408,21 @@ def test_adding_at_once_loses_nothing(tmp_path: Path, delta: TaskDelta) -> None:
         for number in range(4):
             store.add(delta, name=f"w{writer}-{number}")
 
-    children = [in_child(lambda writer=writer: add(writer)) for writer in range(WRITERS)]
-    assert [exit_code(child) for child in children] == [0] * WRITERS
+    assert race([partial(add, writer) for writer in range(WRITERS)]) == [0] * WRITERS
     assert len(store.verify().intact) == 4 * WRITERS == len(store)
     assert hidden(store.path) == {".lock"}
 
 
-def test_of_many_that_want_one_name_one_gets_it(tmp_path: Path, base: nn.Module) -> None:
-    store = DeltaStore(tmp_path / "store")
+def test_of_those_that_want_one_name_or_another_base_at_once_one_gets_it(tmp_path: Path, base: nn.Module) -> None:
+    store = DeltaStore(tmp_path / "names")
     deltas = [named(base, f"task{writer}") for writer in range(WRITERS)]
-    names = ("same", "Same")
-    children = [
-        in_child(lambda writer=writer: store.add(deltas[writer], name=names[writer % 2]), OutputError)
-        for writer in range(WRITERS)
-    ]
-    codes = [exit_code(child) for child in children]
+    codes = race([partial(store.add, one, name=("same", "Same")[i % 2]) for i, one in enumerate(deltas)], OutputError)
     assert sorted(codes) == [0, 3, 3, 3]
     assert store[store.names[0]] == deltas[codes.index(0)]
-
-
-def test_of_two_bases_that_come_first_at_once_one_is_the_stores(tmp_path: Path) -> None:
     deltas = [named(tiny_model(seed=writer % 2), f"task{writer}") for writer in range(WRITERS)]
     for attempt in range(4):
-        store = DeltaStore(tmp_path / f"store{attempt}")
-        children = [in_child(lambda store=store, one=one: store.add(one), BaseMismatchError) for one in deltas]
-        codes = [exit_code(child) for child in children]
-        assert sorted(codes) == [0, 0, 3, 3]
+        store = DeltaStore(tmp_path / f"bases{attempt}")
+        assert sorted(race([partial(store.add, one) for one in deltas], BaseMismatchError)) == [0, 0, 3, 3]
         assert len(store.verify().intact) == 2 == len(store)
 
 
@@ -458,7 +437,7 @@ def test_overwriting_at_once_leaves_one_whole_delta_and_never_disturbs_a_reader(
         for _ in range(10):
             store.add(one, name="x", overwrite=True)
 
-    children = [in_child(lambda one=one: overwrite(one)) for one in deltas[1:]]
+    children = [in_child(partial(overwrite, one)) for one in deltas[1:]]
     for _ in range(30):
         listing = store.list()
         assert len(listing.deltas) == 1 and not listing.faults
@@ -490,52 +469,47 @@ def killed(work: Callable[[], object], moment: int) -> bool:
     return code == 9
 
 
-@pytest.mark.parametrize("work", ["first", "second", "overwrite", "remove", "sweep"])
+BEFORE = {"mrpc": "mrpc", "x": "old"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "allowed"),
+    [
+        ("x", {"name": "x"}, [{}, {"x": "new"}]),  # the first
+        ("y", {"name": "y"}, [BEFORE, {**BEFORE, "y": "new"}]),  # and sweeping what others left who were killed
+        ("x", {"name": "x", "overwrite": True}, [BEFORE, {**BEFORE, "x": "new"}]),
+        ("x", None, [BEFORE, {"mrpc": "mrpc"}]),  # removing
+    ],
+)
 def test_a_kill_at_any_moment_leaves_the_store_readable(
-    tmp_path: Path, base: nn.Module, delta: TaskDelta, work: str
+    tmp_path: Path, base: nn.Module, name: str, options: dict[str, Any] | None, allowed: list[dict[str, str]]
 ) -> None:
-    old, new = named(base, "old"), named(base, "new")
-    before = tmp_path / "before"
-    if work != "first":
-        DeltaStore(before).add(delta)
-        DeltaStore(before).add(old, name="x")
-    if work == "sweep":
-        old.save(before / ".y.0123456789abcdef.new")
-        old.save(before / ".y.0123456789abcdef.old")
-    moments = 0
-    while True:
-        moments += 1
-        place = tmp_path / str(moments)
-        store = DeltaStore(place)
-        if work != "first":
-            shutil.copytree(before, place)
-        acts: dict[str, Callable[[], object]] = {
-            "first": lambda store=store: store.add(new, name="x"),
-            "second": lambda store=store: store.add(new, name="y"),
-            "sweep": lambda store=store: store.add(new, name="y"),
-            "overwrite": lambda store=store: store.add(new, name="x", overwrite=True),
-            "remove": lambda store=store: store.remove("x"),
-        }
-        if not killed(acts[work], moments):
+    deltas = {task: named(base, task) for task in ("mrpc", "old", "new")}
+    is_first, before = allowed[0] == {}, tmp_path / "before"
+    if not is_first:
+        DeltaStore(before).add(deltas["mrpc"])
+        DeltaStore(before).add(deltas["old"], name="x")
+    if name == "y":
+        for end in ("new", "old"):
+            deltas["old"].save(before / f".y.0123456789abcdef.{end}")
+    for moment in count(1):
+        store = DeltaStore(tmp_path / str(moment))
+        if not is_first:
+            shutil.copytree(before, store.path)
+        act = partial(store.remove, name) if options is None else partial(store.add, deltas["new"], **options)
+        if not killed(act, moment):
             break
         try:
             found = {name: store[name] for name in store.names}
         except DeltaFormatError:
-            assert work == "first" and not (place / "store.json").exists()
+            assert is_first and not (store.path / "store.json").exists()
             found = {}
-        allowed: dict[str, list[dict[str, TaskDelta]]] = {
-            "first": [{}, {"x": new}],
-            "second": [{"mrpc": delta, "x": old}, {"mrpc": delta, "x": old, "y": new}],
-            "sweep": [{"mrpc": delta, "x": old}, {"mrpc": delta, "x": old, "y": new}],
-            "overwrite": [{"mrpc": delta, "x": old}, {"mrpc": delta, "x": new}],
-            "remove": [{"mrpc": delta, "x": old}, {"mrpc": delta}],
-        }
-        assert found in allowed[work]
-        assert work == "first" or store.list().strangers == ()  # no half-made folder holds a name
+        assert found in [{name: deltas[task] for name, task in state.items()} for state in allowed]
+        assert is_first or store.list().strangers == ()  # no half-made folder holds a name
         # The next writer is not hindered, and clears up.
-        store.add(old, name="next")
-        assert store["next"] == old and store.verify().faults == ()
-        assert hidden(place) == {".lock"}
-        shutil.rmtree(place)
-    assert moments > 8
-    assert not any(".new" in name or ".old" in name for name in contents(tmp_path / str(moments)))
+        store.add(deltas["old"], name="next")
+        assert store["next"] == deltas["old"] and store.verify().faults == ()
+        assert hidden(store.path) == {".lock"}
+        shutil.rmtree(store.path)
+    assert moment > 8
+    assert not any(".new" in name or ".old" in name for name in contents(store.path))

@@ -25,7 +25,7 @@ def test_a_contiguous_tensor_is_not_copied() -> None:
 @pytest.mark.parametrize("name", STORED_DTYPES)
 @pytest.mark.parametrize("shape", [(), (3, 5), (0, 4)])
 def test_every_stored_dtype_round_trips(name: str, shape: tuple[int, ...]) -> None:
-    dtype, _ = STORED_DTYPES[name]
+    dtype = STORED_DTYPES[name]
     size = torch.empty(shape).numel() * dtype.itemsize
     data = bytes((37 * index + 5) % 256 for index in range(size))
     tensor = from_bytes(data, dtype, shape)

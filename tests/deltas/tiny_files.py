@@ -1,7 +1,9 @@
-"""The smallest delta that has a mask and values, as files of both versions, and what tests of damaged files share."""
+"""The smallest delta that has a mask and values, as a file, and what tests of damaged files share."""
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,9 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deltas import reference_version_1, reference_version_2
+from deltas import reference_format
 from supermask.deltas import Change, DenseValues, KeepMask, TaskDelta, fingerprint
-from supermask.deltas.container import serialize_container
 from supermask.errors import DeltaFormatError
 
 Edit: TypeAlias = Callable[[dict[str, Any]], Any]
@@ -37,16 +38,21 @@ def smallest_delta(**described: Any) -> TaskDelta:
     return TaskDelta.create(smallest_changes(), base=fingerprint(smallest_base()), head=["h"], **described)
 
 
-def smallest_file_1() -> bytes:
-    return reference_version_1.file_bytes(smallest_changes(), base=smallest_base(), head=["h"])
+def smallest_file() -> bytes:
+    return reference_format.file_bytes(smallest_changes(), base=smallest_base(), head=["h"])
 
 
-def smallest_file_2() -> bytes:
-    return reference_version_2.file_bytes(smallest_changes(), base=smallest_base(), head=["h"])
+def with_document(edit: Edit) -> bytes:
+    """The smallest file, its document edited by somebody who put the right hash beside it."""
+    file = reference_format.split(smallest_file())
+    document = file.document
+    edit(document)
+    return reference_format.joined(json.dumps(document), file.payloads)
 
 
 def file_bytes(delta: TaskDelta) -> bytes:
-    return b"".join(serialize_container(delta.document, delta.payloads))
+    with tempfile.TemporaryDirectory() as folder:
+        return delta.save(Path(folder) / "x.safetensors").read_bytes()
 
 
 def load_bytes(folder: Path, data: bytes) -> TaskDelta:
@@ -68,8 +74,3 @@ def refused(folder: Path, data: bytes) -> str:
 def set_first(**fields: Any) -> Edit:
     """An edit of a document's first change."""
     return lambda document: document["changes"][0].update(fields)
-
-
-def set_entry(name: str, **fields: Any) -> Edit:
-    """An edit of a tensor's entry in the header."""
-    return lambda header: header[name].update(fields)

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from supermask.deltas.coding import EncodedValues, decode_values
+from supermask.deltas.coding import values as value_coding
 from supermask.deltas.tensor_bytes import as_bits, as_bytes, from_bytes
-from supermask.deltas.value_codec import EncodedValues, _Encoder, decode_values
 
 
 def same(left: Tensor, right: Tensor) -> bool:
@@ -44,6 +45,7 @@ def tuned(
 
 def forced(coding: str, values: Tensor, base: Tensor) -> EncodedValues:
     """Values in a coding that encode_values might not choose for them."""
-    encoder = _Encoder(as_bits(values), as_bits(base), values.dtype)
-    head = encoder.head(coding)
-    return EncodedValues(head + b"".join(encoder.frames(coding, range(0, values.numel(), 1 << 18)).values()), coding)
+    words, old = (value_coding._words(as_bits(tensor)) for tensor in (values, base))
+    starts = range(0, words.size, 1 << 18)
+    frames = [value_coding._frame(words, old if coding == "sorted_difference" else None, start) for start in starts]
+    return EncodedValues(b"".join(frames), coding)

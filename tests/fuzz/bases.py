@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from supermask.deltas import named_tensors
 
-__all__ = ["BASES", "HEAD", "FuzzBase", "base_named"]
-
 HEAD = ("head.weight", "head.bias")
 
 BASES = ("every", "long")
@@ -27,14 +25,7 @@ WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 @final
 @dataclass(frozen=True)
 class FuzzBase:
-    """A model that deltas are put on.
-
-    Args:
-        name: one of `BASES`.
-        model: the model; every judgement leaves it as it was.
-        tensors: the model's, by name.
-        bits: every bit of it.
-    """
+    """A model that deltas are put on."""
 
     name: str
     model: nn.Module

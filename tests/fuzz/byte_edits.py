@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-__all__ = ["BYTE_EDITS", "ByteEdit", "edit_bytes", "spliced"]
-
 ByteEdit = Callable[[random.Random, bytearray], None]
 
 TELLING = (0x00, 0x01, 0x02, 0x03, 0x7F, 0x80, 0xFE, 0xFF, 0x20, 0x22, 0x2C, 0x5B, 0x5D, 0x7B, 0x7D)

@@ -6,6 +6,7 @@ And nothing else: no other exception, no write, no more than a second, no more m
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,12 +24,9 @@ from supermask.deltas import (
     KeepMask,
     SparseValues,
     TaskDelta,
-    encode_keep_mask,
     read_document,
 )
 from supermask.errors import BaseMismatchError, DeltaFormatError, DeltaStateError
-
-__all__ = ["CPU_SECONDS", "NAMED", "Refusal", "Verdict", "Violation", "attempt", "judge"]
 
 NAMED = (DeltaFormatError, DeltaStateError, BaseMismatchError)
 """All that may be raised."""
@@ -55,15 +53,7 @@ class Refusal(NamedTuple):
 
 @final
 class Verdict(NamedTuple):
-    """What became of a file.
-
-    Args:
-        outcome: `right`: the delta that it was; `other`: a well-formed other one that was applied; or where it was
-            refused: `at load`, `at decoding`, `at applying`.
-        message: with which it was refused.
-        decoded: how many changes were decoded.
-        cpu_seconds: that it took.
-    """
+    """What became of a file: `right`, `other` (a well-formed other delta, applied), or where it was refused."""
 
     outcome: str
     message: str
@@ -71,22 +61,16 @@ class Verdict(NamedTuple):
     cpu_seconds: float
 
 
+def loaded(data: bytes) -> TaskDelta:
+    """The delta of an intact file."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "delta.safetensors"
+        file.write_bytes(data)
+        return TaskDelta.load(file)
+
+
 def judge(data: bytes, base: str, folder: Path, *, sealed: bool = True, limit_seconds: float = CPU_SECONDS) -> Verdict:
-    """Load, decode and apply a file.
-
-    Args:
-        data: the file.
-        base: the name of the base that it is put on.
-        folder: an empty folder, which is empty again afterwards.
-        sealed: whether hashes were put right; otherwise only intact deltas may load.
-        limit_seconds: of processor time.
-
-    Returns:
-        What became of it.
-
-    Raises:
-        Violation: if anything else did.
-    """
+    """Load, decode and apply a file in an empty folder, left empty; unless `sealed`, only intact ones may load."""
     file = folder / "delta.safetensors"
     file.write_bytes(data)
     start = time.process_time()
@@ -134,8 +118,6 @@ def _decode_all(delta: TaskDelta, base: FuzzBase) -> tuple[dict[str, Any], str]:
         else:
             _check_change(change, record)
             found[record.name] = _as_bits(change)
-            if record.keep is not None:
-                _check_unique(change, delta, record.name)
         if record.weights > LARGEST_DECODED:
             continue
         other = attempt(lambda: alone[record.name])  # noqa: B023
@@ -193,18 +175,6 @@ def _check_change(change: Change, record: Any) -> None:
     _require(type(change).__name__ == record.kind.title().replace("_", ""), f"{record.name} is of another kind")
 
 
-def _check_unique(change: Change, delta: TaskDelta, name: str) -> None:
-    """There is one payload for each mask in version 1, and in form 0 of version 2."""
-    payload = delta.payloads[f"{name}:keep"]
-    assert isinstance(change, KeepMask | SparseValues)
-    if delta.document.version == 2:
-        if payload[0] != 0:
-            return
-        payload = payload[1:]
-    if change.positions.weights <= 1 << 14:
-        _require(encode_keep_mask(change.keep) == payload, f"{name}: a second payload for one mask")
-
-
 def _as_bits(change: Change) -> tuple[Any, ...]:
     keep = () if isinstance(change, DenseValues) else (change.positions.positions.tobytes(), change.positions.dropped)
     values = b"" if isinstance(change, KeepMask) else bits_of(change.values)
@@ -214,7 +184,7 @@ def _as_bits(change: Change) -> tuple[Any, ...]:
 def _known() -> Mapping[str, Mapping[str, Any]]:
     if not _KNOWN:
         for seed in seeds():
-            delta = _load(seed.data)
+            delta = loaded(seed.data)
             _KNOWN[delta.digest] = {
                 name: _as_bits(change) for name, change in delta.changes_for(base_named(seed.base).model).items()
             }
@@ -222,15 +192,6 @@ def _known() -> Mapping[str, Mapping[str, Any]]:
 
 
 _KNOWN: dict[str, dict[str, Any]] = {}
-
-
-def _load(data: bytes) -> TaskDelta:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "delta.safetensors"
-        file.write_bytes(data)
-        return TaskDelta.load(file)
 
 
 def _askew(tensor: Tensor) -> Tensor:

@@ -8,15 +8,12 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple, final
 
-import zstandard
-
-from fuzz.anatomy import Anatomy, in_file, pack, put_together, take_apart
+from deltas.reference_format import behind
+from fuzz.anatomy import PARTS, Anatomy, pack, put_together, take_apart
 from fuzz.byte_edits import edit_bytes, spliced
 from fuzz.document_edits import DOCUMENT_EDITS, edit_json, odd_text
 from fuzz.payload_edits import PAYLOAD_EDITS, bomb
 from fuzz.seeds import Seed, seeds_of
-
-__all__ = ["Mutant", "mutant", "sealed_mutant"]
 
 LONG_SHARE = 0.02  # of the mutants are of large files, which take longer
 TRIES = 8
@@ -24,14 +21,7 @@ TRIES = 8
 
 @final
 class Mutant(NamedTuple):
-    """A mutated file.
-
-    Args:
-        data: its bytes.
-        base: the name of the base that it started from.
-        how: what was done to it.
-        sealed: whether all hashes and checksums are right again.
-    """
+    """A mutated file, and what was done to it; `sealed` if all hashes are right again."""
 
     data: bytes
     base: str
@@ -48,26 +38,16 @@ def mutant(source: random.Random) -> Mutant:
     return Mutant(data, base, how, sealed)
 
 
-def sealed_mutant(source: random.Random, data: bytes) -> bytes | None:
-    """A sealed mutant of a file, if it can be taken apart."""
-    try:
-        anatomy = take_apart(data)
-        change(source, anatomy)
-        return put_together(anatomy)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, zstandard.ZstdError):
-        return None
-
-
 @functools.lru_cache(maxsize=64)
-def parts(seed: Seed) -> tuple[int, str, dict[str, bytes]]:
+def parts(seed: Seed) -> tuple[str, dict[str, bytes]]:
     anatomy = take_apart(seed.data)
-    return anatomy.version, json.dumps(anatomy.document), anatomy.payloads
+    return json.dumps(anatomy.document), anatomy.payloads
 
 
 def anatomy_of(seed: Seed) -> Anatomy:
     """The seed's parts, to be changed at will."""
-    version, text, payloads = parts(seed)
-    return Anatomy(version, json.loads(text), dict(payloads))
+    text, payloads = parts(seed)
+    return Anatomy(json.loads(text), dict(payloads))
 
 
 def damaged(source: random.Random, seed: Seed) -> tuple[bytes, str, bool]:
@@ -83,14 +63,16 @@ def header_edited(source: random.Random, seed: Seed) -> tuple[bytes, str, bool]:
     length = int.from_bytes(seed.data[:8], "little")
     header, body = json.loads(seed.data[8 : 8 + length]), seed.data[8 + length :]
     if source.random() < 0.2:
-        number = source.choice((0, 1, 8, length - 8, length + 8, 100_000_001, 1 << 31, 1 << 62, (1 << 64) - 1))
+        number = source.choice((0, 1, 8, length - 8, length + 8, 65_537, 1 << 31, 1 << 62, (1 << 64) - 1))
         return number.to_bytes(8, "little") + seed.data[8:], "header length", False
     if source.random() < 0.1:
-        header["__metadata__"]["version"] = source.choice(("1", "2", "3", "0", "", 1, 2, None, ["2"]))
-        return in_file(header, body), "version", False
+        name, version, sha256 = header["__metadata__"]["format"].split()
+        version = source.choice(("2", "0", "", "01", "1.0", "-1", "9" * 40))
+        header["__metadata__"]["format"] = source.choice((f"{name} {version} {sha256}", name, sha256, 1, None, [name]))
+        return behind(header, body), "version", False
     for _ in range(source.choice((1, 1, 2))):
         edit_json(source, header)
-    return in_file(header, body), "header", False
+    return behind(header, body), "header", False
 
 
 def document_edited(source: random.Random, seed: Seed) -> tuple[bytes, str, bool]:
@@ -144,12 +126,12 @@ def grafted(source: random.Random, seed: Seed) -> tuple[bytes, str, bool]:
     for change in other.document["changes"]:
         if source.random() < 0.5:
             changes[change["name"]] = change
-            for part in ("keep", "values"):
+            for part, field in PARTS.items():
                 anatomy.payloads.pop(f"{change['name']}:{part}", None)
-                if part in change:
+                if field in change:
                     anatomy.payloads[f"{change['name']}:{part}"] = other.payloads[f"{change['name']}:{part}"]
     anatomy.document["changes"] = list(changes.values())
-    names = [f"{change['name']}:{part}" for change in changes.values() for part in ("keep", "values")]
+    names = [f"{change['name']}:{part}" for change in changes.values() for part in PARTS]
     anatomy.payloads = {name: anatomy.payloads[name] for name in names if name in anatomy.payloads}
     return put_together(anatomy), "graft", True
 
@@ -160,7 +142,7 @@ def oddly_written(source: random.Random, seed: Seed) -> tuple[bytes, str, bool]:
 
 
 def oddly_packed(source: random.Random, seed: Seed) -> tuple[bytes, str, bool]:
-    """The document of version 2 in every kind of zstd data."""
+    """The document in every kind of zstd data."""
     anatomy = anatomy_of(seed)
     text = json.dumps(anatomy.document).encode()
     skippable = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"

@@ -1,4 +1,4 @@
-"""The other files that are read: `delta_config.json`, `store.json`, and a sparse checkpoint with its configuration."""
+"""The other files that are read: `store.json`, and a sparse checkpoint with its configuration."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ from typing import Any
 
 import torch
 
-from fuzz.anatomy import in_file
+from fuzz.anatomy import put_together, take_apart
 from fuzz.bases import base_named
 from fuzz.byte_edits import edit_bytes
 from fuzz.document_edits import edit_json, odd_text
-from fuzz.judge import Refusal, Verdict, Violation, attempt
+from fuzz.judge import Refusal, Verdict, Violation, attempt, loaded
 from fuzz.seeds import seeds_of
 from supermask.deltas import TaskDelta
 from supermask.deltas.store import DeltaStore
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError, UnknownNameError
 from supermask.interop import load_sparse_checkpoint, read_sparse_document
-
-__all__ = ["OTHER_FILES", "judge_other_file", "read_intact_ones"]
 
 SPARSE = Path(__file__).parent.parent / "interop" / "golden" / "sparse_v1"
 SPARSE_FILE = "sparse_model.safetensors"
@@ -61,8 +59,6 @@ def judge_other_file(source: random.Random, folder: Path, *, limit_seconds: floa
 
 def read_intact_ones() -> None:
     """Read one of each, so that what is imported once is not the first mutant's."""
-    for seed in seeds_of("every"):
-        delta_and_configuration(seed.name)
     load_sparse_checkpoint(SPARSE)
 
 
@@ -81,32 +77,13 @@ def mutated_text(source: random.Random, content: Any) -> bytes:
     return json.dumps(tree, indent=indent, ensure_ascii=source.random() < 0.5).encode("utf-8", "surrogatepass")
 
 
-def judge_configuration(source: random.Random, folder: Path) -> tuple[str, str]:
-    delta, file, text = delta_and_configuration(source.choice(seeds_of("every")).name)
-    (folder / "delta.safetensors").write_bytes(file)
-    (folder / "delta_config.json").write_bytes(mutated_text(source, json.loads(text)))
-    found = attempt(lambda: TaskDelta.load(folder), (DeltaFormatError,))
-    if isinstance(found, Refusal):
-        return "refused", found.message
-    if found != delta:
-        raise Violation("a delta beside a configuration of another one was loaded")
-    return "right", ""
-
-
 @functools.cache
-def delta_and_configuration(name: str) -> tuple[TaskDelta, bytes, str]:
-    (seed,) = (seed for seed in seeds_of("every") if seed.name == name)
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "delta.safetensors"
-        file.write_bytes(seed.data)
-        delta = TaskDelta.load(file)
-    return delta, seed.data, delta.document.to_json(indent=2)
+def stored_delta() -> TaskDelta:
+    return loaded(next(seed.data for seed in seeds_of("every") if seed.name == "one mask"))
 
 
 def judge_store(source: random.Random, folder: Path) -> tuple[str, str]:
-    delta, _, _ = delta_and_configuration("one mask")
+    delta = stored_delta()
     store = DeltaStore(folder / "store")
     delta.save(store.path / "toy")
     base = delta.document.base
@@ -127,10 +104,10 @@ def judge_store(source: random.Random, folder: Path) -> tuple[str, str]:
     for read in reads:
         found = attempt(read, named)
         message = message or (found.message if isinstance(found, Refusal) else "")
-    loaded = attempt(lambda: store["toy"], named)
-    if isinstance(loaded, Refusal):
-        return "refused", message or loaded.message
-    if loaded != delta:
+    found = attempt(lambda: store["toy"], named)
+    if isinstance(found, Refusal):
+        return "refused", message or found.message
+    if found != delta:
         raise Violation("the store gives another delta")
     return "right", ""
 
@@ -160,43 +137,20 @@ def judge_sparse(source: random.Random, folder: Path) -> tuple[str, str]:
 
 def sealed_sparse(source: random.Random, data: bytes) -> bytes:
     """Edits of document and payloads of a sparse checkpoint, every hash put right."""
-    length = int.from_bytes(data[:8], "little")
-    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
-    metadata = header.pop("__metadata__")
-    document = json.loads(metadata["document"])
-    payloads = {name: body[slice(*entry["data_offsets"])] for name, entry in header.items()}
+    anatomy = take_apart(data)
     for _ in range(source.choice((1, 1, 2, 3))):
         what = source.randrange(4)
         if what == 0:
-            edit_json(source, document)
-        elif what == 1 and document.get("tensors"):
-            edit_json(source, source.choice(document["tensors"]))
+            edit_json(source, anatomy.document)
+        elif what == 1 and anatomy.document.get("changes"):
+            edit_json(source, source.choice(anatomy.document["changes"]))
         else:
-            name = source.choice(list(payloads))
-            payloads[name] = edit_bytes(source, payloads[name] or b"\0")
-    text = json.dumps(sealed_document(document, payloads), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    entries, packed = {}, b""
-    for name, payload in payloads.items():
-        span = [len(packed), len(packed) + len(payload)]
-        entries[name] = {"dtype": "U8", "shape": [len(payload)], "data_offsets": span}
-        packed += payload
-    metadata |= {"document": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    return in_file({"__metadata__": metadata, **entries}, packed)
-
-
-def sealed_document(document: Any, payloads: dict[str, bytes]) -> Any:
-    tensors = document.get("tensors") if isinstance(document, dict) else None
-    for tensor in tensors if isinstance(tensors, list) else []:
-        names = tensor.get("names") if isinstance(tensor, dict) else None
-        for part in ("keep", "values") if isinstance(names, list) else ():
-            payload, record = payloads.get(f"{names[0] if names else ''}:{part}"), tensor.get(part)
-            if payload is not None and isinstance(record, dict):
-                record |= {"nbytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
-    return document
+            name = source.choice(list(anatomy.payloads))
+            anatomy.payloads[name] = edit_bytes(source, anatomy.payloads[name] or b"\0")
+    return put_together(anatomy, named="supermask-sparse-checkpoint 1")
 
 
 OTHER_FILES: dict[str, Callable[[random.Random, Path], tuple[str, str]]] = {
-    "delta_config.json": judge_configuration,
     "store.json": judge_store,
     "sparse checkpoint": judge_sparse,
 }

@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from fuzz.anatomy import TAGS, Anatomy, frame_of_zeros
+from fuzz.anatomy import SIZES, Anatomy, frame_of_zeros
 from fuzz.byte_edits import edit_bytes
-from supermask.deltas.coding.model import MAGNITUDES, MAX_TERMS, OFFSETS, MaskModel, write_model
-from supermask.deltas.coding.rates import RATES
-from supermask.deltas.coding.symbols import COINS, SymbolWriter
-
-__all__ = ["PAYLOAD_EDITS", "PayloadEdit"]
+from supermask.deltas.coding.model import MAGNITUDES, OFFSETS, MaskModel, write_model
+from supermask.deltas.coding.symbols import COINS, RATES, SymbolWriter
 
 PayloadEdit = Callable[[random.Random, Anatomy], None]
 
@@ -62,19 +59,19 @@ def edit_mask_words(source: random.Random, anatomy: Anatomy) -> None:
 
 
 def edit_mask_head(source: random.Random, anatomy: Anatomy) -> None:
-    """The first bytes: form, flags, offset, the first counts and rates."""
+    """The first bytes: parts, offset, the first counts and rates."""
     if not (found := pick(source, anatomy, "keep")):
         return
     data = bytearray(anatomy.payloads[found[1]] or b"\0")
     for place in range(source.choice((1, 1, 2, 8))):
         byte = source.choice((0, 1, 2, 3, 0x7F, 0x80, 0xFF, source.randrange(256)))
         place = source.randrange(min(len(data), 12)) if place else 0
-        data[place] = byte if place else source.choice((0, 1, 2, 2, 3, 255))
+        data[place] = byte if place else source.choice((0, 1, 2, 4, 7, 255))
     anatomy.payloads[found[1]] = bytes(data)
 
 
 def write_mask(source: random.Random, anatomy: Anatomy) -> None:
-    """A mask of forms 1 and 2 made by the writer's own tools, of numbers that no writer would give them."""
+    """A mask made by the writer's own tools, of numbers that no writer would give them."""
     if not (found := pick(source, anatomy, "keep")):
         return
     change, name = found
@@ -84,7 +81,7 @@ def write_mask(source: random.Random, anatomy: Anatomy) -> None:
         return
     rows += source.choice((0, 0, 0, 0, 1, -1))
     model, writer = any_model(source, max(rows, 0), columns), SymbolWriter()
-    head = bytes([source.choice((2 if model.needs_base else 1,) * 4 + (0, 1, 2))]) + write_model(model, writer)
+    head = write_model(model, writer)
     for _ in range(source.choice((0, 1, 4, 20, 64))):  # how many of each class are coded
         writer.run([source.choice((0, 0, 1, 2, 9, 1000))], rate=source.choice((0, 8, 40, RATES[0], RATES[-1])))
     for _ in range(source.choice((0, 1, 4, 20))):  # their gaps
@@ -111,7 +108,6 @@ def any_model(source: random.Random, rows: int, columns: int) -> MaskModel:
         columns=vector(columns) if source.random() < 0.5 else None,
         magnitudes=np.cumsum(vector(MAGNITUDES), dtype=np.int16) if source.random() < 0.4 else None,
         first_magnitude=source.choice((0, 1, 900, 1016, 65535)),
-        terms=tuple((vector(rows), vector(columns)) for _ in range(source.choice((0, 0, 1, MAX_TERMS, 4)))),
     )
 
 
@@ -137,7 +133,7 @@ def with_lengths(frames: list[bytes]) -> bytes:
 
 def pick_frames(source: random.Random, anatomy: Anatomy) -> tuple[dict[str, Any], str, list[bytes]] | None:
     found = pick(source, anatomy, "values")
-    if found is None or found[0]["values"].get("coding") in (None, "raw"):
+    if found is None or found[0].get("values_coding") in (None, "raw"):
         return None
     frames = frames_of(anatomy.payloads[found[1]])
     return (*found, frames) if frames else None
@@ -226,9 +222,8 @@ def other_values(source: random.Random, anatomy: Anatomy) -> None:
         change, name = found
         count = math.prod(change["shape"]) - change.get("zeros", 0)
         if count < 1 << 16:
-            anatomy.payloads[name] = source.randbytes(max(0, count * TAGS[change["dtype"]][1]))
-            if "coding" in change["values"]:
-                change["values"]["coding"] = "raw"
+            anatomy.payloads[name] = source.randbytes(max(0, count * SIZES[change["dtype"]]))
+            change["values_coding"] = "raw"
 
 
 PAYLOAD_EDITS: tuple[PayloadEdit, ...] = (

@@ -1,37 +1,32 @@
-"""The deltas that mutation starts from: every kind of change, form of mask, coding, dtype, and both versions."""
+"""The deltas that mutation starts from: every kind of change, part of a mask's model, coding and dtype."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from pathlib import Path
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
 
-from deltas import reference_version_1
+from deltas.reference_format import raw
+from deltas.tiny_files import file_bytes
 from deltas.tiny_values import forced
 from fuzz.anatomy import put_together, take_apart
 from fuzz.bases import BASES, EIGHT_BITS, FLOATS, HEAD, WHOLE, FuzzBase, base_named
 from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, SparseValues, TaskDelta, fingerprint
-from supermask.deltas.container import serialize_container
-from supermask.deltas.value_codec import VALUE_CODINGS
+from supermask.deltas.coding import VALUE_CODINGS
 
-__all__ = ["Seed", "seeds", "seeds_of"]
-
-GOLDEN = Path(__file__).parent.parent / "deltas" / "golden"
+DESCRIBED: dict[str, Any] = {
+    "method": {"kind": "fuzzed", "eps": 1e-6, "seed": None},
+    "task": {"name": "toy", "label_names": ["größer", "kleiner"]},
+    "training": {"steps": 7, "scores": {"dev": {"accuracy": 0.5}}, "notes": {"large": 12345678901234567890}},
+}
 
 
 @final
 class Seed(NamedTuple):
-    """An intact delta.
-
-    Args:
-        name: what it shows.
-        base: the name of its base.
-        data: its file.
-    """
+    """An intact delta over a base, by what it shows."""
 
     name: str
     base: str
@@ -58,21 +53,16 @@ def every_seeds() -> dict[str, bytes]:
     sparse = sparse_values(base)
     dense = dense_values(base)
     found = {
-        "masks, version 1": version_1(base, masks),
-        "masks, alone": version_2(base, masks, coded_against_base=False),
-        "masks, against the base": version_2(base, structured),
-        "masks, by rows and columns": version_2(base, structured, coded_against_base=False),
-        "values, version 1": version_1(base, dense),
-        "values, against the base": version_2(base, dense),
-        "values, alone": version_2(base, dense, coded_against_base=False),
-        "values, rounded": version_2(base, float_values(dense), round_to="bfloat16"),
-        "sparse, version 1": version_1(base, sparse),
-        "sparse, against the base": version_2(base, sparse),
-        "sparse, alone": version_2(base, sparse, coded_against_base=False),
-        "all together": version_2(base, {**structured, **sparse, **dense}),
-        "mask by signs": version_2(base, {"large": KeepMask(structured_mask(base.tensors["large"], "t"))}),
-        "one mask": version_2(base, {"large": structured["large"]}),
-        "one tensor": version_2(base, {"row": dense["row"]}),
+        "masks, alone": file_of(base, masks, coded_against_base=False),
+        "masks, against the base": file_of(base, structured),
+        "masks, by rows and columns": file_of(base, structured, coded_against_base=False),
+        "values, against the base": file_of(base, dense),
+        "values, alone": file_of(base, dense, coded_against_base=False),
+        "sparse, against the base": file_of(base, sparse),
+        "sparse, alone": file_of(base, sparse, coded_against_base=False),
+        "all together": file_of(base, {**structured, **sparse, **dense}),
+        "one mask": file_of(base, {"large": structured["large"]}),
+        "one tensor": file_of(base, {"row": dense["row"]}),
     }
     return found | {f"values, {coding}": every_value_coded(base, coding) for coding in VALUE_CODINGS}
 
@@ -84,9 +74,9 @@ def long_seeds() -> dict[str, bytes]:
     keep = torch.rand(moved.shape, generator=source) > torch.tensor([[0.01], [0.5], [0.001]])
     whole = (base.tensors["bytes"] // 3).to(torch.uint8)
     return {
-        "long, values": version_2(base, {"bytes": DenseValues(whole), "halves": DenseValues(moved)}),
-        "long, mask": version_2(base, {"halves": KeepMask(keep)}),
-        "long, sparse": version_2(base, {"halves": SparseValues(keep, moved[keep])}, coded_against_base=False),
+        "long, values": file_of(base, {"bytes": DenseValues(whole), "halves": DenseValues(moved)}),
+        "long, mask": file_of(base, {"halves": KeepMask(keep)}),
+        "long, sparse": file_of(base, {"halves": SparseValues(keep, moved[keep])}, coded_against_base=False),
     }
 
 
@@ -114,9 +104,9 @@ def plain_masks(base: FuzzBase) -> dict[str, Tensor]:
 
 
 def structured_masks(base: FuzzBase) -> dict[str, Tensor]:
-    """Masks that follow rows, columns, magnitudes and signs, so that every part of a model is worth its while."""
+    """Masks that follow rows, columns and magnitudes, so that every part of a model is worth its while."""
     parts = {
-        "large": "rcmt",
+        "large": "rcm",
         "matrix_float64": "m",
         "matrix_float32": "rm",
         "matrix_float16": "c",
@@ -127,7 +117,7 @@ def structured_masks(base: FuzzBase) -> dict[str, Tensor]:
 
 
 def structured_mask(tensor: Tensor, parts: str) -> Tensor:
-    """Zeros by rows (r), columns (c), magnitudes (m) and a term of the signs (t)."""
+    """Zeros by rows (r), columns (c) and magnitudes (m)."""
     source = torch.Generator().manual_seed(3)
     weights = tensor.detach().double()
     rows, columns = weights.shape
@@ -139,9 +129,6 @@ def structured_mask(tensor: Tensor, parts: str) -> Tensor:
         dropped |= (torch.rand(columns, generator=source) > 0.85)[None, :]
     if "m" in parts:
         dropped |= weights.abs() < 0.02
-    if "t" in parts:
-        left, right = torch.randn(rows, 1, generator=source), torch.randn(1, columns, generator=source)
-        dropped |= weights * left * right > 0.05
     return ~(dropped & (noise < 0.95))
 
 
@@ -158,10 +145,6 @@ def dense_values(base: FuzzBase) -> dict[str, Change]:
     return found
 
 
-def float_values(changes: Mapping[str, Change]) -> dict[str, Change]:
-    return {name: change for name, change in changes.items() if name not in {"odd", *(str(d)[6:] for d in WHOLE)}}
-
-
 def sparse_values(base: FuzzBase) -> dict[str, Change]:
     source = torch.Generator().manual_seed(8)
     found: dict[str, Change] = {}
@@ -173,14 +156,6 @@ def sparse_values(base: FuzzBase) -> dict[str, Change]:
     return found
 
 
-def described() -> dict[str, object]:
-    return {
-        "method": {"kind": "fuzzed", "eps": 1e-6, "seed": None},
-        "task": {"name": "toy", "label_names": ["größer", "kleiner"]},
-        "training": {"steps": 12345678901234567890, "scores": {"dev": {"accuracy": 0.5}}},
-    }
-
-
 def head_changes() -> dict[str, Change]:
     return {
         "head.weight": DenseValues(torch.linspace(-1, 1, 24).reshape(3, 8)),
@@ -188,15 +163,7 @@ def head_changes() -> dict[str, Change]:
     }
 
 
-def version_1(base: FuzzBase, changes: Mapping[str, Change]) -> bytes:
-    return reference_version_1.file_bytes(
-        {**changes, **head_changes()}, base=base.learnt_on, head=HEAD, base_name=base.name, **described()
-    )
-
-
-def version_2(
-    base: FuzzBase, changes: Mapping[str, Change], *, coded_against_base: bool = True, round_to: str | None = None
-) -> bytes:
+def file_of(base: FuzzBase, changes: Mapping[str, Change], *, coded_against_base: bool = True) -> bytes:
     delta = TaskDelta.create(
         {**changes, **head_changes()},
         base=fingerprint(base.learnt_on),
@@ -204,27 +171,26 @@ def version_2(
         head=HEAD,
         places={"large": ChangePlace("query", 0)},
         base_name=base.name,
-        round_values=round_to,  # type: ignore[arg-type]
-        **described(),  # type: ignore[arg-type]
+        **DESCRIBED,
     )
-    return b"".join(serialize_container(delta.document, delta.payloads))
+    return file_bytes(delta)
 
 
 def every_value_coded(base: FuzzBase, coding: str) -> bytes:
     """All dense values in one coding, whether it pays or not, as far as the document allows that."""
     changes = dense_values(base)
-    anatomy = take_apart(version_2(base, changes))
+    anatomy = take_apart(file_of(base, changes))
     for record in anatomy.document["changes"]:
         change = changes.get(record["name"])
         if not isinstance(change, DenseValues):
             continue
         values = change.values.reshape(-1)
-        data = reference_version_1.raw(values) if values.numel() else b""
+        data = raw(values)
         if coding != "raw":
             coded = forced(coding, values, base.tensors[record["name"]].detach().contiguous().reshape(-1)).data
             if len(coded) >= len(data):
                 continue
             data = coded
         anatomy.payloads[f"{record['name']}:values"] = data
-        record["values"]["coding"] = coding
+        record["values_coding"] = coding
     return put_together(anatomy)

@@ -21,29 +21,20 @@ from supermask.hub.address import find_place
         ("someone/a@v1/glue/mrpc", HubAddress("someone/a", "v1", "glue/mrpc")),
         ("someone/a@refs/pr/12/mrpc", HubAddress("someone/a", "refs/pr/12", "mrpc")),
         ("hf://someone/a/glue/mrpc", HubAddress("someone/a", None, "glue/mrpc")),
+        *((text, None) for text in ("", "word", "a/b/c", "./a/b", "/a/b", "~/a", "..", "../a", "a\\b", "C:/a/b")),
+        *((text, None) for text in ("a/", "/a", "a//b", "a b/c", "a/b\n")),
     ],
 )
-def test_what_is_an_address(text: str, expected: HubAddress) -> None:
+def test_what_is_an_address_and_what_is_none(text: str, expected: HubAddress | None) -> None:
     assert parse_address(text) == expected
-    assert parse_address(str(expected)) == expected
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "word", "a/b/c", "./a/b", "/a/b", "~/a", "..", "../a", "a\\b", "C:/a/b", "a/", "/a", "a//b", "a b/c", "a/b\n"],
-)
-def test_what_is_none(text: str) -> None:
-    assert parse_address(text) is None
+    assert expected is None or parse_address(str(expected)) == expected
 
 
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("a/b@../../etc", "no branch, tag or commit"),
-        ("a/b@-\x1b[2J", "no branch"),
-        ("hf://a/b/../c", "no folder inside"),
-        ("hf://a/b/c//d", "no folder inside"),
-        ("a/b@v1/c/", "no folder inside"),
+        *(("a/b@../../etc", "no branch, tag or commit"), ("a/b@-\x1b[2J", "no branch")),
+        *((text, "no folder inside") for text in ("hf://a/b/../c", "hf://a/b/c//d", "a/b@v1/c/")),
     ],
 )
 def test_a_part_that_cannot_be_is_said(text: str, word: str) -> None:
@@ -65,35 +56,33 @@ def test_any_text_is_read_or_refused_and_never_leads_out(text: str) -> None:
 
 def test_a_place_on_this_machine_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     assert find_place("someone/a") == HubAddress("someone/a")
     (tmp_path / "someone" / "a" / "mrpc").mkdir(parents=True)
     assert find_place("someone/a") == Path("someone/a")
+    assert find_place("~/someone/a") == tmp_path / "someone" / "a"
     assert find_place("someone/a", subfolder="mrpc") == Path("someone/a/mrpc")
     assert find_place("hf://someone/a", subfolder="mrpc") == HubAddress("someone/a", None, "mrpc")
     with pytest.raises(ConfigurationError, match=r"is a file or folder here.*or write hf://someone/a for the hub's"):
         find_place("someone/a", revision="v1")
     with pytest.raises(UnknownNameError, match="has no folder 'rte' in it"):
         find_place("someone/a", subfolder="rte")
-
-
-def test_a_path_is_never_a_hub_id() -> None:
-    for path in (Path("someone/nope"), "./nope", "a/b/c", ""):
+    for odd in ("a/b@v1/../c", "a/b@-"):  # as addresses they could not be
+        (tmp_path / odd).mkdir(parents=True)
+        assert find_place(odd) == Path(odd)
+    for path in (Path("someone/nope"), "./nope", "a/b/c", ""):  # a path is never a hub id
         with pytest.raises(UnknownNameError, match=r"there is no file or folder .*OWNER/NAME"):
             find_place(path)
 
 
-def test_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "mine").mkdir()
-    assert find_place("~/mine") == tmp_path / "mine"
-
-
 def test_nothing_is_said_twice() -> None:
     assert find_place("a/b@v1", subfolder="c") == HubAddress("a/b", "v1", "c")
-    with pytest.raises(ConfigurationError, match="names a revision and revision='v2' is given too"):
-        find_place("a/b@v1", revision="v2")
-    with pytest.raises(ConfigurationError, match="names a subfolder"):
-        find_place("a/b@v1/c", subfolder="d")
+    for address, options, what in (
+        ("a/b@v1", {"revision": "v2"}, "revision and revision='v2' is given too"),
+        ("a/b@v1/c", {"subfolder": "d"}, "subfolder"),
+    ):
+        with pytest.raises(ConfigurationError, match=f"names a {what}"):
+            find_place(address, **options)
 
 
 @pytest.mark.parametrize("subfolder", ["", ".", "..", "a/../b", "/a", "a\\b", "a//b", "a/", "C:/a", "a\nb", "./a"])

@@ -94,7 +94,7 @@ def test_one_of_many_and_all_of_them(many: TinyHub, delta: TaskDelta, other: Tas
     folder = resolve_folder("me/many")
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert found == {"store.json", *(f"{name}/{file}" for name in ("mrpc", "deep/rte") for file in FILES)}
-    assert resolve_folder("me/many", subfolder="deep") == folder / "deep"
+    assert resolve_folder("hf://me/many/deep") == folder / "deep"
     assert resolve_folder(folder) == folder
     many.add("me/odd", files_of(delta, tmp_path / "c", "[ab]/") | files_of(other, tmp_path / "d", "a/"))
     assert from_pretrained("me/odd", subfolder="[ab]") == delta  # a name, and no pattern
@@ -192,7 +192,7 @@ def test_no_delta_there(many: TinyHub, one: TinyHub) -> None:
     one.add("me/model", {"model.safetensors": b"", "config.json": b"{}"})
     assert message_of("me/model").endswith("it holds no delta at all; check the name and the revision")
     with pytest.raises(UnknownNameError, match=r"has no nope/delta\.safetensors"):
-        resolve_folder("me/many", subfolder="nope")
+        resolve_folder("hf://me/many/nope")
     one.add("me/evil", {f"\x1b[2J{number}/delta.safetensors": b"" for number in range(12)})
     assert "and 2 more" in message_of("me/evil")
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -142,10 +141,7 @@ def test_private_is_private_or_refused(hub: TinyHub, delta: TaskDelta) -> None:
 @pytest.mark.parametrize(
     ("repo_id", "options", "complaint"),
     [
-        ("a/b/c", {}, "no name of a repository"),
-        ("hf://me/a", {}, "no name of a repository"),
-        ("me/a@main", {}, "no name of a repository"),
-        ("me/a b", {}, "no name of a repository"),
+        *((name, {}, "no name of a repository") for name in ("a/b/c", "hf://me/a", "me/a@main", "me/a b")),
         ("me/a", {"subfolder": "../a"}, "no folder inside"),
         ("me/a", {"revision": "a b"}, "no branch, tag or commit"),
         ("me/a", {"revision": "0" * 40}, "is a commit, which never changes; name a branch"),
@@ -199,29 +195,26 @@ def test_faults_of_connection_disk_and_storage(delta: TaskDelta, hub: TinyHub, m
 
 
 ROUND_TRIP = """
-import json, sys
+import importlib, os, sys, urllib.request
 from supermask import TaskDelta, from_pretrained, push_to_hub
-if sys.argv[1] == "push":
-    pushed = push_to_hub(TaskDelta.load(sys.argv[2]), "me/new")
-    found = from_pretrained("me/new", revision=pushed.commit)
-    print(json.dumps([pushed.commit, found.digest]))
-else:
-    print(json.dumps([None, from_pretrained("me/new", revision=sys.argv[2]).digest]))
+commit = push_to_hub(TaskDelta.load(sys.argv[1]), "me/new").commit
+print(from_pretrained("me/new", revision=commit).digest)
+urllib.request.urlopen(os.environ["HF_ENDPOINT"] + "/api/models/me/new").read()  # where being offline begins
+os.environ["HF_HUB_OFFLINE"] = "1"
+importlib.reload(importlib.import_module("huggingface_hub.constants"))  # as if the process began now
+print(from_pretrained("me/new", revision=commit).digest)
+try:
+    from_pretrained("me/other")
+except LookupError as error:
+    print(error)
 """
 
 
 def test_the_whole_way_by_the_documented_environment(hub: TinyHub, delta: TaskDelta, tmp_path: Path) -> None:
-    def other_process(*arguments: str, **more: str) -> list[str]:
-        variables = {**os.environ, **environment(hub, tmp_path / "home"), **more}
-        finished = subprocess.run(
-            [sys.executable, "-c", ROUND_TRIP, *arguments], capture_output=True, text=True, env=variables, check=False
-        )
-        assert finished.returncode == 0, finished.stderr
-        answer: list[str] = json.loads(finished.stdout)
-        return answer
-
-    commit, digest = other_process("push", str(delta.save(tmp_path / "saved")))
-    assert digest == delta.digest
-    hub.requests.clear()
-    assert other_process("read", commit, HF_HUB_OFFLINE="1")[1] == delta.digest
-    assert not hub.requests
+    command = [sys.executable, "-c", ROUND_TRIP, str(delta.save(tmp_path / "saved"))]
+    variables = {**os.environ, **environment(hub, tmp_path / "home")}
+    finished = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
+    assert finished.returncode == 0, finished.stderr
+    online, offline, refused = finished.stdout.splitlines()
+    assert online == offline == delta.digest and "HF_HUB_OFFLINE is set" in refused
+    assert hub.requests[-1] == ("GET", "/api/models/me/new")

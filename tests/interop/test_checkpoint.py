@@ -8,64 +8,45 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-import supermask
-from supermask import Base, TaskDelta
+from interop.tiny_exports import LABELS, bits, bits_of, tiny_base, tiny_delta
 from supermask.errors import BaseMismatchError
 from supermask.interop import save_checkpoint
-from tiny_bases import save_tiny_base
 from tiny_models import tiny_batch
-from tiny_tasks import tiny_data
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    return supermask.load_base(save_tiny_base(tmp_path_factory.mktemp("base")), num_labels=2)
-
-
-@pytest.fixture(scope="module")
-def delta(base: Base) -> TaskDelta:
-    method = supermask.Supermask(learning_rate=9.0)
-    config = supermask.TrainingConfig(max_steps=2, batch_size=4)
-    return supermask.train(
-        base, task=tiny_data(), method=method, config=config, draws=0, quiet=True, use_cpu=True
-    ).delta
-
-
-def test_weights_and_logits_are_those_of_the_task_model(base: Base, delta: TaskDelta, tmp_path: Path) -> None:
-    before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
-    config, batch = base.model.config.to_dict(), tiny_batch(base.model.eval(), labels=False)
+def test_weights_and_logits_are_those_of_the_task_model(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base")
+    delta, before, config = tiny_delta(base, "supermask"), bits(base), base.model.config.to_dict()
+    batch = tiny_batch(base.model.eval(), labels=False)
     plain = base.model(**batch).logits
     (tmp_path / "model").mkdir()  # an empty folder is taken
-    folder = save_checkpoint(base, delta, tmp_path / "model")
-    loaded = AutoModelForSequenceClassification.from_pretrained(folder)
-    assert loaded.config.label2id == {"high": 0, "low": 1}
+    loaded = AutoModelForSequenceClassification.from_pretrained(save_checkpoint(base, delta, tmp_path / "model"))
+    assert loaded.config.label2id == {name: index for index, name in enumerate(LABELS)}
     assert loaded.config.architectures == ["BertForSequenceClassification"]
     assert base.model.config.to_dict() == config
-    for name, tensor in base.model.state_dict().items():
-        assert torch.equal(tensor, before[name])
+    assert bits(base) == before
     with delta.applied(base.model):
-        wanted, logits = base.model.state_dict(), base.model(**batch).logits
-        for name, tensor in loaded.state_dict().items():
-            assert torch.equal(tensor, wanted[name])
+        wanted, logits = bits(base), base.model(**batch).logits
+    assert bits_of(loaded) == wanted
     assert torch.equal(loaded(**batch).logits, logits) and not torch.equal(plain, logits)
-    assert not any(torch.equal(loaded.state_dict()[name], before[name]) for name in delta.head)
+    assert not any(wanted[name] == before[name] for name in delta.head)
 
 
-def test_another_base_is_refused_before_anything_is_written(delta: TaskDelta, tmp_path: Path) -> None:
-    other = supermask.load_base(save_tiny_base(tmp_path / "base"), num_labels=2, random_init=True, seed=5)
+def test_another_base_or_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tiny_base(tmp_path / "base")
+    delta = tiny_delta(base)
+    with torch.no_grad():
+        base.model.bert.pooler.dense.bias[0] += 1
     with pytest.raises(BaseMismatchError):
-        save_checkpoint(other, delta, tmp_path / "model")
+        save_checkpoint(base, delta, tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
-
-def test_an_interrupted_write_leaves_nothing(
-    base: Base, delta: TaskDelta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     def save_pretrained(folder: Path) -> None:
         raise KeyboardInterrupt  # the weights are written by now, the tokenizer is not
 
+    delta = tiny_delta(base)
     monkeypatch.setattr(base.tokenizer, "save_pretrained", save_pretrained)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(base, delta, tmp_path / "model")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
     assert not delta.is_applied(base.model)

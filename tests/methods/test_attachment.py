@@ -1,33 +1,26 @@
-"""When a method may be put on a model, and that a failed attempt leaves nothing behind."""
-
-from __future__ import annotations
+from typing import Any
 
 import pytest
 import torch
 
+from supermask.deltas import DenseValues
 from supermask.errors import ConfigurationError, DeltaStateError
 from supermask.methods import Freezing, Pruning, Supermask
 from tiny_models import tiny_batch, tiny_model
 
 
-def test_one_method_at_a_time() -> None:
-    model = tiny_model("bert")
-    attachment = Supermask().attach_(model)
-    with pytest.raises(DeltaStateError, match="attached to this model already"):
-        Freezing().attach_(model)
-    attachment.detach_()
-    with pytest.raises(DeltaStateError, match="not attached any more"):
-        attachment.detach_()
-    Freezing().attach_(model).detach_()
-
-
-def test_a_model_with_a_delta_on_it_is_not_the_base() -> None:
+def test_one_method_at_a_time_on_a_model_without_a_delta() -> None:
     model = tiny_model("bert")
     attachment = Freezing.head_only().attach_(model)
     delta = attachment.extract()
+    with pytest.raises(DeltaStateError, match="attached to this model already"):
+        Supermask().attach_(model)
     attachment.detach_()
+    with pytest.raises(DeltaStateError, match="not attached any more"):
+        attachment.detach_()
     with delta.applied(model), pytest.raises(DeltaStateError, match="remove the delta first"):
         Supermask().attach_(model)
+    Supermask().attach_(model).detach_()
 
 
 def test_a_failed_attempt_leaves_the_model_as_it_was() -> None:
@@ -44,15 +37,40 @@ def test_a_failed_attempt_leaves_the_model_as_it_was() -> None:
     Supermask(initial_sparsity=0.3).attach_(model).detach_()
 
 
-def test_only_supermasks_are_drawn() -> None:
-    with (
-        pytest.raises(DeltaStateError, match="does not sample"),
-        Freezing().attach_(tiny_model("bert")).evaluating(draw=0),
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_rounded_values_are_what_sixteen_bits_hold_and_what_did_not_move_is_left_out(kind: Any) -> None:
+    model = tiny_model("bert")
+    attachment = Freezing(exclude=["embeddings", "attention"]).attach_(model)
+    moved = "bert.encoder.layer.1.output.dense.weight"
+    with torch.no_grad():
+        model.get_parameter(moved).add_(1e-3)
+    base = attachment.base_tensors()
+    exact, rounded = (dict(attachment.extract(round_values=to).changes_for(base)) for to in (None, kind))
+    assert list(rounded) == list(exact) and moved in rounded
+    for name, change in rounded.items():
+        before = exact[name]
+        assert isinstance(change, DenseValues) and isinstance(before, DenseValues)
+        assert change.values.dtype is torch.float32
+        assert torch.equal(change.values, before.values.to(getattr(torch, kind)).float())
+
+
+def test_values_that_cannot_be_rounded_are_refused() -> None:
+    model = tiny_model("bert")
+    attachment = Freezing.head_only().attach_(model)
+    with torch.no_grad():
+        model.classifier.bias[0] = 7e4
+    assert attachment.extract(round_values="bfloat16")
+    for kind, message in (
+        ("float16", r"classifier\.bias: 70000\.0 is beyond what torch\.float16 holds"),
+        ("int8", "round to bfloat16 or float16, received 'int8'"),
     ):
-        pass
+        with pytest.raises(ConfigurationError, match=message):
+            attachment.extract(round_values=kind)  # type: ignore[arg-type]
 
 
-def test_pruning_wants_to_know_how_long_the_training_is() -> None:
+def test_what_comes_too_early_or_never_is_refused() -> None:
+    with pytest.raises(DeltaStateError, match="does not sample"):
+        Freezing().attach_(tiny_model("bert")).evaluating(draw=0).__enter__()
     with pytest.raises(DeltaStateError, match="begin_training"):
         Pruning().attach_(tiny_model("bert")).begin_step(0)
 

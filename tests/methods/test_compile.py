@@ -1,7 +1,5 @@
 """`torch.compile` of a whole forward and backward pass: one graph, compiled once, with the same numbers."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import Any
 
@@ -11,7 +9,7 @@ from torch import Tensor, nn
 
 from supermask.core import DrawKey
 from supermask.methods import Supermask
-from tiny_models import tiny_batch, tiny_model
+from tiny_models import checkpoint_, tiny_batch, tiny_model
 
 pytestmark = [
     # The compiler makes an object that torch would rather it did not, and looks for gradients where none can be.
@@ -19,6 +17,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf Tensor:UserWarning"),
 ]
 STEPS = 5
+CLOSE = {"rtol": 1e-5, "atol": 1e-7}
 
 
 def still(architecture: str) -> Any:
@@ -55,33 +54,25 @@ def gradients_by_step(
     return found
 
 
-def assert_close(ours: list[dict[str, Tensor]], theirs: list[dict[str, Tensor]], **tolerances: float) -> None:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor uses what torch will drop
+@pytest.mark.parametrize(
+    ("architecture", "settings", "tolerances"),
+    [
+        ("bert", {"backend": "aot_eager"}, CLOSE),
+        pytest.param("bert", {"backend": "aot_eager", "precision": torch.bfloat16}, CLOSE, marks=pytest.mark.slow),
+        pytest.param("bert", {"backend": "aot_eager", "recompute": False}, CLOSE, marks=pytest.mark.slow),
+        pytest.param("bert", {"backend": "inductor"}, {"rtol": 1e-4, "atol": 1e-6}, marks=pytest.mark.slow),
+        pytest.param("gpt2", {"backend": "inductor"}, {"rtol": 1e-4, "atol": 1e-6}, marks=pytest.mark.slow),
+    ],
+)
+def test_one_graph_serves_all_steps(architecture: str, settings: dict[str, Any], tolerances: dict[str, float]) -> None:
+    ours = gradients_by_step(architecture, **settings)
+    theirs = gradients_by_step(architecture, backend=None, precision=settings.get("precision"))
     for first, second in zip(ours, theirs, strict=True):
         assert first.keys() == second.keys()
         for name in first:
             torch.testing.assert_close(first[name], second[name], **tolerances, msg=lambda text, name=name: name + text)
     assert not any(torch.equal(ours[0][name], ours[1][name]) for name in ours[0]), "every step has a draw of its own"
-
-
-@pytest.mark.parametrize(
-    ("precision", "recompute"),
-    [
-        (None, True),
-        pytest.param(torch.bfloat16, True, marks=pytest.mark.slow),
-        pytest.param(None, False, marks=pytest.mark.slow),
-    ],
-)
-def test_one_graph_serves_all_steps(precision: torch.dtype | None, recompute: bool) -> None:
-    compiled = gradients_by_step("bert", backend="aot_eager", precision=precision, recompute=recompute)
-    assert_close(compiled, gradients_by_step("bert", backend=None, precision=precision), rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor uses what torch will drop
-@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
-def test_inductor_compiles_it(architecture: str) -> None:
-    compiled = gradients_by_step(architecture, backend="inductor")
-    assert_close(compiled, gradients_by_step(architecture, backend=None), rtol=1e-4, atol=1e-6)
 
 
 @torch.no_grad()
@@ -110,8 +101,7 @@ def test_a_compiled_block_is_replayed_with_its_own_draw() -> None:
         torch._dynamo.reset()
         model = still("bert").train()
         attachment = Supermask(init_logit=0.1, gradient="stop").attach_(model, seed=3)
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
+        checkpoint_(model)
         if compiled:
             for layer in model.bert.encoder.layer:
                 layer.intermediate.compile(backend="aot_eager", fullgraph=True)

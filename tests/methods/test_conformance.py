@@ -1,9 +1,9 @@
 """What every method keeps on every architecture. A method is tested here by being registered."""
 
-from __future__ import annotations
-
+import functools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from supermask.deltas import TaskDelta
 from supermask.methods import METHODS, Attachment, Freezing, Method, make_optimizer, method_from_description
-from tiny_models import ARCHITECTURES, tiny_batch, tiny_model
+from tiny_models import ARCHITECTURES, same_bits, snapshot, tiny_batch, tiny_model
+from tiny_tasks import take_steps
 
 STEPS = 3
 VARIANTS: dict[str, Method] = {
@@ -24,29 +25,14 @@ pytestmark = pytest.mark.parametrize("variant", VARIANTS)
 on_every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 
-def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def same_bits(first: Tensor, second: Tensor) -> bool:
-    return first.dtype == second.dtype and torch.equal(
-        first.contiguous().reshape(-1).view(torch.uint8), second.contiguous().reshape(-1).view(torch.uint8)
-    )
-
-
-def learn(model: nn.Module, method: Method, *, seed: int = 0, steps: int = STEPS) -> Attachment:
+def learn(model: nn.Module, method: Method) -> Attachment:
     torch.manual_seed(7)
-    attachment = method.attach_(model, seed=seed)
+    attachment = method.attach_(model, seed=1)
     # A large rate, so that masks and values move within a few steps.
     optimizer = make_optimizer(attachment, learning_rate=1e-2, head_learning_rate=1e-2)
-    attachment.begin_training(total_steps=steps)
+    attachment.begin_training(total_steps=STEPS)
     model.train()
-    batch = tiny_batch(model)
-    for step in range(steps):
-        attachment.begin_step(step)
-        model(**batch).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    take_steps(attachment, optimizer, range(STEPS))
     return attachment
 
 
@@ -57,6 +43,34 @@ def logits(model: nn.Module) -> Tensor:
     return output
 
 
+def state(model: nn.Module) -> dict[str, Any]:
+    """What a method must leave as it found it, but for the tensors' values."""
+    return {
+        "modules": {name: type(module) for name, module in model.named_modules()},
+        "gradients": {name: parameter.requires_grad for name, parameter in model.named_parameters()},
+        "identities": {name: id(parameter) for name, parameter in model.named_parameters()},
+    }
+
+
+@functools.cache
+def learnt(variant: str, architecture: str) -> SimpleNamespace:
+    """One training: what was there before, what it moved, learnt and left behind."""
+    model = tiny_model(architecture)
+    found = SimpleNamespace(model=model, before=snapshot(model), state_before=state(model))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    attachment = learn(model, VARIANTS[variant])
+    found.head = set(attachment.parameters.head)
+    found.allowed = {*attachment.trained, *found.head}
+    now = {names[id(parameter)]: parameter.detach() for parameter in model.parameters() if id(parameter) in names}
+    found.moved = {name for name, tensor in now.items() if not same_bits(tensor, found.before[name])}
+    found.constrained = set(attachment.constrained_changes())
+    with attachment.evaluating():
+        found.logits = logits(model)
+    found.delta = attachment.extract()
+    attachment.detach_()
+    return found
+
+
 def test_the_description_is_json_and_rebuilds_the_method(variant: str) -> None:
     method = VARIANTS[variant]
     assert method_from_description(json.loads(json.dumps(method.describe()))) == method
@@ -64,71 +78,49 @@ def test_the_description_is_json_and_rebuilds_the_method(variant: str) -> None:
 
 @on_every_architecture
 def test_a_step_moves_what_it_may_and_nothing_else(variant: str, architecture: str) -> None:
-    model = tiny_model(architecture)
-    before = snapshot(model)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    attachment = learn(model, VARIANTS[variant])
-    allowed = {*attachment.trained, *attachment.parameters.head}
-    moved = {
-        names[id(parameter)]
-        for parameter in model.parameters()
-        if id(parameter) in names and not same_bits(parameter.detach(), before[names[id(parameter)]])
-    }
-    assert moved <= allowed
-    assert moved & set(attachment.parameters.head)
-    changed = set(attachment.constrained_changes())
-    assert changed or moved - set(attachment.parameters.head) or variant == "head-only"
+    one = learnt(variant, architecture)
+    assert one.moved <= one.allowed
+    assert one.moved & one.head
+    assert one.constrained or one.moved - one.head or variant == "head-only"
 
 
 @on_every_architecture
 def test_detaching_leaves_no_trace(variant: str, architecture: str) -> None:
-    model = tiny_model(architecture)
-    before, modules = snapshot(model), {name: type(module) for name, module in model.named_modules()}
-    gradients = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    identities = {name: id(parameter) for name, parameter in model.named_parameters()}
-    learn(model, VARIANTS[variant]).detach_()
-    after = snapshot(model)
-    assert list(after) == list(before)
-    assert all(same_bits(after[name], before[name]) for name in before)
-    assert {name: type(module) for name, module in model.named_modules()} == modules
-    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == gradients
-    assert {name: id(parameter) for name, parameter in model.named_parameters()} == identities
-    VARIANTS[variant].attach_(model).detach_()  # and the model can be used again
+    one = learnt(variant, architecture)
+    after = snapshot(one.model)
+    assert list(after) == list(one.before)
+    assert all(same_bits(after[name], one.before[name]) for name in after)
+    assert state(one.model) == one.state_before
+    VARIANTS[variant].attach_(one.model).detach_()  # and the model can be used again
 
 
 @on_every_architecture
 def test_the_stored_delta_gives_the_same_logits_and_comes_off_again(
     variant: str, architecture: str, tmp_path: Path
 ) -> None:
-    model = tiny_model(architecture)
-    before = snapshot(model)
-    attachment = learn(model, VARIANTS[variant])
-    with attachment.evaluating():
-        learnt = logits(model)
-    attachment.extract().save(tmp_path / "delta")
-    attachment.detach_()
-    base = logits(model)
-    assert not torch.equal(base, learnt)
+    one = learnt(variant, architecture)
+    one.delta.save(tmp_path / "delta")
+    base = logits(one.model)
+    assert not torch.equal(base, one.logits)
 
     delta = TaskDelta.load(tmp_path / "delta")
     fresh = tiny_model(architecture)
     delta.apply_(fresh)
-    assert same_bits(logits(fresh), learnt)
+    assert same_bits(logits(fresh), one.logits)
     delta.remove_(fresh)
-    restored = snapshot(fresh)
-    assert all(same_bits(restored[name], before[name]) for name in before)
+    assert all(same_bits(tensor, one.before[name]) for name, tensor in snapshot(fresh).items())
     assert same_bits(logits(fresh), base)
 
 
 @on_every_architecture
 def test_the_same_seed_gives_the_same_delta(variant: str, architecture: str) -> None:
-    def changes(seed: int) -> dict[str, Any]:
-        delta = learn(tiny_model(architecture), VARIANTS[variant], seed=seed).extract()
-        return dict(delta.changes_for(tiny_model(architecture)))
-
-    first, second = changes(1), changes(1)
+    base = tiny_model(architecture)
+    first = learnt(variant, architecture).delta.changes_for(base)
+    second = learn(tiny_model(architecture), VARIANTS[variant]).extract().changes_for(base)
     assert list(first) == list(second)
     for name in first:
+        ours, theirs = first[name], second[name]
+        assert type(ours) is type(theirs)
         for field in ("keep", "values"):
-            if hasattr(first[name], field):
-                assert same_bits(getattr(first[name], field), getattr(second[name], field))
+            if hasattr(ours, field):
+                assert same_bits(getattr(ours, field), getattr(theirs, field))

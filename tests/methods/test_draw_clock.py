@@ -1,7 +1,3 @@
-"""Which draw is due: by step, by pass, in evaluation, and again when a backward pass replays a forward pass."""
-
-from __future__ import annotations
-
 import copy
 
 import pytest
@@ -41,25 +37,18 @@ def test_a_key_holds_before_the_first_forward_pass_too() -> None:
     clock.begin_step(2)
     assert clock.mask_key("w", training=True) == DrawKey(seed=1, step=2).words("w")
     assert clock.mask_key("w", training=True, seed=0) == DrawKey(seed=0, step=2).words("w")
+    clock.rank = 3
+    assert clock.key == DrawKey(seed=1, step=2, rank=3)
+    clock.begin_step(4)
+    assert clock.key == DrawKey(seed=1, step=4, rank=3) and clock.rank == 3, "the rank is in every draw of training"
 
 
 def test_evaluation_has_a_draw_of_its_own_or_none() -> None:
     clock = DrawClock(seed=1)
     assert clock.mask_key("w", training=False) is None
-    key = DrawKey(seed=1, step=2, stream="evaluation")
-    clock.evaluate_with(key)
-    assert clock.mask_key("w", training=False) == key.words("w")
-    clock.evaluate_with(None)
-    assert clock.mask_key("w", training=False) is None
-
-
-def test_the_rank_is_in_every_draw_of_training() -> None:
-    clock = DrawClock(seed=1)
-    clock.begin_step(2)
-    clock.rank = 3
-    assert clock.key == DrawKey(seed=1, step=2, rank=3)
-    clock.begin_step(4)
-    assert clock.key == DrawKey(seed=1, step=4, rank=3) and clock.rank == 3
+    for key in (None, DrawKey(seed=1, step=2, stream="evaluation"), None):
+        clock.evaluate_with(key)
+        assert clock.mask_key("w", training=False) == (key and key.words("w"))
 
 
 class Noted(nn.Module):

@@ -1,7 +1,3 @@
-"""The norm and the clipping are torch's, with fewer passes."""
-
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -38,13 +34,10 @@ def test_gradients_that_are_small_enough_are_not_written() -> None:
     assert gradient._version > version
 
 
-def test_what_is_not_a_number_spoils_all_as_in_torch() -> None:
+def test_what_is_not_a_number_spoils_all_as_in_torch_and_the_norm_of_nothing_is_zero() -> None:
     gradient, other = torch.tensor([math.nan, 1.0]), torch.ones(2)
     clip_by_norm_([gradient, other], gradient_norm([gradient, other]), max_norm=1.0)
     assert gradient.isnan().all() and other.isnan().all()
-
-
-def test_the_norm_of_nothing_is_zero() -> None:
     assert gradient_norm([]) == 0.0
 
 

@@ -1,7 +1,3 @@
-"""Masks on modules: in which dtype, kept or drawn again, applied how often; and off again without a trace."""
-
-from __future__ import annotations
-
 import copy
 import weakref
 from typing import Any
@@ -108,9 +104,6 @@ def test_outside_training_the_thresholded_mask_is_in_force(kind: str) -> None:
     assert mask.mask_logits.grad is not None
 
 
-# dtypes.
-
-
 @every_module
 def test_the_masked_weight_is_in_the_dtype_that_its_user_takes_it_in(kind: str) -> None:
     module = MODULES[kind]()
@@ -134,9 +127,6 @@ def test_a_half_precision_base_stays_so_and_its_logits_do_not() -> None:
         assert torch.equal(mask.mask_logits, before)
         module(torch.ones(1, 4, dtype=module.bias.dtype)).sum().backward()
         assert mask.mask_logits.grad.dtype == torch.float32
-
-
-# Evaluation.
 
 
 @pytest.fixture
@@ -177,27 +167,17 @@ def test_a_mask_is_applied_once_in_each_dtype(applications: list[torch.dtype]) -
 
 
 @torch.no_grad()
-def test_what_was_applied_is_freed_afterwards() -> None:
+def test_what_was_applied_is_freed_afterwards_and_training_draws_anew_even_so(applications: list[torch.dtype]) -> None:
     module = nn.Linear(4, 6)
     mask = masked(module)
-    module.eval()
     with applied_once([mask]):
+        module(inputs_of(module))
+        module(inputs_of(module))
+        assert len(applications) == 2
+        module.eval()
         held = weakref.ref(module.weight)
         assert held() is module.weight
     assert held() is None
-
-
-@torch.no_grad()
-def test_training_draws_anew_even_so(applications: list[torch.dtype]) -> None:
-    module = nn.Linear(4, 6)
-    mask = masked(module)
-    with applied_once([mask]):
-        module(inputs_of(module))
-        module(inputs_of(module))
-    assert len(applications) == 2
-
-
-# Owners and copies.
 
 
 def test_several_owners_share_one_mask() -> None:

@@ -1,8 +1,3 @@
-"""The optimizer is torch's AdamW with torch's clipping; the moments of mask logits also in 8 bits."""
-
-from __future__ import annotations
-
-import copy
 from typing import Any
 
 import pytest
@@ -12,10 +7,10 @@ from torch import nn
 from supermask.errors import ConfigurationError
 from supermask.methods import Attachment, Freezing, Method, Pruning, Supermask, make_optimizer
 from supermask.methods.optimizer import MethodOptimizer
-from tiny_models import tiny_batch, tiny_model
+from tiny_models import NO_DROPOUT, tiny_batch, tiny_model
+from tiny_tasks import take_steps
 
 MASK = Supermask(learning_rate=0.5, train=["norm", "bias"])
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 def attached(method: Method = MASK) -> Attachment:
@@ -25,16 +20,11 @@ def attached(method: Method = MASK) -> Attachment:
     return attachment
 
 
-def backward(attachment: Attachment, step: int, *, scale: float = 1.0) -> None:
+def backward(attachment: Attachment, step: int) -> torch.Tensor:
     attachment.begin_step(step)
-    (scale * attachment.model(**tiny_batch(attachment.model)).loss).backward()
-
-
-def learn(attachment: Attachment, optimizer: torch.optim.Optimizer, steps: range) -> None:
-    for step in steps:
-        backward(attachment, step)
-        optimizer.step()
-        optimizer.zero_grad()
+    loss: torch.Tensor = attachment.model(**tiny_batch(attachment.model)).loss
+    loss.backward()
+    return loss
 
 
 def trained(attachment: Attachment) -> dict[str, torch.Tensor]:
@@ -92,19 +82,16 @@ def test_a_closure_is_called_with_gradients() -> None:
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = attachment.model(**tiny_batch(attachment.model)).loss
-        loss.backward()
-        return loss
+        return backward(attachment, 0)
 
     before = trained(attachment)
-    loss = optimizer.step(closure)
-    assert isinstance(loss, torch.Tensor)
+    assert isinstance(optimizer.step(closure), torch.Tensor)
     assert any(not torch.equal(before[name], tensor) for name, tensor in trained(attachment).items())
 
 
 def test_the_constraint_is_restored_after_each_step() -> None:
     attachment = attached(Pruning(sparsity=0.5, period=1, end=0.5))
-    learn(attachment, make_optimizer(attachment, learning_rate=1e-2), range(4))
+    take_steps(attachment, make_optimizer(attachment, learning_rate=1e-2), range(4))
     for name, keep_mask in attachment.keep_masks().items():  # type: ignore[attr-defined]
         weight = attachment.model.get_parameter(name)
         assert not weight[~keep_mask].any()
@@ -116,7 +103,7 @@ def test_a_schedule_scales_every_group() -> None:
     optimizer = make_optimizer(attachment)
     rates = [group["lr"] for group in optimizer.param_groups]
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.25)
-    learn(attachment, optimizer, range(1))
+    take_steps(attachment, optimizer, range(1))
     schedule.step()
     assert [group["lr"] for group in optimizer.param_groups] == [0.25 * rate for rate in rates]
 
@@ -124,25 +111,25 @@ def test_a_schedule_scales_every_group() -> None:
 @pytest.mark.parametrize("mask_state", ["float32", "8bit"])
 def test_a_saved_state_goes_on_bit_for_bit(mask_state: Any, tmp_path: Any) -> None:
     whole = attached()
-    learn(whole, make_optimizer(whole, mask_state=mask_state), range(6))
+    take_steps(whole, make_optimizer(whole, mask_state=mask_state), range(6))
 
     first = attached()
     optimizer = make_optimizer(first, mask_state=mask_state)
-    learn(first, optimizer, range(3))
+    take_steps(first, optimizer, range(3))
     torch.save((first.model.state_dict(), optimizer.state_dict()), tmp_path / "state.pt")
     second = attached()
     optimizer = make_optimizer(second, mask_state=mask_state)
     weights, state = torch.load(tmp_path / "state.pt", weights_only=True)
     second.model.load_state_dict(weights)
     optimizer.load_state_dict(state)
-    learn(second, optimizer, range(3, 6))
+    take_steps(second, optimizer, range(3, 6))
     assert_equal(trained(whole), trained(second))
 
 
 def test_8_bits_are_kept_for_mask_logits_alone() -> None:
     attachment = attached()
     optimizer = make_optimizer(attachment, mask_state="8bit")
-    learn(attachment, optimizer, range(2))
+    take_steps(attachment, optimizer, range(2))
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             state = optimizer.state[parameter]
@@ -154,23 +141,17 @@ def test_8_bits_are_kept_for_mask_logits_alone() -> None:
                 assert held == 8 * parameter.numel()
 
 
-def test_8_bits_learn_nearly_the_same() -> None:
+def test_8_bits_learn_nearly_the_same_and_no_state_goes_on_in_another_form() -> None:
     exact, coarse = attached(), attached()
-    learn(exact, make_optimizer(exact), range(6))
-    learn(coarse, make_optimizer(coarse, mask_state="8bit"), range(6))
+    optimizer = make_optimizer(coarse, mask_state="8bit")
+    take_steps(exact, make_optimizer(exact), range(6))
+    take_steps(coarse, optimizer, range(6))
     for name, logits in trained(exact).items():
         if name.endswith("mask_logits"):
             moved, ours = logits - 5.0, trained(coarse)[name] - 5.0
             assert torch.corrcoef(torch.stack([moved.flatten(), ours.flatten()]))[0, 1] > 0.97
-
-
-def test_a_state_of_another_form_is_refused() -> None:
-    attachment = attached()
-    optimizer = make_optimizer(attachment, mask_state="8bit")
-    learn(attachment, optimizer, range(1))
-    state = copy.deepcopy(optimizer.state_dict())
     with pytest.raises(ConfigurationError, match=r"mask_logits in 8 bits, this optimizer in 32; .* same mask_state"):
-        make_optimizer(attachment).load_state_dict(state)
+        make_optimizer(exact).load_state_dict(optimizer.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -189,7 +170,7 @@ def test_settings_without_sense_are_refused(method: Method, mask_state: Any, mes
 def test_a_gradient_scaler_hands_over_unscaled_gradients_and_skips_overflows(mask_state: Any) -> None:
     plain, scaled = attached(), attached()
     optimizer: MethodOptimizer = make_optimizer(plain, max_grad_norm=0.1, mask_state=mask_state)
-    learn(plain, optimizer, range(2))
+    take_steps(plain, optimizer, range(2))
 
     # A power of two, so that scaling rounds nothing.
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import importlib.util
 import json
 import logging
@@ -90,14 +88,6 @@ def test_a_regression_head_has_one_output_and_the_squared_loss(saved):
     assert torch.allclose(output.loss, (output.logits[0, 0] - 0.5) ** 2)
 
 
-def test_a_saved_classifier_can_be_given_another_task(tmp_path):
-    folder = save_tiny_base(tmp_path, head=True, num_labels=3)
-    edit_config(folder, id2label={"0": "no", "1": "maybe", "2": "yes"}, label2id={"no": 0, "maybe": 1, "yes": 2})
-    assert load_base(folder, num_labels=3).model.config.id2label == {0: "no", 1: "maybe", 2: "yes"}
-    config = load_base(folder, num_labels=1, regression=True, allow_new=("classifier.*",)).model.config
-    assert (config.num_labels, config.problem_type, config.id2label) == (1, "regression", {0: "LABEL_0"})
-
-
 def test_the_head_depends_on_the_seed_alone_and_the_global_state_is_untouched(saved):
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -129,35 +119,28 @@ def test_random_init_is_the_same_architecture_without_the_weights(saved):
     assert not torch.equal(same[name], pretrained.state_dict()[name])
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16])
-def test_the_type_of_the_weights_is_asked_for(saved, dtype):
-    assert load_base(saved, num_labels=2, dtype=dtype).model.dtype == torch.bfloat16
-
-
-def test_half_precision_checkpoints_load_in_float32(tmp_path):
+def test_the_type_of_the_weights_is_asked_for_and_otherwise_float32(tmp_path):
     folder = save_tiny_base(tmp_path)
     tiny_model("bert").bert.to(torch.bfloat16).save_pretrained(folder)
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
     assert {parameter.dtype for parameter in load_base(folder, num_labels=2).model.parameters()} == {torch.float32}
+    for dtype in ("bfloat16", torch.bfloat16):
+        assert load_base(folder, num_labels=2, dtype=dtype).model.dtype == torch.bfloat16
 
 
-def test_nothing_is_written_to_the_terminal_and_the_settings_come_back(saved, capfd):
-    verbosity, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
-    download_bars = not are_progress_bars_disabled()
-    assert verbosity <= logging.WARNING and bars  # so silence means something
-    load_base(saved, num_labels=3)
+def test_nothing_is_written_to_the_terminal_and_the_settings_come_back(copy, capfd):
+    def settings() -> tuple[object, ...]:
+        ours = transformers.logging
+        return ours.get_verbosity(), ours.is_progress_bar_enabled(), are_progress_bars_disabled()
+
+    before = settings()
+    assert before[0] <= logging.WARNING and before[1]  # so silence means something
+    load_base(copy, num_labels=3)
     assert capfd.readouterr() == ("", "")
-    assert transformers.logging.get_verbosity() == verbosity
-    assert transformers.logging.is_progress_bar_enabled() == bars
-    assert are_progress_bars_disabled() == (not download_bars)
-
-
-def test_settings_come_back_after_a_failure(copy):
+    assert settings() == before
     (copy / "model.safetensors").write_bytes(b"x")
-    verbosity = transformers.logging.get_verbosity()
     refusal(BaseMismatchError, copy)
-    assert transformers.logging.get_verbosity() == verbosity
-    assert transformers.logging.is_progress_bar_enabled()
+    assert settings() == before
 
 
 def test_a_decoder_without_padding_token_gets_one_and_classifies_a_padded_batch(tmp_path):
@@ -179,10 +162,11 @@ def test_the_tokenizer_has_the_last_word_on_padding(copy):
     assert load_base(copy, num_labels=2).model.config.pad_token_id == 0
 
 
-def test_a_checkpoint_with_its_head_keeps_it_if_the_size_fits(tmp_path):
+def test_a_checkpoint_with_its_head_keeps_it_if_the_size_fits_and_can_be_given_another_task(tmp_path):
     folder = save_tiny_base(tmp_path, head=True, num_labels=3)
+    edit_config(folder, id2label={"0": "no", "1": "maybe", "2": "yes"}, label2id={"no": 0, "maybe": 1, "yes": 2})
     base = load_base(folder, num_labels=3)
-    assert base.new == ()
+    assert base.new == () and base.model.config.id2label == {0: "no", 1: "maybe", 2: "yes"}
     assert torch.equal(base.model.classifier.weight, tiny_model("bert", num_labels=3).classifier.weight)
     assert refusal(BaseMismatchError, folder) == (
         "the checkpoint 'BASE' does not fill BertForSequenceClassification: it has a head of another size "
@@ -191,6 +175,8 @@ def test_a_checkpoint_with_its_head_keeps_it_if_the_size_fits(tmp_path):
     )
     fresh = load_base(folder, num_labels=2, allow_new=("classifier.*",))
     assert fresh.new == HEAD and fresh.model.classifier.weight.shape == (2, 32)
+    config = load_base(folder, num_labels=1, regression=True, allow_new=("classifier.*",)).model.config
+    assert (config.num_labels, config.problem_type, config.id2label) == (1, "regression", {0: "LABEL_0"})
 
 
 def test_a_missing_pooler_is_not_drawn_unless_that_is_asked_for(copy):
@@ -202,40 +188,35 @@ def test_a_missing_pooler_is_not_drawn_unless_that_is_asked_for(copy):
     )
     base = load_base(copy, num_labels=2, allow_new=["bert.pooler.dense.*"])
     assert base.new == ("bert.pooler.dense.weight", "bert.pooler.dense.bias", *HEAD)
-
-
-def test_missing_weights_of_a_block_are_not_drawn(copy):
-    edit_weights(copy, drop="layer.1.")
-    message = refusal(BaseMismatchError, copy)
-    assert "it lacks 16 of the 39 tensors of the backbone (bert.encoder.layer.1.attention." in message
-    assert "and 12 more" in message and "allow_new" not in message
-
-
-def test_a_wrapped_checkpoint_is_recognised(copy):
-    edit_weights(copy, rename=("e", "wrapped.e"))
-    message = refusal(BaseMismatchError, copy)
-    assert "its own are called " in message and "save the plain transformers model" in message
-
-
-def test_weights_of_another_shape_than_the_configuration(copy):
-    edit_config(copy, intermediate_size=128)
-    message = refusal(BaseMismatchError, copy)
-    assert (
-        "it has tensors of other shapes than its config.json (bert.encoder.layer.0.intermediate.dense.bias is (64,) "
-        in message
+    assert refusal(SelectionError, copy, allow_new=("bert.poler.*",)) == (
+        "allow_new has 'bert.poler.*', which matches no parameter of BertForSequenceClassification"
     )
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ({"drop": "layer.1."}, "it lacks 16 of the 39 tensors of the backbone (bert.encoder.layer.1.attention."),
+        ({"drop": "layer.1."}, " and 12 more"),
+        ({"rename": ("e", "wrapped.e")}, "its own are called "),
+        ({"rename": ("e", "wrapped.e")}, "save the plain transformers model"),
+        (
+            {"intermediate_size": 128},
+            "it has tensors of other shapes than its config.json (bert.encoder.layer.0.interm",
+        ),
+        ({"intermediate_size": 128}, ".intermediate.dense.bias is (64,) "),
+    ],
+)
+def test_weights_that_do_not_fill_the_model_are_not_made_up(copy, damage, told):
+    (edit_config if "intermediate_size" in damage else edit_weights)(copy, **damage)
+    message = refusal(BaseMismatchError, copy)
+    assert told in message and ("drop" not in damage or "allow_new" not in message)
 
 
 def test_what_a_checkpoint_has_too_much_is_told(copy):
     edit_config(copy, num_hidden_layers=1)
     unused = load_base(copy, num_labels=2).unused
     assert len(unused) == 16 and all("layer.1." in name for name in unused)
-
-
-def test_a_pattern_of_allow_new_must_match(saved):
-    assert refusal(SelectionError, saved, allow_new=("bert.poler.*",)) == (
-        "allow_new has 'bert.poler.*', which matches no parameter of BertForSequenceClassification"
-    )
 
 
 def test_damaged_and_absent_weights(copy):
@@ -246,22 +227,17 @@ def test_damaged_and_absent_weights(copy):
     assert load_base(copy, num_labels=2, random_init=True).new  # which needs no weights
 
 
-def test_a_configuration_that_cannot_be_used(copy):
-    edit_config(copy, model_type="nothing-of-the-kind")
-    assert refusal(ConfigurationError, copy).startswith("the config.json of 'BASE' cannot be used: ")
-    (copy / "config.json").write_text("{")
-    assert refusal(ConfigurationError, copy).startswith("the config.json of 'BASE' cannot be used: ")
+def test_a_configuration_that_cannot_be_used_and_code_that_is_never_run(copy):
+    (copy / "model_code.py").write_text("raise AssertionError('ran')")
+    edit_config(copy, model_type="custom", auto_map={"AutoConfig": "model_code.Config"})
+    for content in ((copy / "config.json").read_text(), '{"model_type": "nothing-of-the-kind"}', "{"):
+        (copy / "config.json").write_text(content)
+        assert refusal(ConfigurationError, copy).startswith("the config.json of 'BASE' cannot be used: ")
     (copy / "config.json").write_text('{"model_type": "vit"}')
     assert refusal(ConfigurationError, copy) == (
         "'BASE' is a model of type 'vit', of which transformers makes no sequence classifier; "
         "choose a text encoder or decoder"
     )
-
-
-def test_code_that_comes_with_a_checkpoint_is_never_run(copy):
-    (copy / "model_code.py").write_text("raise AssertionError('ran')")
-    edit_config(copy, model_type="custom", auto_map={"AutoConfig": "model_code.Config"})
-    assert "cannot be used" in refusal(ConfigurationError, copy)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2", "modernbert"])

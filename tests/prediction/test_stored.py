@@ -1,7 +1,3 @@
-"""What a delta says it belongs to; that its base is found from the command line is held by the tests of the verbs."""
-
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -35,17 +31,17 @@ def test_task_and_base_are_as_they_were(delta: TaskDelta) -> None:
 
 
 def test_what_is_not_said_or_not_there_is_an_error_with_a_remedy(delta: TaskDelta, tmp_path: Path) -> None:
-    untold = delta.document.model_copy(update={"task": TaskRecord(name="tiny")})
-    with pytest.raises(ConfigurationError, match="does not say its task's kind, metrics"):
-        stored_task(untold)
-    strange = delta.document.model_copy(update={"task": TaskRecord(name="t", kind="ranking", metrics=("ndcg",))})
-    with pytest.raises(ConfigurationError, match="'ranking' is neither"):
-        stored_task(strange)
-    nameless = delta.document.model_copy(update={"base": delta.document.base.model_copy(update={"name": None})})
-    with pytest.raises(ConfigurationError, match=r"does not name its base; .*base=\.\.\."):
-        stored_base(nameless)
-    moved = delta.document.model_copy(
-        update={"base": delta.document.base.model_copy(update={"name": str(tmp_path / "gone")})}
-    )
-    with pytest.raises(UnknownNameError, match=r"say where it is now .*base=\.\.\."):
-        stored_base(moved)
+    document = delta.document
+    for task, message in (
+        (TaskRecord(name="tiny"), "does not say its task's kind, metrics"),
+        (TaskRecord(name="t", kind="ranking", metrics=("ndcg",)), "'ranking' is neither"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            stored_task(document.model_copy(update={"task": task}))
+    for name, error, message in (
+        (None, ConfigurationError, r"does not name its base; .*base=\.\.\."),
+        (str(tmp_path / "gone"), UnknownNameError, r"say where it is now .*base=\.\.\."),
+    ):
+        base = document.base.model_copy(update={"name": name})
+        with pytest.raises(error, match=message):
+            stored_base(document.model_copy(update={"base": base}))

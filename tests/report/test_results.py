@@ -1,25 +1,22 @@
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
 
 import pytest
 
 from supermask.report.results import Seeded
-from supermask.report.wording import closing_notes, missing_in_words
-from supermask.study import load_study
-from tiny_records import fill, results_of, tiny_record
+from tiny_records import raw, results_of
 
 
 def test_seeds_and_draws_are_kept_apart(recorded: Path) -> None:
     seen = results_of("table3", recorded).observe("supermask-123-init30", "mrpc")
-    raw = [json.loads((recorded / f"mrpc/supermask-123-init30-seed{seed}.json").read_text()) for seed in range(3)]
+    records = [raw(recorded, f"mrpc/supermask-123-init30-seed{seed}") for seed in range(3)]
     score, sampled, draw_sd = seen.score(), seen.sampled_score(), seen.draw_sd()
     assert score is not None and sampled is not None and draw_sd is not None
-    assert score.values == {seed: 100 * raw[seed]["scores"]["dev"]["f1"] for seed in range(3)}
-    assert score.sd == pytest.approx(statistics.stdev(100 * one["scores"]["dev"]["f1"] for one in raw))
-    draws = [[100 * value for value in one["sampled_scores"]["dev"]["f1"]["values"]] for one in raw]
+    assert score.values == {seed: 100 * records[seed]["scores"]["dev"]["f1"] for seed in range(3)}
+    assert score.sd == pytest.approx(statistics.stdev(100 * one["scores"]["dev"]["f1"] for one in records))
+    draws = [[100 * value for value in one["sampled_scores"]["dev"]["f1"]["values"]] for one in records]
     assert sampled.mean == pytest.approx(statistics.fmean(statistics.fmean(values) for values in draws))
     assert draw_sd == pytest.approx(statistics.fmean(statistics.variance(values) for values in draws) ** 0.5)
     assert seen.paths == tuple(f"mrpc/supermask-123-init30-seed{seed}.json" for seed in range(3))
@@ -30,43 +27,15 @@ def test_what_is_not_masked_has_no_sparsity(recorded: Path) -> None:
     results = results_of("table5", recorded)
     assert results.observe("full", "mrpc").sparsity() is None
     assert results.observe("full", "mrpc").sampled_score() is None
-    zeros = results.observe("supermask", "cola").sparsity()
-    raw = json.loads((recorded / "cola/supermask-seed0.json").read_text())
-    assert zeros is not None and zeros.values == {0: 100 * raw["delta"]["sparsity"]}
+    share = raw(recorded, "cola/supermask-seed0")["delta"]["sparsity"]
+    assert results.observe("supermask", "cola").sparsity() == Seeded({0: 100 * share})
 
 
 def test_a_task_without_records_is_missing_not_empty(recorded: Path) -> None:
     seen = results_of("table5", recorded).observe("supermask", "qnli")
-    assert seen.cells and not seen.recorded and seen.missing == ("qnli/supermask-seed0",)
+    assert seen.cells and not seen.records and seen.missing == ("qnli/supermask-seed0",)
     assert seen.score() is None and seen.steps() is None
     assert not results_of("table6", recorded).observe("supermask", "rte").cells
-
-
-def test_failed_runs_do_not_count(tmp_path: Path) -> None:
-    study = load_study("table6")
-    fill(
-        tmp_path,
-        [study],
-        change=lambda run, record: tiny_record(run, status="failed") if "lr2e-03" in run.label else record,
-    )
-    results = results_of("table6", tmp_path)
-    assert results.observe("supermask-lr2e-03", "mrpc").score() is None
-    assert results.observe("supermask-lr2e-03", "mrpc").missing == ("mrpc/supermask-lr2e-03-seed0",)
-    assert results.observe("supermask-lr2e-02", "mrpc").score() is not None
-
-
-def test_subsets_are_told_with_their_sizes(recorded: Path) -> None:
-    results = results_of("table5", recorded)
-    assert results.subset("mnli") == "9,817 of 392,702 train examples" and results.subset("mrpc") is None
-    assert "MNLI is a subset: 9,817 of 392,702 train examples." in closing_notes(results, "first")
-
-
-def test_missing_runs_in_few_words(recorded: Path) -> None:
-    results = results_of("figure3", recorded)
-    assert missing_in_words(results.missing) == (
-        "full, full-lr1e-4, supermask, supermask-init20, supermask-init40, supermask-init70: QNLI (seed 0)",
-        "supermask-init90: QNLI, RTE (seed 0)",
-    )
 
 
 def test_the_mean_of_one_seed_has_no_spread() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -224,7 +225,7 @@ def test_what_a_worker_process_says_of_its_end(
         end("kill -9 $$")
     # What started the worker may have an exit code of its own: the record counts.
     assert end(f"mkdir -p {order.record_path.parent}; echo > {order.record_path}; exit 1") == 1
-    report, _ = carried_out(tiny_plan(tiny_study(tiny_base, arms=[FULL]), tmp_path / "r", launch=("false",)),
+    report, _ = carried_out(tiny_plan(tiny_study(tiny_base, arms=[FULL]), tmp_path / "r", launch="false"),
                             ProcessExecutor(launch=("false",)))  # fmt: skip
     ((_, error),) = report.failed
     assert error.startswith("the worker ended with exit code 1: it printed nothing")
@@ -349,7 +350,7 @@ def test_several_processes_can_share_one_run(tiny_base: Path, tmp_path: Path, mo
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     launch = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port)
-    plan = tiny_plan(tiny_study(tiny_base, arms=[MASK]), tmp_path, launch=launch)
+    plan = tiny_plan(tiny_study(tiny_base, arms=[MASK]), tmp_path, launch=shlex.join(launch))
     report, said = carried_out(plan, ProcessExecutor(launch=launch))
     assert report.failed == () and len(report.completed) == 1, said
     (stored,) = RecordStore(tmp_path).records

@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from supermask.errors import ConfigurationError
+from supermask.settings import RunSettings
 from supermask.study import RecordStore, load_study, overridden, runs_of
-from supermask.study.orders import RunOrder, RunSettings, claimed, lock_path
+from supermask.study.inputs import slots_of
+from supermask.study.orders import RunOrder, claimed, lock_path
 from supermask.study.plan import plan_studies, study_status
 from tiny_records import fill, tiny_record
 from tiny_studies import FULL, MASK, TASK, carried_out, tiny_plan, tiny_study
@@ -95,23 +97,23 @@ def test_all_faults_are_told_before_anything_is_run(
 
 def test_where_runs_are_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     devices = ["0", "1", "2"]
-    monkeypatch.setattr("supermask.study.orders._cuda_devices", lambda: devices)
+    monkeypatch.setattr("supermask.study.inputs._cuda_devices", lambda: devices)
     for settings, slots in (
         ({}, ("0", "1", "2")),
         ({"use_cpu": True}, (None,)),
         ({"jobs": 2}, ("0", "1")),
         ({"jobs": 4}, ("0", "1", "2", "0")),
-        ({"devices": ("4", "5")}, ("4", "5")),
+        ({"devices": "4,5"}, ("4", "5")),
         ({"use_cpu": True, "jobs": 2}, (None, None)),
-        ({"launch": ("accelerate", "launch")}, (None,)),
+        ({"launch": "accelerate launch"}, (None,)),
     ):
-        assert RunSettings(results=tmp_path, **settings).slots == slots, settings  # type: ignore[arg-type]
+        assert slots_of(RunSettings(results=tmp_path, **settings)) == slots, settings  # type: ignore[arg-type]
     devices.clear()
-    assert RunSettings(results=tmp_path).slots == (None,)
+    assert slots_of(RunSettings(results=tmp_path)) == (None,)
     with pytest.raises(ConfigurationError, match="--launch takes all devices"):
-        RunSettings(results=tmp_path, launch=("accelerate",), jobs=2)
+        RunSettings(results=tmp_path, launch="accelerate", jobs=2)
     with pytest.raises(ConfigurationError, match="Ray gives out the devices"):
-        RunSettings(results=tmp_path, ray="local", devices=("0",))
+        RunSettings(results=tmp_path, ray="local", devices="0")
 
 
 def test_an_order_survives_its_file(tiny_base: Path, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from supermask.settings import RunSettings
 from supermask.study import overridden, runs_of
-from supermask.study.orders import RunOrder, RunSettings
+from supermask.study.orders import RunOrder
 from supermask.study.progress import StudyProgress
 from tiny_records import tiny_record
 from tiny_studies import tiny_study

@@ -1,5 +1,4 @@
-from __future__ import annotations
-
+import csv
 import json
 from pathlib import Path
 
@@ -14,27 +13,22 @@ SECONDS = ("sunny", "cloudy", "tea", "coffee")
 LABELS = ("good", "bad", "good", "bad")
 
 
-def write_rows(path: Path, labels=LABELS, **names) -> Path:
+def write_rows(path: Path, labels=LABELS) -> Path:
     """The four rows above in the format that the name of the file tells."""
-    rows = [
-        {"sentence": text, "second": second, "label": label}
-        for text, second, label in zip(TEXTS, SECONDS, labels, strict=True)
-    ]
-    if path.suffix == ".csv":
-        lines = ["sentence,second,label"]
-        for row in rows:
-            quoted = row["sentence"].replace('"', '""')
-            lines.append(f'"{quoted}",{row["second"]},{row["label"]}')
-        path.write_text("\n".join(lines) + "\n")
-    elif path.suffix == ".tsv":
-        lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
-        path.write_text("\n".join(lines) + "\n")
-    elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    else:
+    names = ("sentence", "second", "label")
+    rows = list(zip(TEXTS, SECONDS, labels, strict=True))
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows))
+    elif path.suffix == ".parquet":
         pyarrow = pytest.importorskip("pyarrow")
         parquet = pytest.importorskip("pyarrow.parquet")
-        parquet.write_table(pyarrow.table({name: [row[name] for row in rows] for name in rows[0]}), path)
+        parquet.write_table(pyarrow.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))), path)
+    else:
+        with path.open("w", newline="") as file:
+            if path.suffix == ".csv":
+                csv.writer(file).writerows([names, *rows])
+            else:
+                file.writelines("\t".join(map(str, row)) + "\n" for row in (names, *rows))
     return path
 
 
@@ -51,13 +45,9 @@ def test_every_format_gives_the_same_task(tmp_path, suffix):
     assert (data.task.name, data.task.kind, data.task.metrics) == ("tea", "classification", ("accuracy", "f1"))
     assert (data.train.first, data.train.second, data.train.labels) == (TEXTS, SECONDS, (1, 0, 1, 0))
     assert (data.train.ids, data.train.source) == (("0", "1", "2", "3"), str(path))
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
-def test_regression_reads_numbers_of_every_format(tmp_path, suffix):
-    data = load_files(train=write_rows(tmp_path / f"train{suffix}", (1.0, 2.5, -3.0, 4.0)), regression=True)
-    assert data.train.labels == (1.0, 2.5, -3.0, 4.0)
-    assert (data.task.label_names, data.task.metrics) == ((), ("spearman", "pearson"))
+    numbers = load_files(train=write_rows(tmp_path / f"numbers{suffix}", (1.0, 2.5, -3.0, 4.0)), regression=True)
+    assert numbers.train.labels == (1.0, 2.5, -3.0, 4.0)
+    assert (numbers.task.label_names, numbers.task.metrics) == ((), ("spearman", "pearson"))
 
 
 @pytest.mark.parametrize(
@@ -89,21 +79,17 @@ def test_dev_takes_the_classes_of_train_and_test_needs_no_labels(tmp_path):
     assert labelled["test"].labels == (0,)
 
 
-def test_known_classes_stand_in_for_a_train_file(tmp_path):
+def test_known_classes_stand_in_for_a_train_file_and_metrics_may_be_chosen(tmp_path):
     dev = write_csv(tmp_path / "dev.csv", ["no", "yes"])
     data = load_files(dev=dev, label_names=["yes", "no"])
     assert (data.task.label_names, data["dev"].labels) == (("yes", "no"), (1, 0))
+    assert load_files(dev=dev, label_names=["yes", "no"], metrics=["matthews"]).task.metrics == ("matthews",)
+    with pytest.raises(ConfigurationError, match="pearson"):
+        load_files(dev=dev, label_names=["yes", "no"], metrics=["pearson"])
     with pytest.raises(
         DataError, match=r"dev\.csv:3: the label 'yes' .* is not one of the label_names given: no, maybe"
     ):
         load_files(dev=dev, label_names=["no", "maybe"])
-
-
-def test_metrics_may_be_chosen(tmp_path):
-    train = write_csv(tmp_path / "train.csv", ["b", "a"])
-    assert load_files(train=train, metrics=["matthews"]).task.metrics == ("matthews",)
-    with pytest.raises(ConfigurationError, match="pearson"):
-        load_files(train=train, metrics=["pearson"])
 
 
 @pytest.mark.parametrize(
@@ -138,71 +124,62 @@ def test_faults_of_all_files_are_told_together(tmp_path):
 def test_missing_and_foreign_values_are_told_with_their_lines(tmp_path):
     train = tmp_path / "train.jsonl"
     rows = [
-        {"sentence": "fine", "label": "a"},
-        {"sentence": None, "label": "b"},
-        {"sentence": " ", "label": "b"},
-        {"sentence": 7, "label": "b"},
-        {"sentence": "fine", "label": None},
-        {"sentence": "half \ud83d", "label": "a"},
-        {"sentence": "fine", "label": ["a"]},
-        {"sentence": "fine", "label": float("nan")},
+        ("fine", "a", None),
+        (None, "b", "no text in the column 'sentence'"),
+        (" ", "b", "no text in the column 'sentence'"),
+        (7, "b", "7 in the column 'sentence' is not text"),
+        ("fine", None, "no label in the column 'label'"),
+        ("half \ud83d", "a", "surrogate"),
+        ("fine", ["a"], "neither text nor a number"),
+        ("fine", float("nan"), "no label in the column 'label'"),
     ]
-    train.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train.write_text("".join(json.dumps({"sentence": text, "label": label}) + "\n" for text, label, _ in rows))
     with pytest.raises(DataError) as caught:
         load_files(train=train)
     told = {int(fault.split(":")[1]): fault for fault in faults_of(caught.value)}
-    assert sorted(told) == [2, 3, 4, 5, 6, 7, 8]
-    assert "no text in the column 'sentence'" in told[2] and "no text" in told[3]
-    assert "7 in the column 'sentence' is not text" in told[4]
-    assert "no label in the column 'label'" in told[5] and "no label" in told[8]
-    assert "surrogate" in told[6]
-    assert "neither text nor a number" in told[7]
-
-
-def test_an_empty_cell_is_a_missing_value(tmp_path):
-    train = tmp_path / "train.csv"
-    train.write_text("sentence,label\nx,a\n,b\ny,\n")
+    wanted = {line: message for line, (_, _, message) in enumerate(rows, start=1) if message}
+    assert told.keys() == wanted.keys()
+    assert all(message in told[line] for line, message in wanted.items())
+    cells = tmp_path / "train.csv"  # an empty cell is a missing value
+    cells.write_text("sentence,label\nx,a\n,b\ny,\n")
     with pytest.raises(DataError) as caught:
-        load_files(train=train)
-    assert [fault.split(": ")[1].split(";")[0] for fault in faults_of(caught.value)] == [
-        "no text in the column 'sentence'",
-        "no label in the column 'label'",
-    ]
+        load_files(train=cells)
+    found = [fault.split(": ")[1].split(";")[0] for fault in faults_of(caught.value)]
+    assert found == [wanted[2], wanted[5]]
 
 
-def test_a_dev_label_that_train_never_shows_is_an_error(tmp_path):
-    train = write_csv(tmp_path / "train.csv", ["a", "b"])
-    dev = write_csv(tmp_path / "dev.csv", ["a", "c"])
-    with pytest.raises(DataError) as caught:
-        load_files(train=train, dev=dev)
-    assert str(caught.value) == f"{dev}:3: the label 'c' in the column 'label' is not one of the train file: a, b"
+@pytest.mark.parametrize(
+    ("train", "dev", "regression", "message"),
+    [
+        (
+            ["a", "b"],
+            ["a", "c"],
+            False,
+            r"^.*dev\.csv:3: the label 'c' in the column 'label' is not .* train file: a, b$",
+        ),
+        ([i / 7 for i in range(60)] * 2, None, False, r"60 different numbers with fractions; .*regression=True"),
+        ([f"id{i}" for i in range(60)], None, False, "each of the 60 rows has a value of its own in 'label'"),
+        (["a", "a"], None, False, "all labels in 'label' are 'a'"),
+        *(
+            (["1.5", value], None, True, rf"train\.csv:3: '{value}' .* is not a finite number, which regression needs")
+            for value in ("high", "nan", "inf")
+        ),
+    ],
+)
+def test_columns_that_are_no_labels_are_refused(tmp_path, train, dev, regression, message):
+    files = {"train": write_csv(tmp_path / "train.csv", train)}
+    if dev:
+        files["dev"] = write_csv(tmp_path / "dev.csv", dev)
+    with pytest.raises(DataError, match=message):
+        load_files(**files, regression=regression)
 
 
-def test_a_label_column_of_many_fractions_suggests_regression(tmp_path):
-    train = write_csv(tmp_path / "train.csv", [i / 7 for i in range(60)] * 2)
-    with pytest.raises(DataError, match=r"60 different numbers with fractions; .*regression=True"):
-        load_files(train=train)
-    assert load_files(train=train, regression=True).train.labels[1] == pytest.approx(1 / 7)
-
-
-def test_many_whole_numbers_are_classes(tmp_path):
+def test_many_whole_numbers_are_classes_and_many_fractions_may_be_learnt_as_numbers(tmp_path):
     data = load_files(train=write_csv(tmp_path / "train.csv", list(range(77)) * 2))
     assert data.task.num_labels == 77
     assert data.task.label_names[:3] == ("0", "1", "2")
-
-
-def test_a_column_of_distinct_values_or_of_one_is_no_label(tmp_path):
-    with pytest.raises(DataError, match="each of the 60 rows has a value of its own in 'label'"):
-        load_files(train=write_csv(tmp_path / "many.csv", [f"id{i}" for i in range(60)]))
-    with pytest.raises(DataError, match="all labels in 'label' are 'a'"):
-        load_files(train=write_csv(tmp_path / "one.csv", ["a", "a"]))
-
-
-@pytest.mark.parametrize("value", ["high", "nan", "inf"])
-def test_a_regression_label_that_is_no_number_is_refused(tmp_path, value):
-    train = write_csv(tmp_path / "train.csv", ["1.5", value])
-    with pytest.raises(DataError, match=rf"train\.csv:3: '{value}' .* is not a finite number, which regression needs"):
-        load_files(train=train, regression=True)
+    fractions = write_csv(tmp_path / "fractions.csv", [i / 7 for i in range(60)] * 2)
+    assert load_files(train=fractions, regression=True).train.labels[1] == pytest.approx(1 / 7)
 
 
 def test_texts_are_read_without_looking_at_anything_else(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Whatever a batch is dealt to, every example counts once, and the loss is the mean over the batch."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import pytest

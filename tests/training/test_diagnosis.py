@@ -1,8 +1,7 @@
-from __future__ import annotations
-
 import platform
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -41,18 +40,18 @@ def test_a_forced_backend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding("for cpu tensors").value == "eager, forced by SUPERMASK_BACKEND"
 
 
-def test_kernels_that_disagree_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosis, "disagreement", lambda *_: "the keep mask")
+@pytest.mark.parametrize(
+    ("compared", "told"),
+    [(lambda *_: "the keep mask", "the keep mask differs"), (lambda *_: 1 / 0, "ZeroDivisionError")],
+    ids=("they disagree", "the compiler fails"),
+)
+def test_kernels_that_do_not_agree_are_a_fault_and_no_crash(
+    compared: Any, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosis, "disagreement", compared)
     found = finding("cpu against eager, on cpu")
-    assert (found.state, found.value) == ("fault", "the keep mask differs")
+    assert found.state == "fault" and told in found.value
     assert "SUPERMASK_BACKEND=eager" in found.remedy
-
-
-def test_a_compiler_that_fails_is_a_fault_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosis, "disagreement", lambda *_: 1 / 0)
-    found = finding("cpu against eager, on cpu")
-    assert found.state == "fault"
-    assert "ZeroDivisionError" in found.value
 
 
 @pytest.mark.parametrize("place", [None, "folder"])

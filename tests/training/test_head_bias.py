@@ -1,22 +1,15 @@
-"""The head starts at the base rate."""
-
-from __future__ import annotations
-
 import torch
 
 from supermask.training.head_bias import start_head_at_base_rate_
-from tiny_models import tiny_model
+from tiny_models import snapshot, tiny_model
 from tiny_tasks import tiny_data
 
 
-def test_only_the_last_bias_of_the_head_is_set() -> None:
+def test_only_the_last_bias_of_the_head_is_set_if_there_is_one() -> None:
     model = tiny_model("roberta")
     head = ["classifier.dense.bias", "classifier.out_proj.weight", "classifier.out_proj.bias"]
-    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    before = snapshot(model)
     assert start_head_at_base_rate_(model, head, tiny_data().task, [0, 0, 0, 1])
     changed = {name for name, tensor in model.named_parameters() if not torch.equal(tensor, before[name])}
     assert changed == {"classifier.out_proj.bias"}
-
-
-def test_a_head_without_a_bias_is_left_as_it_is() -> None:
     assert not start_head_at_base_rate_(tiny_model("llama"), ["score.weight"], tiny_data().task, [0, 1])

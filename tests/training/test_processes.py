@@ -1,7 +1,3 @@
-"""One process alone, and what is refused; several are tested by `test_distributed`."""
-
-from __future__ import annotations
-
 import pytest
 
 from supermask.errors import ConfigurationError, DataError, OutputError, SupermaskError
@@ -30,13 +26,13 @@ def test_other_ways_to_spread_a_model_are_refused(variable: str, name: str, monk
         current_processes(use_cpu=True)
 
 
-@pytest.mark.parametrize("kind", [SupermaskError, DataError, OutputError])
-def test_an_error_of_the_first_is_of_its_kind_everywhere(kind: type[SupermaskError]) -> None:
-    error = _as_raised_in_first(kind.__name__, "no good")
-    assert type(error) is kind and str(error) == "no good"
-
-
-def test_an_unknown_error_is_named() -> None:
-    error = _as_raised_in_first("ZeroDivisionError", "division by zero")
-    assert type(error) is SupermaskError
-    assert str(error) == "the first process stopped with ZeroDivisionError: division by zero"
+@pytest.mark.parametrize(
+    ("kind", "raised", "message"),
+    [
+        *((kind.__name__, kind, "no good") for kind in (SupermaskError, DataError, OutputError)),
+        ("ZeroDivisionError", SupermaskError, "the first process stopped with ZeroDivisionError: no good"),
+    ],
+)
+def test_an_error_of_the_first_is_of_its_kind_everywhere(kind: str, raised: type[SupermaskError], message: str) -> None:
+    error = _as_raised_in_first(kind, "no good")
+    assert type(error) is raised and str(error) == message

@@ -1,7 +1,3 @@
-"""Run records: round trip, spread, and telling inputs apart."""
-
-from __future__ import annotations
-
 import statistics
 from pathlib import Path
 
@@ -36,24 +32,18 @@ def record() -> RunRecord:
     )
 
 
-def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
-    record().save(tmp_path / "record.json")
-    assert RunRecord.load(tmp_path / "record.json") == record()
-
-
-def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
+def test_a_record_comes_back_as_it_was_and_an_unknown_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
+    record().save(path)
+    assert RunRecord.load(path) == record()
     path.write_text(record().model_dump_json().replace('"steps":3', '"steps":3,"luck":1'))
     with pytest.raises(DataError, match=r"record\.json: is no run record: .*luck"):
         RunRecord.load(path)
 
 
-def test_inputs_that_differ_are_named() -> None:
+def test_inputs_that_differ_are_named_and_a_subset_is_known_as_one() -> None:
     assert differing_inputs(inputs(), inputs()) == []
     assert differing_inputs(inputs(), inputs(seed=1, epochs=5)) == ["config.epochs", "config.seed"]
-
-
-def test_a_subset_is_known_as_one() -> None:
     assert inputs().data["dev"].is_subset
 
 

@@ -1,8 +1,3 @@
-"""Training end to end on tiny models: the record, the folder, and resuming to the last bit."""
-
-from __future__ import annotations
-
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -30,24 +25,19 @@ def run(
     return tiny_run(method, config, output_dir=folder, **options)
 
 
-class AtSave(TrainerCallback):
-    """Acts right after a step's checkpoint is written."""
-
-    def __init__(self, step: int, act: Callable[[], object]) -> None:
-        self.step, self.act = step, act
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.step:
-            self.act()
-
-
 def acting(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object]) -> None:
-    """Have every training act after the checkpoint of a step."""
+    """Have every training act right after the checkpoint of a step is written."""
+
+    class AtSave(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == step:
+                act()
+
     make = trainer_module.make_trainer
 
     def made(*args: Any, **kwargs: Any) -> Any:
         trainer = make(*args, **kwargs)
-        trainer.add_callback(AtSave(step, act))
+        trainer.add_callback(AtSave())
         return trainer
 
     monkeypatch.setattr(trainer_module, "make_trainer", made)
@@ -89,42 +79,23 @@ def test_a_resumed_run_gives_the_same_delta(
     [{"gradient_accumulation": 2, "gradient_checkpointing": True}, {"mask_optimizer_state": "8bit"}],
     ids=["accumulated", "8bit"],
 )
-def test_a_run_that_was_stopped_by_an_error_resumes_exactly(
-    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_stopped_by_an_error_is_recorded_and_resumes_exactly(settings, tmp_path, monkeypatch):
     config = CONFIG.model_copy(update={"checkpoint_steps": 4, **settings})
     whole = run(tmp_path / "whole", config=config)
     assert whole.delta.zeros > 0
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         acting(patch, 4, lambda: 1 / 0)
         run(tmp_path / "cut", config=config)
-    assert run(tmp_path / "cut", config=config, resume=True).delta == whole.delta
-
-
-def test_gradient_checkpointing_replays_the_same_masks(tmp_path: Path) -> None:
-    # Dropout draws from the global generator, whose replay torch itself takes care of; the masks are ours.
-    plain = run(None)
-    replayed = run(None, config=CONFIG.model_copy(update={"gradient_checkpointing": True}))
-    base = tiny_model("bert")
-    ours, theirs = plain.delta.changes_for(base), replayed.delta.changes_for(base)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        first, second = ours[name], theirs[name]
-        assert type(first) is type(second)
-        if hasattr(first, "keep"):
-            assert torch.equal(first.keep, second.keep)
+    record = supermask.RunRecord.load(tmp_path / "cut" / "record.json")
+    assert record.status == "failed" and "ZeroDivisionError" in (record.error or "")
+    resumed = run(tmp_path / "cut", config=config, resume=True)
+    assert resumed.record.status == "completed" and resumed.delta == whole.delta
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> supermask.Run:
     """A run in a folder."""
     return run(tmp_path_factory.mktemp("runs") / "run", draws=2)
-
-
-def folder_of(finished: supermask.Run, tmp_path: Path) -> Path:
-    """A copy of its folder."""
-    assert finished.folder is not None
-    return Path(shutil.copytree(finished.folder, tmp_path / "run"))
 
 
 def test_the_model_comes_back_as_it_was() -> None:
@@ -159,15 +130,29 @@ def test_the_record_says_what_came_of_what(finished: supermask.Run) -> None:
 def test_scores_are_those_of_the_stored_delta(finished: supermask.Run) -> None:
     assert finished.folder is not None
     stored = TaskDelta.load(finished.folder / "delta")
-    task, tokenizer = tiny_data(), tiny_tokenizer()
-    told = supermask.evaluate(tiny_model("bert"), task=task, delta=stored, tokenizer=tokenizer, use_cpu=True)
+    told = supermask.evaluate(
+        tiny_model("bert"), task=tiny_data(), delta=stored, tokenizer=tiny_tokenizer(), use_cpu=True
+    )
     assert told.scores == finished.record.scores
+
+
+def test_gradient_checkpointing_replays_the_same_masks(finished: supermask.Run) -> None:
+    # Dropout draws from the global generator, whose replay torch itself takes care of; the masks are ours.
+    replayed = run(None, config=CONFIG.model_copy(update={"gradient_checkpointing": True}))
+    base = tiny_model("bert")
+    ours, theirs = finished.delta.changes_for(base), replayed.delta.changes_for(base)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        first, second = ours[name], theirs[name]
+        assert type(first) is type(second)
+        assert not hasattr(first, "keep") or torch.equal(first.keep, second.keep)
 
 
 def test_a_finished_run_is_not_repeated_and_not_written_over(
     finished: supermask.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = folder_of(finished, tmp_path)
+    assert finished.folder is not None
+    folder = Path(shutil.copytree(finished.folder, tmp_path / "run"))
     with monkeypatch.context() as patch:
         patch.setattr(trainer_module, "make_trainer", lambda *_, **__: pytest.fail("trained again"))
         assert run(folder, resume=True).record == finished.record
@@ -220,14 +205,10 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
-def test_a_failed_run_leaves_a_record_and_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
+def test_a_run_that_failed_before_its_first_checkpoint_begins_anew(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr(trainer_module, "make_trainer", lambda *_, **__: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            run(tmp_path / "run")
-    record = json.loads((tmp_path / "run" / "record.json").read_text())
-    assert record["status"] == "failed"
-    assert "ZeroDivisionError" in record["error"]
+        run(tmp_path / "run")
     assert run(tmp_path / "run", resume=True).record.status == "completed"
 
 
@@ -240,20 +221,18 @@ def test_too_little_space_is_said_before_training(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("method", "message"),
+    ("method", "labels", "error", "message"),
     [
-        (Supermask(select="querry"), "did you mean"),
-        (Freezing(exclude="head"), "always trained"),
-        (Supermask(exclude="matrices", select="matrices"), "nothing is left to mask"),
-        (Pruning(select="norm"), "only matrices"),
-        (Supermask(train="query"), "both to be masked and to train"),
+        (Supermask(select="querry"), 2, SelectionError, "did you mean"),
+        (Freezing(exclude="head"), 2, SelectionError, "always trained"),
+        (Supermask(exclude="matrices", select="matrices"), 2, SelectionError, "nothing is left to mask"),
+        (Pruning(select="norm"), 2, SelectionError, "only matrices"),
+        (Supermask(train="query"), 2, SelectionError, "both to be masked and to train"),
+        (MASK, 3, ConfigurationError, "head has 3 outputs and task 'tiny' needs 2"),
     ],
 )
-def test_selections_without_sense_are_errors(method: Method, message: str) -> None:
-    with pytest.raises(SelectionError, match=message):
-        run(None, method)
-
-
-def test_a_model_with_another_head_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="head has 3 outputs and task 'tiny' needs 2"):
-        run(None, model=tiny_model("bert", num_labels=3))
+def test_methods_and_models_without_sense_are_errors(
+    method: Method, labels: int, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        run(None, method, model=tiny_model("bert", num_labels=labels))

@@ -1,7 +1,3 @@
-"""What our Trainer does otherwise than transformers': the mean over a batch, and one pass for the gradients' norm."""
-
-from __future__ import annotations
-
 import pytest
 import torch
 from transformers import TrainingArguments
@@ -11,10 +7,8 @@ from supermask import Freezing, Method, Supermask, TrainingConfig
 from supermask.errors import ConfigurationError
 from supermask.methods import gradient_norms
 from supermask.methods import optimizer as method_optimizer
-from tiny_models import tiny_model
+from tiny_models import NO_DROPOUT, tiny_model
 from tiny_tasks import tiny_data, tiny_run
-
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 def run(method: Method, config: TrainingConfig, *, architecture: str = "bert") -> supermask.Run:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from supermask.analysis.overlap import OverlapCount, count_overlap
 from supermask.core import angular_distance, l1_distance
-from supermask.deltas import Change, ChangeRecord, KeepMask, SparseValues, StoredChanges, TaskDelta
-from supermask.deltas.listing import base_tensors, misfits, require_base_tensors
+from supermask.deltas import Change, ChangeRecord, KeepMask, SparseValues, TaskDelta, named_tensors
+from supermask.deltas.fingerprint import require_base
 from supermask.errors import BaseMismatchError, ConfigurationError, DeltaFormatError
 
 __all__ = ["DeltaOverlap", "TensorOverlap", "ValueDistance", "delta_overlap"]
@@ -158,7 +158,7 @@ def delta_overlap(
 
 def _decoded(
     first: TaskDelta, second: TaskDelta, base: nn.Module | Mapping[str, Tensor] | None
-) -> tuple[StoredChanges, StoredChanges]:
+) -> tuple[Mapping[str, Change], Mapping[str, Change]]:
     if first.base.digest != second.base.digest:
         raise BaseMismatchError(
             f"{first!r} and {second!r} were learnt on different bases ({first.base.digest[:16]} and "
@@ -166,18 +166,15 @@ def _decoded(
         )
     tensors: Mapping[str, Tensor] = {}
     if base is not None:
-        tensors = base_tensors(base)
-        require_base_tensors(tensors, first.document)
+        tensors = named_tensors(base)
+        require_base(tensors, first.base)
     elif first.needs_base or second.needs_base:
         raise ConfigurationError("these deltas are coded against their base's weights; pass base=, the base's model")
-    for delta in (first, second):
-        faults = misfits(delta.document, tensors) or {
-            record.name: f"claims {record.weights} weights, which only the base can confirm; pass base="
-            for record in delta.document.changes
-            if base is None and record.weights > _MOST_WEIGHTS_WITHOUT_BASE
-        }
-        for name, what in faults.items():
-            raise DeltaFormatError(f"{name}: {what}")
+    for record in () if base is not None else (*first.document.changes, *second.document.changes):
+        if record.weights > _MOST_WEIGHTS_WITHOUT_BASE:
+            raise DeltaFormatError(
+                f"{record.name}: claims {record.weights} weights, which only the base can confirm; pass base="
+            )
     return first.changes_for(tensors), second.changes_for(tensors)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from supermask.core import angular_distance, l0_distance, l1_distance
 from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, TaskDelta, named_tensors
-from supermask.deltas.listing import require_base_tensors
+from supermask.deltas.fingerprint import require_base
 from supermask.errors import BaseMismatchError, ConfigurationError
 from supermask.models import map_parameters
 
@@ -204,7 +204,7 @@ def delta_distances(
     """
     tensors = _tensors(base)
     if verify:
-        require_base_tensors(tensors, delta.document)
+        require_base(tensors, delta.base)
     changes = delta.changes_for(tensors)
     return tuple(
         change_distance(

@@ -5,44 +5,63 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Sequence
-from functools import cache
-from typing import Annotated, Any
+from functools import cache, cached_property
+from importlib import import_module
+from typing import Annotated, Any, Final, final
 
 import typer
+from typer.core import TyperCommand
 from typer.main import get_command
 
-from supermask.cli import (
-    apply,
-    bases,
-    compare,
-    doctor,
-    evaluate,
-    export,
-    inspect,
-    predict,
-    push,
-    store,
-    study,
-    tasks,
-    train,
-)
 from supermask.cli.failures import Interruption, describe_failure
-from supermask.cli.options import Verb, add_verbs
-from supermask.cli.printing import note
+from supermask.cli.options import named
+from supermask.cli.printing import examples_text, note
 
 __all__ = ["VERBS", "make_command", "run"]
 
-_MODULES = (train, evaluate, predict, inspect, compare, apply, export, push, tasks, bases, doctor)
-_NAMES = [module.__name__.rpartition(".")[2] for module in _MODULES]
-VERBS: dict[str, Verb] = {
-    name: (getattr(module, name), module.EXAMPLES) for name, module in zip(_NAMES, _MODULES, strict=True)
+VERBS: Final = {
+    "train": "Learn a task on a base and save the task delta.",
+    "evaluate": "Score a stored delta on labelled examples.",
+    "predict": "Predict with a stored delta.",
+    "inspect": "Show what a stored delta holds, with its zeros by role and block.",
+    "compare": "Show what moved between two models, and how far, by role and by block.",
+    "apply": "Merge a stored delta into its base, as a plain Hugging Face checkpoint.",
+    "export": "Merge a stored delta into its base and write the model for other programs.",
+    "push": "Push a delta to the hub, with a model card made from what it says.",
+    "tasks": "List the tasks that are known by name.",
+    "bases": "List the bases that are known by name, and how to get them.",
+    "doctor": "Show versions, devices and kernels, and check that kernels agree.",
+    "store": "Keep many deltas over one base in a folder: add, list, verify, compare.",
+    "study": "Reproduce the paper: each of its tables and figures is a study.",
 }
+"""Each verb, which has a module of its name, and the first line of its help, so that listing them imports none."""
 
 EXAMPLES = (
     "supermask train --task probe-sentiment --output sentiment",
     "supermask inspect sentiment",
     'supermask predict sentiment --sentence "a dull story"',
 )
+
+
+@final
+class LazyVerb(TyperCommand):
+    """A verb, or a group of verbs, whose module is imported when it is chosen."""
+
+    @cached_property
+    def real(self) -> Any:
+        """The command that it stands for."""
+        module: Any = import_module(f"supermask.cli.{self.name}")
+        app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+        if group := getattr(module, "VERBS", None):
+            app.callback(invoke_without_command=True, help=module.ABOUT, epilog=examples_text(module.EXAMPLES))(_alone)
+        alone = {} if group else {self.name: (getattr(module, self.name or ""), module.EXAMPLES)}
+        for name, (verb, examples) in (group or alone).items():
+            app.command(name, epilog=examples_text(examples))(named(verb))
+        return get_command(app)
+
+    def make_context(self, *given: Any, **settings: Any) -> Any:
+        """As in typer, of the command that it stands for."""
+        return self.real.make_context(*given, **settings)
 
 
 @cache
@@ -55,9 +74,9 @@ def make_command() -> Any:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    add_verbs(app, _before_any_verb, EXAMPLES, VERBS)
-    app.add_typer(store.make_group(), name="store")
-    app.add_typer(study.make_group(), name="study")
+    app.callback(invoke_without_command=True, epilog=examples_text(EXAMPLES))(_before_any_verb)
+    for name, line in VERBS.items():
+        app.command(name, cls=LazyVerb, help=line)(lambda: None)
     return get_command(app)
 
 
@@ -106,5 +125,9 @@ def _before_any_verb(
     With the base and that file, `predict` gives the same predictions again.
     """
     context.obj["debug"] = debug
+    _alone(context)
+
+
+def _alone(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from supermask.cli.export import OutputFolder, write_model
-from supermask.cli.options import AllowNew, AsJson, DeltaPath, Revision, StoredBase
+from supermask.cli import options
+from supermask.cli.export import OutputFolder, export
 
 __all__ = ["EXAMPLES", "apply"]
 
@@ -14,12 +14,12 @@ EXAMPLES = (
 
 
 def apply(
-    delta: DeltaPath,
+    delta: options.DeltaPath,
     output: OutputFolder,
-    base: StoredBase = None,
-    revision: Revision = None,
-    allow_new: AllowNew = None,
-    as_json: AsJson = False,
+    base: options.StoredBase = None,
+    revision: options.Revision = None,
+    allow_new: options.AllowNew = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Merge a stored delta into its base, as a plain Hugging Face checkpoint.
 
@@ -27,4 +27,4 @@ def apply(
     AutoModelForSequenceClassification.from_pretrained.
     It appears whole or not at all. `supermask export` writes other forms, too.
     """
-    write_model("checkpoint", delta, output, base, revision, allow_new, as_json=as_json)
+    export(delta, output, base=base, revision=revision, allow_new=allow_new, as_json=as_json)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 from supermask.cli.options import AllowNew, AsJson, Revision, argument, option, refuse_together
-from supermask.cli.printing import print_lines
 from supermask.errors import ConfigurationError
 
 __all__ = ["EXAMPLES", "compare"]
@@ -18,25 +17,18 @@ EXAMPLES = (
     "supermask compare runs/mrpc runs/rte --json",
 )
 
+_MODEL = "Folder, safetensors file or hub id of a model; a known base; or a delta."
+_BASE = "With two deltas: where their base is now. \\[default: what the first names]"
+
 
 def compare(
-    base: Annotated[
-        str,
-        argument("BASE", "Folder, safetensors file or hub id of a model; a known base; or a delta."),
-    ],
+    base: Annotated[str, argument("BASE", _MODEL)],
     finetuned: Annotated[str, argument("FINETUNED", "The model made of it; or a delta.")],
-    base_of_deltas: Annotated[
-        str | None,
-        option(
-            None, "--base", "NAME_OR_DIR", "With two deltas: where their base is now. \\[default: what the first names]"
-        ),
-    ] = None,
+    base_of_deltas: Annotated[str | None, option(None, "NAME_OR_DIR", _BASE, name="--base")] = None,
     revision: Revision = None,
-    finetuned_revision: Annotated[
-        str | None, option("Base", "--finetuned-revision", "REV", "The same of FINETUNED.")
-    ] = None,
+    finetuned_revision: Annotated[str | None, option("Base", "REV", "The same of FINETUNED.")] = None,
     allow_new: AllowNew = None,
-    csv: Annotated[Path | None, option(None, "--csv", "FILE", "Write the distance of every tensor, too.")] = None,
+    csv: Annotated[Path | None, option(None, "FILE", "Write the distance of every tensor, too.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what moved between two models, and how far, by role and by block.
@@ -62,5 +54,3 @@ def compare(
         refuse_together("a delta", {"--finetuned-revision": finetuned_revision})
         deltas, place = ([base, finetuned], base_of_deltas) if first else ([finetuned], base)
         compare_deltas(deltas, place, revision, allow_new, table=csv, as_json=as_json)
-    if csv is not None and not as_json:
-        print_lines([f"every tensor: {csv}"])

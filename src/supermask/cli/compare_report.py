@@ -7,29 +7,19 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from supermask.analysis import (
-    DistanceRange,
-    RandomLaw,
-    TensorDistance,
-    delta_distances,
-    delta_overlap,
-    expected_distances,
-    overlap_significance,
-    summarise_distances,
-    truncated_normal_law,
-    uniform_law,
-)
+from supermask import analysis
+from supermask.analysis import DistanceRange, RandomLaw, TensorDistance, summarise_distances
 from supermask.analysis.checkpoints import CheckpointComparison, compare_checkpoints
 from supermask.atomic import write_atomically
-from supermask.cli.printing import PlainTable, percent, plain_table, print_json, print_lines, show, shown
+from supermask.cli.printing import PlainTable, answer, percent, plain_table, shown
 from supermask.cli.store_report import overlap_as_json, overlap_table
-from supermask.cli.stored import delta_path
-from supermask.deltas import TaskDelta
+from supermask.cli.stored import load_delta
 from supermask.deltas.document import FORMAT_NAME
 from supermask.hub import parse_address
 from supermask.models.checkpoint import BackboneNames, open_checkpoint
@@ -38,12 +28,15 @@ from supermask.prediction import stored_base
 __all__ = ["compare_deltas", "compare_models", "is_delta"]
 
 _BERT_RANGE = 0.02
-_NUMBERS = ("tensors", "changed\n%", "zeroed\n%", "L1 / √n\nmean", "\nmax", "column\nsum max", "angle/π\nmax")
+_NUMBERS = (">tensors", ">changed\n%", ">zeroed\n%", ">L1 / √n\nmean", ">\nmax", ">column\nsum max", ">angle/π\nmax")
+_CSV = ("name", "role", "block", "changed", "zeroed", "l1", "largest_column_sum", "largest_row_sum", "angular")
 _LEGEND = (
     "changed, zeroed: components that differ, and that are zero and were not;",
     "L1 / √n: ‖θ - θ̃‖₁ over the square root of the number of components, over the tensors of the row;",
     "column sum: the matrix norm ‖θ - θ̃‖₁, the largest sum of |θ - θ̃| over a column",
 )
+
+_expected = cache(analysis.expected_distances)
 
 
 def is_delta(given: str) -> bool:
@@ -71,32 +64,30 @@ def compare_models(
     found = compare_checkpoints(
         open_checkpoint(base, revision=revision), open_checkpoint(other, revision=other_revision)
     )
-    if table is not None:
-        _write_csv(table, [(other, [*found.tensors, *found.heads])])
-    if as_json:
-        print_json(
-            {
-                "base": base,
-                "finetuned": other,
-                "dtypes": {"base": list(found.base_dtypes), "finetuned": list(found.other_dtypes)},
-                "architecture_known": found.names is not None,
-                **_distances_as_json(found.tensors, found.names),
-                "heads": [asdict(tensor) for tensor in found.heads],
-                "only_in_base": [*found.only_base, *found.base_heads],
-                "only_in_finetuned": [*found.only_other, *found.other_heads],
-                "resized": list(found.resized),
-                "not_compared": list(found.not_compared),
-            }
-        )
-        return
-    print_lines([f"base: {base} ({', '.join(found.base_dtypes)})"])
-    print_lines([f"fine-tuned: {other} ({', '.join(found.other_dtypes)})"])
-    _show_distances(found.tensors)
-    _show_references(found.tensors, found.names)
-    print_lines(list(_remarks(found)))
+    document = {
+        "base": base,
+        "finetuned": other,
+        "dtypes": {"base": list(found.base_dtypes), "finetuned": list(found.other_dtypes)},
+        "architecture_known": found.names is not None,
+        **_distances_as_json(found.tensors, found.names),
+        "heads": [asdict(tensor) for tensor in found.heads],
+        "only_in_base": [*found.only_base, *found.base_heads],
+        "only_in_finetuned": [*found.only_other, *found.other_heads],
+        "resized": list(found.resized),
+        "not_compared": list(found.not_compared),
+    }
+    told = [
+        f"base: {base} ({', '.join(found.base_dtypes)})",
+        f"fine-tuned: {other} ({', '.join(found.other_dtypes)})",
+        *_distance_tables(found.tensors),
+        *_reference_table(found.tensors, found.names),
+        *_remarks(found),
+    ]
     if found.heads:
-        print_lines(["heads that both have"])
-        show(_table(summarise_distances(found.heads, lambda tensor: tensor.name), "tensor"), whole=True)
+        heads = summarise_distances(found.heads, lambda tensor: tensor.name)
+        told += ["heads that both have", _table(heads, "tensor")]
+    told += _write_csv(table, [(other, [*found.tensors, *found.heads])])
+    answer(document, told, as_json=as_json)
 
 
 def compare_deltas(
@@ -109,95 +100,83 @@ def compare_deltas(
     as_json: bool,
 ) -> None:
     """Print how far one or two deltas move their base, which may stand where none says, and what two share."""
-    deltas = [TaskDelta.load(delta_path(place)) for place in given]
+    deltas = [load_delta(place) for place in given]
     model = stored_base(deltas[0].document, base, revision, allow_new).model
     # The overlap checks that both have this base; alone, a delta's own check does.
-    overlap = delta_overlap(deltas[0], deltas[1], base=model) if len(deltas) == 2 else None
-    moved = [delta_distances(model, delta, verify=overlap is None) for delta in deltas]
-    counts = [tensor.count for tensor in overlap.tensors] if overlap is not None else []
-    significance = overlap_significance(counts) if counts else None
-    if table is not None:
-        _write_csv(table, zip(given, moved, strict=True))
+    overlap = analysis.delta_overlap(deltas[0], deltas[1], base=model) if len(deltas) == 2 else None
+    moved = [analysis.delta_distances(model, delta, verify=overlap is None) for delta in deltas]
     base_name = base or deltas[0].document.base.name or "the base"
-    if as_json:
-        document: dict[str, Any] = {
-            "base": base_name,
-            "deltas": [
-                {
-                    "name": place,
-                    "digest": delta.digest,
-                    "task": delta.task.name or "not named",
-                    "method": delta.method.kind or "not named",
-                    "sparsity": delta.sparsity if delta.weights else None,
-                    **_distances_as_json(tensors, None),
-                }
-                for place, delta, tensors in zip(given, deltas, moved, strict=True)
-            ],
-        }
-        if overlap is not None:
-            document["shared_zeros"] = overlap_as_json(overlap, "role")
-            document["significance"] = asdict(significance) if significance is not None else None
-        print_json(document)
-        return
-    print_lines([f"base: {base_name}"])
+    document: dict[str, Any] = {"base": base_name, "deltas": []}
+    told: list[str | PlainTable] = [f"base: {base_name}"]
     for place, delta, tensors in zip(given, deltas, moved, strict=True):
-        zeros = f", {percent(delta.sparsity)} % of its masked weights zero" if delta.weights else ""
-        print_lines([f"delta: {place} (task {delta.task.name or 'not named'}{zeros})"])
-        if tensors:
-            _show_distances(tensors)
+        task, sparsity = delta.task.name or "not named", delta.sparsity if delta.weights else None
+        document["deltas"].append(
+            {
+                "name": place,
+                "digest": delta.digest,
+                "task": task,
+                "method": delta.method.kind or "not named",
+                "sparsity": sparsity,
+                **_distances_as_json(tensors, None),
+            }
+        )
+        zeros = "" if sparsity is None else f", {percent(sparsity)} % of its masked weights zero"
+        told.append(f"delta: {place} (task {task}{zeros})")
+        told += _distance_tables(tensors) if tensors else ["nothing but the head differs from the base"]
+    told += _reference_table([tensor for tensors in moved for tensor in tensors], None)
+    if overlap is not None:
+        counts = [tensor.count for tensor in overlap.tensors]
+        significance = analysis.overlap_significance(counts) if counts else None
+        document["shared_zeros"] = overlap_as_json(overlap, "role")
+        document["significance"] = asdict(significance) if significance is not None else None
+        if significance is None:
+            told.append("no tensor is masked by both, so they share no zeros")
         else:
-            print_lines(["nothing but the head differs from the base"])
-    _show_references([tensor for tensors in moved for tensor in tensors], None)
-    if overlap is None:
-        return
-    if significance is None:
-        print_lines(["no tensor is masked by both, so they share no zeros"])
-        return
-    print_lines(["zeros of the first, of the second, and shared, against chance"])
-    show(overlap_table(overlap, "role"), whole=True)
-    how = "exact" if significance.exact else "by a normal law"
-    more, fewer = (f"10^{log:.1f}" for log in (significance.log10_p_more, significance.log10_p_fewer))
-    print_lines([f"probability by chance of as many: {more}, of as few: {fewer} ({how}); the ratio says how much more"])
+            told += ["zeros of the first, of the second, and shared, against chance", overlap_table(overlap, "role")]
+            how = "exact" if significance.exact else "by a normal law"
+            more, fewer = (f"10^{log:.1f}" for log in (significance.log10_p_more, significance.log10_p_fewer))
+            chance = f"probability by chance of as many: {more}, of as few: {fewer} ({how})"
+            told.append(f"{chance}; the ratio says how much more")
+    told += _write_csv(table, zip(given, moved, strict=True))
+    answer(document, told, as_json=as_json)
 
 
-def _write_csv(path: Path, compared: Iterable[tuple[str, Iterable[TensorDistance]]]) -> None:
+def _write_csv(path: Path | None, compared: Iterable[tuple[str, Iterable[TensorDistance]]]) -> list[str]:
+    """Write every tensor, and return what is to be told of it."""
+    if path is None:
+        return []
     text = io.StringIO()
-    names = ("name", "role", "block", "changed", "zeroed", "l1", "largest_column_sum", "largest_row_sum", "angular")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("finetuned", "shape", "weights", *names))
+    writer.writerow(("finetuned", "shape", "weights", *_CSV))
     for label, tensors in compared:
         for tensor in tensors:
-            cells = (getattr(tensor, name) for name in names)  # None becomes empty
+            cells = (getattr(tensor, name) for name in _CSV)  # None becomes empty
             writer.writerow((label, "x".join(map(str, tensor.shape)), tensor.weights, *cells))
     write_atomically(path, text.getvalue().encode())
+    return [f"every tensor: {path}"]
 
 
-def _show_distances(tensors: Sequence[TensorDistance]) -> None:
-    show(_table(summarise_distances(tensors, _role), "role", total=tensors), whole=True)
-    blocks = sorted({tensor.block for tensor in tensors if tensor.block is not None})
-    if blocks:
-        found = summarise_distances(tensors, lambda tensor: tensor.block)
-        show(_table({str(block): found[block] for block in blocks}, "block"), whole=True)
+def _distance_tables(tensors: Sequence[TensorDistance]) -> Iterator[PlainTable]:
+    yield _table(summarise_distances(tensors, _role), "role", total=tensors)
+    found = summarise_distances(tensors, lambda tensor: tensor.block)
+    if blocks := sorted(block for block in found if block is not None):
+        yield _table({str(block): found[block] for block in blocks}, "block")
 
 
-def _show_references(tensors: Sequence[TensorDistance], names: BackboneNames | None) -> None:
+def _reference_table(tensors: Sequence[TensorDistance], names: BackboneNames | None) -> Iterator[str | PlainTable]:
     if tensors:
-        print_lines(_LEGEND)
-    references = list(_references(tensors, names))
-    if not references:
-        return
-    print_lines(["two independent random initialisations would be this far apart, in expectation"])
-    columns = ("L1 / √n", "column sum", "angle/π")
-    table = plain_table("shape", "law", *columns, right=columns)
-    for shape, law, found in references:
+        yield from _LEGEND
+    table = plain_table("shape", "law", ">L1 / √n", ">column sum", ">angle/π")
+    for shape, law, found in _references(tensors, names):
         kind = f"uniform ±{law.scale:.4f}" if law.kind == "uniform" else f"normal {law.scale:g}, cut at {law.cut:g} sd"
         numbers = (f"{found.l1:.1f}", shown(found.largest_column_sum, ".1f"), f"{found.angular:.3f}")
         table.add_row(" x ".join(map(str, shape)), kind, *numbers)
-    show(table, whole=True)
+    if table.rows:
+        yield from ("two independent random initialisations would be this far apart, in expectation", table)
 
 
 def _table(rows: Mapping[str, DistanceRange], first: str, *, total: Sequence[TensorDistance] = ()) -> PlainTable:
-    table = plain_table(first, *_NUMBERS, right=_NUMBERS)
+    table = plain_table(first, *_NUMBERS)
     table.padding = (0, 1, 0, 0)
     for name, found in rows.items():
         table.add_row(name.replace("_", " ") if first == "role" else name, *_cells(found))
@@ -209,7 +188,7 @@ def _table(rows: Mapping[str, DistanceRange], first: str, *, total: Sequence[Ten
 
 def _cells(found: DistanceRange) -> Iterator[str]:
     yield f"{found.tensors:,}"
-    yield from (f"{100 * part / found.weights:.2f}" if found.weights else "–" for part in (found.changed, found.zeroed))
+    yield from (percent(part / found.weights if found.weights else None) for part in (found.changed, found.zeroed))
     yield from (f"{value:.3f}" for value in found.l1[1:])
     yield shown(found.largest_column_sum and found.largest_column_sum[2], ".3f")
     yield shown(found.angular and found.angular[2], ".4f")
@@ -239,8 +218,8 @@ def _references(
     width = (names.hidden_size if names is not None else None) or min((min(shape) for shape in shapes), default=0)
     spread = (names.initializer_range if names is not None else None) or _BERT_RANGE
     for shape in shapes:
-        for law in (uniform_law(width**-0.5), truncated_normal_law(spread)):
-            yield shape, law, expected_distances(shape, law)
+        for law in (analysis.uniform_law(width**-0.5), analysis.truncated_normal_law(spread)):
+            yield shape, law, _expected(shape, law)
 
 
 def _role(tensor: TensorDistance) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
 from supermask.cli.options import AsJson
-
-if TYPE_CHECKING:
-    from supermask.training.diagnosis import Diagnosis
+from supermask.cli.printing import answer
 
 __all__ = ["EXAMPLES", "doctor"]
 
@@ -21,32 +17,24 @@ def doctor(as_json: AsJson = False) -> None:
 
     The exit code is 1 if there is a fault; each comes with its remedy.
     """
+    from dataclasses import asdict
+
     from supermask.training.diagnosis import diagnose
 
     diagnosis = diagnose()
-    _report(diagnosis, as_json=as_json)
-    if not diagnosis.sound:
-        raise typer.Exit(1)
-
-
-def _report(diagnosis: Diagnosis, *, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from supermask.cli.printing import print_json, print_lines
-
-    if as_json:
-        findings = [asdict(finding) for finding in diagnosis.findings]
-        print_json({"sound": diagnosis.sound, "findings": findings})
-        return
+    told: list[str] = []
     topic = ""
     width = max(len(finding.name) for finding in diagnosis.findings)
     for finding in diagnosis.findings:
         if finding.topic != topic:
             topic = finding.topic
-            print_lines(["", topic] if finding is not diagnosis.findings[0] else [topic])
+            told += ["", topic] if told else [topic]
         mark = {"fine": " ", "worse": "-", "fault": "!"}[finding.state]
-        print_lines([f"{mark} {finding.name.ljust(width)}  {finding.value}"])
-        if finding.remedy:
-            print_lines([f"  {' ' * width}  {finding.remedy}"])
+        told.append(f"{mark} {finding.name.ljust(width)}  {finding.value}")
+        told += [f"  {' ' * width}  {finding.remedy}"] if finding.remedy else []
     faults = sum(finding.state == "fault" for finding in diagnosis.findings)
-    print_lines(["", "no fault" if not faults else f"{faults} fault{'s' if faults > 1 else ''}, marked !"])
+    told += ["", f"{faults} fault{'s' if faults > 1 else ''}, marked !" if faults else "no fault"]
+    document = {"sound": diagnosis.sound, "findings": [asdict(finding) for finding in diagnosis.findings]}
+    answer(document, told, as_json=as_json)
+    if not diagnosis.sound:
+        raise typer.Exit(1)

@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
-from supermask.cli.options import AllowNew, AsJson, DeltaPath, Revision, StoredBase, option, refuse_together
+from supermask.cli import options
+from supermask.cli.options import option, refuse_together
+from supermask.cli.printing import answer, percent, shown_bytes
 
 if TYPE_CHECKING:
     from supermask.deltas import TaskDelta
     from supermask.models import Base
 
-__all__ = ["EXAMPLES", "OutputFolder", "export", "write_model"]
+__all__ = ["EXAMPLES", "OutputFolder", "export"]
 
 EXAMPLES = (
     "supermask export sentiment --format onnx --output sentiment-onnx",
     "supermask export pruned --format sparse --output pruned-model --json",
 )
 
-OutputFolder = Annotated[
-    Path,
-    typer.Option(
-        "--output", metavar="DIR", help="New folder for the model.", show_default=False, rich_help_panel="Output"
-    ),
-]
-
+OutputFolder = Annotated[Path, option("Output", "DIR", "New folder for the model.")]
+_Form = Literal["checkpoint", "onnx", "sparse"]
 _OPSET = "Version of ONNX's operators. \\[default: the exporter's choice]"
 
 
 def export(
-    delta: DeltaPath,
+    delta: options.DeltaPath,
     output: OutputFolder,
-    form: Annotated[
-        Literal["checkpoint", "onnx", "sparse"], option("Output", "--format", None, "What to write.")
-    ] = "checkpoint",
-    opset: Annotated[int | None, option("Output", "--opset", "N", _OPSET)] = None,
-    no_verify: Annotated[bool, option("Output", "--no-verify", "", "Do not run the ONNX file and compare.")] = False,
-    base: StoredBase = None,
-    revision: Revision = None,
-    allow_new: AllowNew = None,
-    as_json: AsJson = False,
+    form: Annotated[_Form, option("Output", None, "What to write.", name="--format")] = "checkpoint",
+    opset: Annotated[int | None, option("Output", "N", _OPSET)] = None,
+    no_verify: Annotated[bool, option("Output", "", "Do not run the ONNX file and compare.")] = False,
+    base: options.StoredBase = None,
+    revision: options.Revision = None,
+    allow_new: options.AllowNew = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Merge a stored delta into its base and write the model for other programs.
 
@@ -51,54 +43,28 @@ def export(
     sparse keeps zeros as masks: smaller, exact, and complete without the base.
     The folder appears whole or not at all.
     """
-    if form != "onnx":
-        refuse_together(f"--format {form}", {"--opset": opset, "--no-verify": no_verify})
-    write_model(form, delta, output, base, revision, allow_new, opset=opset, verify=not no_verify, as_json=as_json)
-
-
-def write_model(
-    form: str,
-    delta: str,
-    output: Path,
-    base: str | None,
-    revision: str | None,
-    allow_new: Sequence[str] | None,
-    *,
-    opset: int | None = None,
-    verify: bool = True,
-    as_json: bool,
-) -> None:
-    """Write a model in one of the forms and tell what was written; the arguments are the options of `export`."""
-    import supermask
-    from supermask.cli.printing import print_json, print_lines, shown_bytes
-    from supermask.cli.stored import delta_path
+    from supermask.cli.stored import load_delta
     from supermask.interop import check_new_folder
     from supermask.prediction import stored_base
 
+    if form != "onnx":
+        refuse_together(f"--format {form}", {"--opset": opset, "--no-verify": no_verify})
     check_new_folder(output)
-    stored = supermask.TaskDelta.load(delta_path(delta))
+    stored = load_delta(delta)
     loaded = stored_base(stored.document, base, revision, allow_new)
-    facts, lines = _write(form, loaded, stored, output, opset=opset, verify=verify)
+    facts, lines = _write(form, loaded, stored, output, opset=opset, verify=not no_verify)
     files = {path.name: path.stat().st_size for path in sorted(output.iterdir())}
-    if as_json:
-        task = stored.task.model_dump(mode="json")
-        about = {"format": form, "output": str(output), "task": task, "delta": stored.digest}
-        print_json({**about, **facts, "files": files})
-        return
-    print_lines(
-        [
-            f"{stored.task.name or 'the task'} merged into {stored.document.base.name}: {output}/",
-            *(f"  {name}  {shown_bytes(size)}" for name, size in files.items()),
-            *lines,
-        ]
-    )
+    task = stored.task.model_dump(mode="json")
+    about = {"format": form, "output": str(output), "task": task, "delta": stored.digest}
+    title = f"{stored.task.name or 'the task'} merged into {stored.document.base.name}: {output}/"
+    sizes = [f"  {name}  {shown_bytes(size)}" for name, size in files.items()]
+    answer({**about, **facts, "files": files}, [title, *sizes, *lines], as_json=as_json)
 
 
 def _write(
     form: str, base: Base, delta: TaskDelta, output: Path, *, opset: int | None, verify: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """Write one form; returns what is to be told of it, for programs and for people."""
-    from supermask.cli.printing import percent, shown_bytes
     from supermask.interop import read_sparse_document, save_checkpoint, save_onnx, save_sparse_checkpoint
 
     if form == "onnx":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, final
@@ -21,21 +20,15 @@ _USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 # How libraries word a write that found no space, where they do not raise an OSError that says so.
 _NO_SPACE: Final = ("No space left on device", "os error 28", "PytorchStreamWriter failed", "file write failed")
 
-_UNKNOWN_PLACE: Final = " that is written to"
-
-_EXTRA_OF: Final = {
-    "transformers": "train",
-    "accelerate": "train",
-    "sklearn": "train",
-    "scipy": "train",
-    "matplotlib": "figures",
-    "datasets": "hub",
-    "pyarrow": "parquet",
-    "onnx": "onnx",
-    "onnxruntime": "onnx",
-    "onnxscript": "onnx",
-    "peft": "peft",
+_EXTRAS: Final = {
+    "train": ("transformers", "accelerate", "sklearn", "scipy"),
+    "figures": ("matplotlib",),
+    "hub": ("datasets",),
+    "parquet": ("pyarrow",),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "peft": ("peft",),
 }
+_EXTRA_OF: Final = {library: extra for extra, libraries in _EXTRAS.items() for library in libraries}
 
 
 @final
@@ -108,25 +101,20 @@ def _usage(error: Any) -> str:
 
 def _full_disk(error: BaseException) -> str | None:
     """Where the space ran out, as far as that is known; None if the error is of another kind."""
-    for cause in _chain(error):
+    cause: BaseException | None = error
+    while cause is not None:
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f" of {cause.filename}" if cause.filename else _UNKNOWN_PLACE
+            return f" of {cause.filename}" if cause.filename else " that is written to"
         if any(phrase in str(cause) for phrase in _NO_SPACE):
-            return _UNKNOWN_PLACE
+            return " that is written to"
+        cause = cause.__cause__ or cause.__context__
     return None
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
 
 
 def _origin(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "supermask" in Path(frame.filename).parts]
     if not frames:
         return "no traceback"
-    frame = (own or list(frames))[-1]
+    own = [frame for frame in frames if "supermask" in Path(frame.filename).parts]
+    frame = (own or frames)[-1]
     return f"{Path(frame.filename).name}, line {frame.lineno}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from supermask.cli.printing import PlainTable, plain_table, printable
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from supermask.analysis import ZeroCount, ZerosTable
 
 __all__ = ["zeros_map"]
@@ -27,10 +27,10 @@ def zeros_map(table: ZerosTable) -> PlainTable:
     widths = [max(_DIGITS, *map(len, words)) for words in columns]
     # With every role masked, the table would be wider than 80 columns if it were set with air.
     air = " " if sum(widths) + 3 * len(widths) <= _ROOM else ""
-    headers = [
+    headers = (
         "\n".join(f"{air}{word:>{width}}{air}" for word in words) for words, width in zip(columns, widths, strict=True)
-    ]
-    shown = plain_table("block", *headers, right=headers)
+    )
+    shown = plain_table("block", *(f">{header}" for header in headers))
     shown.padding = (0, 0)  # so that the grounds of neighbours nearly touch
     highest = max((cell.sparsity for cell in table.cells.values()), default=0.0)
 
@@ -46,8 +46,6 @@ def zeros_map(table: ZerosTable) -> PlainTable:
 
 
 def _cell(count: ZeroCount | None, highest: float, width: int, air: str) -> Text:
-    from rich.text import Text
-
     if count is None or not count.weights:
         return Text("")
     share = count.sparsity / highest if highest else 0.0

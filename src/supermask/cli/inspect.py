@@ -18,10 +18,7 @@ EXAMPLES = (
 
 def inspect(
     delta: DeltaPath,
-    figure: Annotated[
-        Path | None,
-        option(None, "--figure", "FILE", "Draw where the zeros are, as .png, .svg or .pdf."),
-    ] = None,
+    figure: Annotated[Path | None, option(None, "FILE", "Draw where the zeros are, as .png, .svg or .pdf.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a stored delta holds, with its zeros by role and block.

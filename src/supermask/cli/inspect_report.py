@@ -7,22 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from supermask.analysis import ZerosTable, zeros_by_place
+from supermask.analysis import zeros_by_place
 from supermask.cli.heat import zeros_map
-from supermask.cli.printing import facts_table, percent, plain_table, print_json, print_lines, show, shown_bytes
+from supermask.cli.printing import PlainTable, answer, facts_table, percent, plain_table, shown_bytes
 from supermask.core import entropy_bits
 from supermask.deltas import DeltaDocument
-from supermask.deltas.container import container_nbytes
+from supermask.deltas.document import FORMAT_VERSION
+from supermask.deltas.file import DELTA, file_nbytes
 from supermask.report.drawing import save_figure
 from supermask.report.zeros import zeros_figure
 
-__all__ = ["bits_per_weight", "draw", "report"]
-
-
-def bits_per_weight(document: DeltaDocument) -> float | None:
-    """Bits that the coded keep masks take, a masked weight; None if no weight is masked."""
-    bits = 8 * sum(change.keep.nbytes for change in document.changes if change.keep is not None)
-    return bits / document.weights if document.weights else None
+__all__ = ["draw", "report"]
 
 
 def draw(document: DeltaDocument, path: Path) -> None:
@@ -36,22 +31,45 @@ def draw(document: DeltaDocument, path: Path) -> None:
 def report(document: DeltaDocument, path: Path, *, figure: Path | None, as_json: bool) -> None:
     """Print what the delta at a path says about itself; `figure` is where its zeros were drawn, if they were."""
     zeros = zeros_by_place(document.changes) if document.weights else None
-    if as_json:
-        print_json(_as_json(document, path, zeros, figure))
-        return
-    print_lines([str(path)])
-    show(facts_table(_facts(document)))
+    moved: dict[str, dict[str, int]] = {}
+    for change in document.changes:
+        counts = moved.setdefault(change.role or "unnamed", {"tensors": 0, "weights": 0})
+        counts["tensors"] += 1
+        counts["weights"] += math.prod(change.shape)
+    told: list[str | PlainTable] = [str(path), facts_table(_facts(document))]
     if zeros is not None:
-        print_lines(["zeros, % of the weights in each place; blocks from the input up"])
-        show(zeros_map(zeros))
-    elif moved := _moved_by_role(document):
-        table = plain_table("role", "tensors", "weights", right=("tensors", "weights"))
-        for role, (tensors, weights) in moved.items():
-            table.add_row(role.replace("_", " "), f"{tensors:,}", f"{weights:,}")
-        print_lines(["values that moved"])
-        show(table)
+        told += ["zeros, % of the weights in each place; blocks from the input up", zeros_map(zeros)]
+    elif moved:
+        rows = (
+            (role.replace("_", " "), *(f"{count:,}" for count in counts.values())) for role, counts in moved.items()
+        )
+        told += ["values that moved", plain_table("role", ">tensors", ">weights", rows=rows)]
     if figure is not None:
-        print_lines([f"figure: {figure}"])
+        told.append(f"figure: {figure}")
+    places = [
+        {"role": role, "block": block, "zeros": cell.zeros, "weights": cell.weights, "sparsity": cell.sparsity}
+        for (role, block), cell in (zeros.cells if zeros is not None else {}).items()
+    ]
+    inspected = {
+        "path": str(path),
+        "digest": document.digest,
+        "bytes": file_nbytes(DELTA, document),
+        "format_version": FORMAT_VERSION,
+        "base": document.base.model_dump(exclude={"tensors"}),
+        "task": document.task.model_dump(mode="json", exclude_unset=True),
+        "method": document.method.describe(),
+        "training": document.training.model_dump(mode="json", exclude_unset=True),
+        "head": list(document.head),
+        "zeros": document.zeros,
+        "masked_weights": document.weights,
+        "sparsity": document.sparsity,
+        "bits_per_masked_weight": _bits_per_weight(document),
+        "entropy_bits_per_weight": entropy_bits(document.sparsity) if document.weights else None,
+        "zeros_by_place": places,
+        "changed_by_role": moved,
+        "figure": str(figure) if figure is not None else None,
+    }
+    answer(inspected, told, as_json=as_json)
 
 
 def _facts(document: DeltaDocument) -> Iterator[tuple[str, str]]:
@@ -70,15 +88,12 @@ def _facts(document: DeltaDocument) -> Iterator[tuple[str, str]]:
     head = [change for change in document.changes if change.name in document.head]
     yield "head", f"{sum(change.weights for change in head):,} values ({', '.join(document.head) or 'none'})"
     yield "zeros", _zeros_in_words(document)
-    bits = bits_per_weight(document)
+    bits = _bits_per_weight(document)
     if bits is not None:
         entropy = entropy_bits(document.sparsity)
         yield "mask", f"{bits:.4f} bits a masked weight; {entropy:.4f} if zeros fell at random"
-    rounded = sorted({change.rounded for change in document.changes if change.rounded})
-    if rounded:
-        yield "values", f"rounded to {', '.join(rounded)}: not every bit that was learnt"
-    yield "format", f"version {document.version}"
-    yield "size", shown_bytes(container_nbytes(document))
+    yield "format", f"version {FORMAT_VERSION}"
+    yield "size", shown_bytes(file_nbytes(DELTA, document))
 
 
 def _zeros_in_words(document: DeltaDocument) -> str:
@@ -97,38 +112,6 @@ def _settings(settings: dict[str, Any]) -> str:
     return f"({'; '.join(told)})" if told else ""
 
 
-def _moved_by_role(document: DeltaDocument) -> dict[str, tuple[int, int]]:
-    moved: dict[str, tuple[int, int]] = {}
-    for change in document.changes:
-        role = change.role or "unnamed"
-        tensors, weights = moved.get(role, (0, 0))
-        moved[role] = (tensors + 1, weights + math.prod(change.shape))
-    return moved
-
-
-def _as_json(document: DeltaDocument, path: Path, zeros: ZerosTable | None, figure: Path | None) -> dict[str, Any]:
-    places = [
-        {"role": role, "block": block, "zeros": cell.zeros, "weights": cell.weights, "sparsity": cell.sparsity}
-        for (role, block), cell in (zeros.cells if zeros is not None else {}).items()
-    ]
-    moved = {role: {"tensors": tensors, "weights": n} for role, (tensors, n) in _moved_by_role(document).items()}
-    return {
-        "path": str(path),
-        "digest": document.digest,
-        "bytes": container_nbytes(document),
-        "format_version": document.version,
-        "rounded": sorted({change.rounded for change in document.changes if change.rounded}),
-        "base": document.base.model_dump(exclude={"tensors"}),
-        "task": document.task.model_dump(mode="json", exclude_unset=True),
-        "method": document.method.describe(),
-        "training": document.training.model_dump(mode="json", exclude_unset=True),
-        "head": list(document.head),
-        "zeros": document.zeros,
-        "masked_weights": document.weights,
-        "sparsity": document.sparsity,
-        "bits_per_masked_weight": bits_per_weight(document),
-        "entropy_bits_per_weight": entropy_bits(document.sparsity) if document.weights else None,
-        "zeros_by_place": places,
-        "changed_by_role": moved,
-        "figure": str(figure) if figure is not None else None,
-    }
+def _bits_per_weight(document: DeltaDocument) -> float | None:
+    bits = 8 * sum(change.keep_nbytes or 0 for change in document.changes)
+    return bits / document.weights if document.weights else None

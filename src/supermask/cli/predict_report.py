@@ -18,11 +18,7 @@ _FORMATS = (".tsv", ".jsonl")
 
 
 def check_outputs(data: TaskData, *, output: Path | None, submission: Path | None, overwrite: bool) -> None:
-    """Refuse, before any compute is spent, what could not be written afterwards of the one split of these data.
-
-    Raises:
-        SupermaskError: of the kind that fits.
-    """
+    """Refuse, before any compute is spent, what could not be written afterwards of the one split of these data."""
     places = []
     if output is not None:
         if output.suffix not in _FORMATS:
@@ -52,11 +48,7 @@ def report(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write predictions where they are wanted; print them if that is nowhere else, or say where they are.
-
-    Raises:
-        SupermaskError: if they cannot be written.
-    """
+    """Write predictions where they are wanted; print them if that is nowhere else, or say where they are."""
     ((split, examples),) = data.splits.items()
     for line in data.notes:
         note(f"note: {line}")

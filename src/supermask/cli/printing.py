@@ -20,25 +20,19 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 
 __all__ = [
-    "PlainTable",
-    "examples_text",
-    "facts_table",
-    "never_fail_to_encode",
-    "note",
-    "percent",
-    "plain_table",
-    "print_json",
-    "print_lines",
-    "printable",
-    "show",
-    "shown",
-    "shown_bytes",
+    *("PlainTable", "answer", "examples_text", "facts_table", "never_fail_to_encode", "note", "percent"),
+    *("plain_table", "print_json", "print_lines", "printable", "show", "shown", "shown_bytes"),
 ]
 
 
 @final
 class PlainTable(Table):
-    """A table with a rule under its header, whose cells cannot steer the terminal."""
+    """A table with a rule under its header, whose cells cannot steer the terminal.
+
+    It is shown as wide as it is, or, if it `folds`, on more lines where the terminal is too narrow. Nothing is cut off.
+    """
+
+    folds = False
 
     def add_row(self, *cells: RenderableType | None, **settings: Any) -> None:
         """As in rich, with text made printable."""
@@ -67,39 +61,48 @@ def print_json(document: Mapping[str, Any]) -> None:
     print(json.dumps(_finite(document), indent=1, allow_nan=False))
 
 
-def show(*renderables: RenderableType, whole: bool = False) -> None:
-    """Print tables and text, styled if standard output is a terminal, and `whole` even if that is wider than it."""
-    for renderable in renderables:
-        # Names of tasks, labels and files may hold what rich would take for markup.
-        console = Console(highlight=False, markup=False, emoji=False)
-        if whole:
-            console.width = max(
-                console.width, console.measure(renderable, options=console.options.update(width=9999)).maximum
-            )
-        # Cells that have a style of their own come as rich's text, and are text from a file all the same.
-        console.print(Segments(map(_printable_segment, console.render(renderable))))
+def answer(document: Mapping[str, Any], told: Iterable[str | Table], *, as_json: bool) -> None:
+    """Print what came of a command: one JSON document for programs, or lines and tables for people."""
+    if as_json:
+        print_json(document)
+        return
+    for one in told:
+        print_lines([one]) if isinstance(one, str) else show(one)
 
 
-def print_lines(lines: Sequence[str]) -> None:
+def show(table: Table) -> None:
+    """Print a table, styled if standard output is a terminal."""
+    # Names of tasks, labels and files may hold what rich would take for markup.
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not (isinstance(table, PlainTable) and table.folds):
+        natural = console.measure(table, options=console.options.update(width=9999)).maximum
+        console.width = max(console.width, natural)
+    # Cells that have a style of their own come as rich's text, and are text from a file all the same.
+    console.print(Segments(map(_printable_segment, console.render(table))))
+
+
+def print_lines(lines: Iterable[str]) -> None:
     """Print lines as they are, however long: paths and commands are there to be copied."""
     for line in lines:
         print(printable(line))
 
 
-def plain_table(*columns: str, right: Sequence[str] = ()) -> PlainTable:
-    """An empty table, whose first column is never cut; columns whose header is in `right` are set flush right."""
+def plain_table(*columns: str, rows: Iterable[Sequence[str]] = (), folds: bool = False) -> PlainTable:
+    """A table of rows; columns whose header begins with > are set flush right."""
     table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    for position, column in enumerate(columns):
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=position == 0)
+    table.folds = folds
+    for column in columns:
+        header = column.removeprefix(">")
+        table.add_column(header, justify="left" if header == column else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
 def facts_table(facts: Iterable[tuple[str, str]]) -> PlainTable:
     """Names and what they stand for, a line each."""
-    table = plain_table("", "")
+    table = plain_table("", "", rows=facts, folds=True)
     table.show_header = False
-    for name, value in facts:
-        table.add_row(name, value)
     return table
 
 
@@ -113,14 +116,11 @@ def shown(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def percent(fraction: float) -> str:
-    """A score in percent, two decimals.
-
-    Example:
-        >>> percent(0.87654)
-        '87.65'
-    """
-    return f"{100 * fraction:.2f}" if math.isfinite(fraction) else "undefined"
+def percent(fraction: float | None) -> str:
+    """A fraction in percent, two decimals, or the dash of one that there is not."""
+    if fraction is not None and not math.isfinite(fraction):
+        return "undefined"
+    return shown(fraction and 100 * fraction, ".2f")
 
 
 def printable(text: str) -> str:

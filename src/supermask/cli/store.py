@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from supermask.cli.options import (
-    AllowNew,
-    AsJson,
-    DeltaPath,
-    Revision,
-    StoredBase,
-    Verb,
-    add_verbs,
-    argument,
-    option,
-    refuse_together,
-)
+from supermask.cli.options import AllowNew, AsJson, DeltaPath, Revision, StoredBase, argument, option, refuse_together
+from supermask.cli.printing import answer, percent, shown_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from supermask.deltas import DeltaDocument, DeltaStore
 
-__all__ = ["EXAMPLES", "VERBS", "make_group"]
+__all__ = ["ABOUT", "EXAMPLES", "VERBS"]
+
+ABOUT = "Keep many deltas over one base in a folder: add, list, verify, compare."
 
 EXAMPLES = (
     "supermask store add deltas runs/mrpc",
@@ -38,6 +29,10 @@ EXAMPLES = (
 _StoreOrHub = Annotated[
     str, argument("STORE", "Folder of the store; or on the hub, OWNER/NAME or OWNER/NAME@REVISION.")
 ]
+
+
+_TO_DECODE = "The base, to decode every mask against it too."
+_Place = Literal["role", "block", "tensor"]
 
 
 def _open(given: str) -> DeltaStore:
@@ -51,20 +46,25 @@ def _open(given: str) -> DeltaStore:
 def add(
     store: Annotated[Path, argument("STORE", "Folder of the store; a new one is made if there is none.")],
     delta: DeltaPath,
-    name: Annotated[str | None, option(None, "--name", "NAME", "What to call it. \\[default: its task's name]")] = None,
-    overwrite: Annotated[bool, option(None, "--overwrite", "", "Replace the delta of that name.")] = False,
+    name: Annotated[str | None, option(None, "NAME", "What to call it. \\[default: its task's name]")] = None,
+    overwrite: Annotated[bool, option(None, "", "Replace the delta of that name.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Put a copy of a delta into a store.
 
     The first one decides the base; deltas of another base are refused.
     """
-    from supermask.cli.store_report import report_added
+    from supermask.cli.store_report import row_as_json
     from supermask.cli.stored import delta_path
     from supermask.deltas.store import DeltaStore
 
     added = DeltaStore(store).add(delta_path(delta), name=name, overwrite=overwrite)
-    report_added(store, added, as_json=as_json)
+    document = added.document
+    zeros = "no zeros, as values alone were trained"
+    if document.weights:
+        zeros = f"{percent(document.sparsity)} % zeros ({document.zeros:,} of {document.weights:,} weights)"
+    told = [f"{added.name} added to {store}/: {zeros}, {shown_bytes(added.nbytes)}"]
+    answer({"store": str(store), "added": row_as_json(added)}, told, as_json=as_json)
 
 
 def list_deltas(store: _StoreOrHub, as_json: AsJson = False) -> None:
@@ -80,9 +80,7 @@ def list_deltas(store: _StoreOrHub, as_json: AsJson = False) -> None:
 
 def verify(
     store: _StoreOrHub,
-    base: Annotated[
-        str | None, option("Base", "--base", "NAME_OR_DIR", "The base, to decode every mask against it too.")
-    ] = None,
+    base: Annotated[str | None, option("Base", "NAME_OR_DIR", _TO_DECODE)] = None,
     revision: Revision = None,
     allow_new: AllowNew = None,
     as_json: AsJson = False,
@@ -112,24 +110,19 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Delete a delta from a store."""
-    from supermask.cli.printing import print_json, print_lines
     from supermask.deltas.store import DeltaStore
 
     opened = DeltaStore(store)
     opened.remove(name)
-    if as_json:
-        print_json({"store": str(store), "removed": name, "deltas": list(opened.names)})
-        return
-    print_lines([f"{name} removed from {store}/, which has {len(opened)} more"])
+    document = {"store": str(store), "removed": name, "deltas": list(opened.names)}
+    answer(document, [f"{name} removed from {store}/, which has {len(opened)} more"], as_json=as_json)
 
 
 def diff(
     store: _StoreOrHub,
     first: Annotated[str, argument("FIRST", "Name of a delta.")],
     second: Annotated[str, argument("SECOND", "Name of another.")],
-    by: Annotated[
-        Literal["role", "block", "tensor"], option(None, "--by", None, "What a row of the table stands for.")
-    ] = "role",
+    by: Annotated[_Place, option(None, None, "What a row of the table stands for.")] = "role",
     base: StoredBase = None,
     revision: Revision = None,
     allow_new: AllowNew = None,
@@ -158,33 +151,17 @@ def _base_model(
     documents: Sequence[DeltaDocument], base: str | None, revision: str | None, allow_new: Sequence[str] | None
 ) -> PreTrainedModel:
     """The base of several deltas, with the head of one that says which task it is of: any head will do."""
-    from supermask.errors import ConfigurationError
-    from supermask.prediction import stored_base, stored_task
+    from supermask.prediction import stored_base
 
-    chosen = documents[0]  # if none says, loading by it says what is missing
-    for document in documents:
-        with suppress(ConfigurationError):
-            stored_task(document)
-            chosen = document
-            break
+    told = (document for document in documents if document.task.name and document.task.kind and document.task.metrics)
+    chosen = next(told, documents[0])  # if none says, loading by the first says what is missing
     return stored_base(chosen, base, revision, allow_new).model
 
 
-VERBS: dict[str, Verb] = {
+VERBS = {
     "add": (add, ("supermask store add deltas runs/mrpc", "supermask store add deltas runs/rte --name rte-seed0")),
     "list": (list_deltas, ("supermask store list deltas", "supermask store list deltas --json")),
     "verify": (verify, ("supermask store verify deltas", "supermask store verify deltas --base minilm-l6")),
     "remove": (remove, ("supermask store remove deltas rte-seed0",)),
     "diff": (diff, ("supermask store diff deltas mrpc rte", "supermask store diff deltas mrpc rte --by block --json")),
 }
-
-
-def make_group() -> typer.Typer:
-    """The verbs of `supermask store`."""
-    return add_verbs(typer.Typer(rich_markup_mode="rich"), _store, EXAMPLES, VERBS)
-
-
-def _store(context: typer.Context) -> None:
-    """Keep many deltas over one base in a folder: add, list, verify, compare."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())

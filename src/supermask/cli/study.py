@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import typer
-
 from supermask.cli import study_measure, study_run, study_show, study_status
-from supermask.cli.options import Verb, add_verbs
 
-__all__ = ["EXAMPLES", "VERBS", "make_group"]
+__all__ = ["ABOUT", "EXAMPLES", "VERBS"]
+
+ABOUT = """Reproduce the paper: each of its tables and figures is a study.
+
+A study is many runs; what is recorded already is not run again, and a run
+that was cut off goes on where it stopped.
+"""
 
 EXAMPLES = (
     "supermask study list",
@@ -15,7 +18,7 @@ EXAMPLES = (
     "supermask study status",
 )
 
-VERBS: dict[str, Verb] = {
+VERBS = {
     "list": (study_status.list_studies, study_status.LIST_EXAMPLES),
     "run": (study_run.run, study_run.EXAMPLES),
     "status": (study_status.status, study_status.EXAMPLES),
@@ -24,18 +27,3 @@ VERBS: dict[str, Verb] = {
     "figure": (study_show.figure, study_show.FIGURE_EXAMPLES),
     "report": (study_show.report, study_show.REPORT_EXAMPLES),
 }
-
-
-def make_group() -> typer.Typer:
-    """The verbs of `supermask study`."""
-    return add_verbs(typer.Typer(rich_markup_mode="rich"), _study, EXAMPLES, VERBS)
-
-
-def _study(context: typer.Context) -> None:
-    """Reproduce the paper: each of its tables and figures is a study.
-
-    A study is many runs; what is recorded already is not run again, and a run
-    that was cut off goes on where it stopped.
-    """
-    if context.invoked_subcommand is None:
-        print(context.get_help())

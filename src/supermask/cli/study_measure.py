@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from supermask.cli.options import AsJson, option
-from supermask.cli.printing import note, print_json, print_lines
+from supermask.cli.options import AsJson, argument, option
+from supermask.cli.printing import answer, note
 from supermask.cli.study_options import Results
 
 __all__ = ["EXAMPLES", "measure"]
@@ -22,19 +22,17 @@ EXAMPLES = (
 def measure(
     deltas: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="[DELTA]...", help="Folders or files of deltas that were kept elsewhere.", show_default=False
-        ),
+        argument("[DELTA]...", "Folders or files of deltas that were kept elsewhere."),
     ] = None,
     results: Results = None,
     base: Annotated[
-        str | None, option(None, "--base", "NAME_OR_DIR", "Where the base is now. \\[default: what the record names]")
+        str | None, option(None, "NAME_OR_DIR", "Where the base is now. \\[default: what the record names]")
     ] = None,
     keep_deltas: Annotated[
         Literal["masks", "all", "none"],
-        option(None, "--keep-deltas", None, "Which of the given deltas are copied beside their records."),
+        option(None, None, "Which of the given deltas are copied beside their records."),
     ] = "masks",
-    again: Annotated[bool, option(None, "--again", "", "Measure also what is measured already.")] = False,
+    again: Annotated[bool, option(None, "", "Measure also what is measured already.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure recorded runs: distances, zeros and magnitudes of their deltas.
@@ -63,12 +61,10 @@ def measure(
         again=again,
         compare=masks,
     )
-    if as_json:
-        print_json({"results": str(store.folder), "runs": found.runs, "pairs": found.pairs, "faults": found.faults})
-    else:
-        print_lines([f"measured: {path}" for path in (*found.runs, *found.pairs)])
-        print_lines([] if found.runs or found.pairs else [f"{store.folder}: there is nothing new to measure"])
-        for fault in found.faults:
-            note(f"not measured: {fault}")
+    document = {"results": str(store.folder), "runs": found.runs, "pairs": found.pairs, "faults": found.faults}
+    told = [f"measured: {path}" for path in (*found.runs, *found.pairs)]
+    answer(document, told or [f"{store.folder}: there is nothing new to measure"], as_json=as_json)
+    for fault in () if as_json else found.faults:
+        note(f"not measured: {fault}")
     if found.faults:
         raise typer.Exit(1)

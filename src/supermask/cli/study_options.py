@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from supermask.cli.options import option
+from supermask.cli.options import argument, option
 
 if TYPE_CHECKING:
     from supermask.study import Study
@@ -17,17 +15,12 @@ __all__ = ["ALL", "Base", "Results", "Seeds", "StudyName", "Tasks", "chosen_stud
 ALL = "all"
 
 StudyName = Annotated[
-    str,
-    typer.Argument(
-        metavar="STUDY",
-        help="Name of a study (`supermask study list`), all, or a YAML file of your own.",
-        show_default=False,
-    ),
+    str, argument("STUDY", "Name of a study (`supermask study list`), all, or a YAML file of your own.")
 ]
-Base = Annotated[str | None, option(None, "--base", "NAME_OR_DIR", "Another base than the study's.")]
-Tasks = Annotated[str | None, option(None, "--tasks", "NAMES", "Only these tasks, such as mrpc,rte.")]
-Seeds = Annotated[str | None, option(None, "--seeds", "NUMBERS", "These seeds, such as 0,1,2 or 0-4.")]
-Results = Annotated[Path | None, option(None, "--results", "DIR", "Folder of the records. \\[default: results/BASE]")]
+Base = Annotated[str | None, option(None, "NAME_OR_DIR", "Another base than the study's.")]
+Tasks = Annotated[str | None, option(None, "NAMES", "Only these tasks, such as mrpc,rte.")]
+Seeds = Annotated[str | None, option(None, "NUMBERS", "These seeds, such as 0,1,2 or 0-4.")]
+Results = Annotated[Path | None, option(None, "DIR", "Folder of the records. \\[default: results/BASE]")]
 
 
 def chosen_studies(
@@ -48,9 +41,6 @@ def chosen_studies(
         seeds: numbers and ranges with commas between.
         results: the folder, if it is not the base's own.
         limit: how many examples are trained on, if not all: such records lie apart.
-
-    Raises:
-        SupermaskError: naming what is not there.
     """
     from supermask.errors import ConfigurationError
     from supermask.study import load_study, overridden, study_names

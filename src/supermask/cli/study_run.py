@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
-from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from supermask.cli.failures import Interruption
 from supermask.cli.options import AsJson, Cpu, DataDir, option
-from supermask.cli.printing import note, plain_table, print_json, print_lines, show
+from supermask.cli.printing import PlainTable, answer, note, plain_table
 from supermask.cli.study_options import Base, Results, Seeds, StudyName, Tasks, chosen_studies
+from supermask.cli.train_options import setting_option, with_options
+from supermask.settings import RunSettings
 
 if TYPE_CHECKING:
     from supermask.study.execution import StudyReport
@@ -28,9 +27,11 @@ EXAMPLES = (
     "supermask study run table6 --data-dir glue --dry-run",
 )
 
-_where = partial(option, "Where and how")
+# The others are options that verbs share, or none.
+_HERE = ("work", "keep_deltas", "jobs", "devices", "ray", "launch", "checkpoint_steps", "any_version")
 
 
+@with_options(setting_option("Where and how", name, RunSettings.model_fields[name]) for name in _HERE)
 def run(
     study: StudyName,
     data_dir: DataDir = None,
@@ -42,30 +43,10 @@ def run(
         typer.Option("--limit", min=1, metavar="N", help="Train on the first N examples; the records say so."),
     ] = None,
     results: Results = None,
-    work: Annotated[
-        Path | None, _where("--work", "DIR", "Where runs keep what they resume from. \\[default: RESULTS/.work]")
-    ] = None,
-    keep_deltas: Annotated[
-        Literal["masks", "all", "none"],
-        _where("--keep-deltas", None, "Which deltas stay beside their records."),
-    ] = "masks",
-    jobs: Annotated[int | None, _where("--jobs", "N", "Runs at a time. \\[default: one a device]")] = None,
-    devices: Annotated[
-        str | None, _where("--devices", "NAMES", "CUDA devices to use, such as 0,1. \\[default: all]")
-    ] = None,
-    ray: Annotated[
-        str | None, _where("--ray", "ADDRESS", "Run on the Ray cluster of this address; local starts one here.")
-    ] = None,
-    launch: Annotated[
-        str | None, _where("--launch", "COMMAND", 'Starts each run, such as "accelerate launch --num_processes 4".')
-    ] = None,
-    checkpoint_steps: Annotated[int, _where("--checkpoint-steps", "N", "Steps between checkpoints.")] = 100,
-    any_version: Annotated[
-        bool, _where("--any-version", "", "Take records of other versions of supermask, too.")
-    ] = False,
     cpu: Cpu = False,
-    dry_run: Annotated[bool, option(None, "--dry-run", "", "Check everything and tell what would be run.")] = False,
+    dry_run: Annotated[bool, option(None, "", "Check everything and tell what would be run.")] = False,
     as_json: AsJson = False,
+    **settings: Any,
 ) -> None:
     """Make the runs of a study that are not recorded yet.
 
@@ -74,41 +55,20 @@ def run(
     again the next time, and makes the exit code 1.
     """
     from supermask.study.execution import run_plan
-    from supermask.study.orders import RunSettings
     from supermask.study.plan import plan_studies
     from supermask.study.progress import StudyProgress
 
     studies, folder = chosen_studies(study, base=base, tasks=tasks, seeds=seeds, results=results, limit=limit)
-    settings = RunSettings(
-        results=folder,
-        work=work,
-        data_dir=None if data_dir is None else str(data_dir),
-        limit=limit,
-        jobs=jobs,
-        devices=tuple((devices or "").replace(",", " ").split()),
-        keep_deltas=keep_deltas,
-        launch=tuple(shlex.split(launch or "")),
-        ray=ray,
-        checkpoint_steps=checkpoint_steps,
-        any_version=any_version,
-        use_cpu=cpu,
-    )
-    plan = plan_studies(studies, settings)
+    told = {name: value for name, value in settings.items() if value is not None}
+    where = {"results": folder, "data_dir": None if data_dir is None else str(data_dir), "limit": limit, "use_cpu": cpu}
+    chosen = RunSettings(**where, **told)
+    plan = plan_studies(studies, chosen)
     try:
         report = None if dry_run else run_plan(plan, StudyProgress())
     except KeyboardInterrupt:
         raise Interruption("nothing is lost; go on with the same command") from None
     document = _plan_document(plan) if report is None else _report_document(plan, report)
-    rows, lines = _in_words(document)
-    if as_json:
-        print_json(document)
-    else:
-        if rows:
-            table = plain_table("run", "state", "steps", "time", right=("steps", "time"))
-            for row in rows:
-                table.add_row(*row)
-            show(table)
-        print_lines(lines)
+    answer(document, _in_words(document), as_json=as_json)
     failed = document.get("failed", ())
     for run in failed:
         note(f"failed: {run['run']}: {run['error']} (log: {run['log']})")
@@ -121,7 +81,7 @@ def _plan_document(plan: Plan) -> dict[str, Any]:
         "results": str(plan.settings.results),
         "base": plan.base.fingerprint,
         "notes": plan.notes,
-        "slots": plan.slots,
+        "slots": len(plan.slots),
         "seconds_left": plan.seconds,
         "runs": [
             {
@@ -150,24 +110,20 @@ def _report_document(plan: Plan, report: StudyReport) -> dict[str, Any]:
     }
 
 
-def _in_words(document: dict[str, Any]) -> tuple[list[Sequence[str]], list[str]]:
-    """The rows of a table, and lines."""
+def _in_words(document: dict[str, Any]) -> Iterator[str | PlainTable]:
     from supermask.study.pace import shown_duration
 
-    lines = [f"note: {line}" for line in document["notes"]]
+    notes = [f"note: {line}" for line in document["notes"]]
     if "completed" in document:
         before = document["recorded_before"]
-        return [], [*lines, f"{document['results']}: {len(document['completed'])} runs made, {before} recorded before"]
-    rows: list[Sequence[str]] = [
-        (run["run"], run["state"], f"{run['steps']:,}", shown_duration(run["seconds"]))
-        for run in document["runs"]
-        if run["state"] != "recorded"
-    ]
-    states = Counter(run["state"] for run in document["runs"])
-    counts = ", ".join(f"{count} {state}" for state, count in states.items())
-    left = shown_duration(document["seconds_left"])
-    return rows, [
-        *lines,
-        f"{len(document['runs'])} runs in {document['results']}: {counts}",
-        f"time for the rest, {document['slots']} at a time: {left}",
-    ]
+        yield from notes
+        yield f"{document['results']}: {len(document['completed'])} runs made, {before} recorded before"
+        return
+    runs = document["runs"]
+    left = [run for run in runs if run["state"] != "recorded"]
+    rows = ((run["run"], run["state"], f"{run['steps']:,}", shown_duration(run["seconds"])) for run in left)
+    yield from [plain_table("run", "state", ">steps", ">time", rows=rows)] if left else []
+    yield from notes
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(run["state"] for run in runs).items())
+    yield f"{len(runs)} runs in {document['results']}: {counts}"
+    yield f"time for the rest, {document['slots']} at a time: {shown_duration(document['seconds_left'])}"

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from supermask.cli.options import AsJson, option
-from supermask.cli.printing import note, print_json, print_lines, show, shown_bytes
+from supermask.cli.options import AsJson, argument, option
+from supermask.cli.printing import answer, note, print_lines, show, shown_bytes
 from supermask.cli.study_options import ALL, Base, Results, Seeds, Tasks, chosen_studies
 from supermask.cli.study_status import warn_of_skipped
 
@@ -29,18 +27,13 @@ FIGURE_EXAMPLES = (
 )
 REPORT_EXAMPLES = (
     "supermask study report --output report.html",
-    "supermask study report --results results/minilm-l6 --tasks mrpc,rte,stsb,cola --output report.html",
+    "supermask study report --results results/minilm-l6 --tasks mrpc,rte",
 )
 
 Format = Literal["text", "markdown", "csv", "html"]
 _ENDINGS: dict[str, str] = {"text": "txt", "markdown": "md", "csv": "csv", "html": "html"}
 _StudyOrAll = Annotated[
-    str,
-    typer.Argument(
-        metavar="STUDY",
-        help="Name of a study (`supermask study list`), all of the kind, or a YAML file of your own.",
-        show_default=False,
-    ),
+    str, argument("STUDY", "Name of a study (`supermask study list`), all of the kind, or a YAML file of your own.")
 ]
 
 
@@ -50,9 +43,9 @@ def table(
     tasks: Tasks = None,
     seeds: Seeds = None,
     results: Results = None,
-    kind: Annotated[Format, typer.Option("--format", help="How to write it.")] = "text",
+    kind: Annotated[Format, option(None, None, "How to write it.", name="--format")] = "text",
     output: Annotated[
-        Path | None, option(None, "--output", "PATH", "File to write; with all, a folder. \\[default: standard output]")
+        Path | None, option(None, "PATH", "File to write; with all, a folder. \\[default: standard output]")
     ] = None,
 ) -> None:
     """Show a study as a table: our numbers, and the paper's in parentheses.
@@ -74,13 +67,13 @@ def table(
     for one in made:
         path = output / f"{one.name}.{_ENDINGS[kind]}" if several else output
         write_atomically(path, (_as_text(one, kind).rstrip("\n") + "\n").encode())
-        note(f"{path}: {_gaps(len(one.absent))}")
+        note(f"{path}: {_gaps(len(one.missing))}")
     print_lines([str(output)])
 
 
 def figure(
     study: _StudyOrAll,
-    output: Annotated[Path, option(None, "--output", "DIR", "Folder to write to.")] = Path("figures"),
+    output: Annotated[Path, option(None, "DIR", "Folder to write to.")] = Path("figures"),
     base: Base = None,
     tasks: Tasks = None,
     seeds: Seeds = None,
@@ -102,15 +95,13 @@ def figure(
         note(f"{drawn.title}: {_gaps(len(drawn.missing))}")
         for missing in drawn.missing:
             note(f"  missing: {missing}")
-    if as_json:
-        print_json({"files": [str(path) for path in written]})
-    else:
-        print_lines([str(path) for path in written])
+    files = [str(path) for path in written]
+    answer({"files": files}, files, as_json=as_json)
 
 
 def report(
-    output: Annotated[Path, option(None, "--output", "FILE", "Page to write.")] = Path("report.html"),
-    study: Annotated[str, option(None, "--study", "STUDY", "Only this study.")] = ALL,
+    output: Annotated[Path, option(None, "FILE", "Page to write.")] = Path("report.html"),
+    study: Annotated[str, option(None, "STUDY", "Only this study.")] = ALL,
     base: Base = None,
     tasks: Tasks = None,
     seeds: Seeds = None,
@@ -127,20 +118,15 @@ def report(
     studies, store = _studies_and_records(study, None, base, tasks, seeds, results)
     warn_of_skipped(store)
     size = write_report(studies, store, output, more_seeds=seeds is None)
-    if as_json:
-        print_json({"report": str(output), "bytes": size, "records": len(store.records)})
-        return
-    print_lines([f"{output}: {shown_bytes(size)}, from {len(store.records)} records in {store.folder}"])
+    document = {"report": str(output), "bytes": size, "records": len(store.records)}
+    told = [f"{output}: {shown_bytes(size)}, from {len(store.records)} records in {store.folder}"]
+    answer(document, told, as_json=as_json)
 
 
 def _studies_and_records(
     name: str, shows: str | None, base: str | None, tasks: str | None, seeds: str | None, results: Path | None
 ) -> tuple[list[Study], RecordStore]:
-    """The studies that are meant, on the base that the records are of if no other is named, and the records.
-
-    Raises:
-        ConfigurationError: if the folder has no records, or several bases' and none was named.
-    """
+    """The studies that are meant, on the base that the records are of if no other is named, and the records."""
     from supermask.errors import ConfigurationError
     from supermask.study import RecordStore, overridden
 
@@ -169,7 +155,7 @@ def _print_table(made: Table, kind: Format) -> None:
         print_lines(_as_text(made, kind).splitlines())
         return
     print_lines([made.title])
-    show(terminal_table(made), whole=True)
+    show(terminal_table(made))
     print_lines([*made.notes, *_absent(made), ""])
 
 
@@ -192,7 +178,7 @@ def _as_text(made: Table, kind: Format) -> str:
 
 
 def _absent(made: Table) -> list[str]:
-    return [f"Missing: {'; '.join(made.absent)}. Make them: {made.command}"] if made.absent else []
+    return [f"Missing: {'; '.join(made.missing)}. Make them: {made.command}"] if made.missing else []
 
 
 def _gaps(count: int) -> str:

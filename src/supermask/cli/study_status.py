@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from supermask.cli.options import AsJson
-from supermask.cli.printing import note, plain_table, print_json, print_lines, show
+from supermask.cli.printing import PlainTable, answer, note, plain_table
 from supermask.cli.study_options import ALL, Base, Results, Seeds, Tasks, chosen_studies
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ __all__ = ["EXAMPLES", "LIST_EXAMPLES", "list_studies", "status", "warn_of_skipp
 LIST_EXAMPLES = ("supermask study list", "supermask study list --json")
 EXAMPLES = ("supermask study status", "supermask study status table5", "supermask study status table3 --seeds 0-2")
 
+_WHICH = typer.Argument(metavar="STUDY", help="Name of a study, all, or a YAML file of your own.")
+
 
 def list_studies(as_json: AsJson = False) -> None:
     """List the studies: what each shows, on how many tasks, with how many runs.
@@ -29,21 +32,17 @@ def list_studies(as_json: AsJson = False) -> None:
     from supermask.study.expansion import shared_runs
 
     studies = [load_study(name) for name in study_names()]
-    if as_json:
-        print_json({"studies": [{**study.model_dump(mode="json"), "runs": len(runs_of(study))} for study in studies]})
-        return
-    table = plain_table("study", "shows", "what", "tasks", "runs", right=("tasks", "runs"))
+    document = {"studies": [{**study.model_dump(mode="json"), "runs": len(runs_of(study))} for study in studies]}
+    table = plain_table("study", "shows", "what", ">tasks", ">runs", folds=True)
     for study in studies:
         counts = (str(len(study.tasks)), str(len(runs_of(study))))
         table.add_row(study.name, study.shows, f"{study.title} ({study.paper})", *counts)
-    show(table)
-    print_lines([f"{len(shared_runs(studies))} different runs in all; Figure 1 of the paper is an illustration"])
+    told = f"{len(shared_runs(studies))} different runs in all; Figure 1 of the paper is an illustration"
+    answer(document, [table, told], as_json=as_json)
 
 
 def status(
-    study: Annotated[
-        str, typer.Argument(metavar="STUDY", help="Name of a study, all, or a YAML file of your own.")
-    ] = ALL,
+    study: Annotated[str, _WHICH] = ALL,
     base: Base = None,
     tasks: Tasks = None,
     seeds: Seeds = None,
@@ -61,10 +60,9 @@ def status(
     studies, folder = chosen_studies(study, base=base, tasks=tasks, seeds=seeds, results=results)
     store = RecordStore(folder)
     found = [(one, study_status(one, store)) for one in studies]
-    if as_json:
-        print_json(_document(found, store))
-    else:
-        _print(found, store)
+    if not as_json:
+        warn_of_skipped(store)
+    answer(_document(found, store), _told(found, store), as_json=as_json)
 
 
 def warn_of_skipped(store: RecordStore) -> None:
@@ -73,12 +71,11 @@ def warn_of_skipped(store: RecordStore) -> None:
         note(f"warning: {store.folder / skipped.path} is no record and plays no part: {skipped.reason}")
 
 
-def _print(found: list[tuple[Study, list[RunStatus]]], store: RecordStore) -> None:
+def _told(found: list[tuple[Study, list[RunStatus]]], store: RecordStore) -> Iterator[str | PlainTable]:
     from supermask.study.pace import seconds_left, shown_duration
 
-    warn_of_skipped(store)
-    columns = ("recorded", "measured", "running", "failed", "missing", "time for the rest")
-    table = plain_table("study", *columns, right=columns)
+    columns = (">recorded", ">measured", ">running", ">failed", ">missing", ">time for the rest")
+    table = plain_table("study", *columns, folds=True)
     for study, runs in found:
         left = [run for run in runs if run.state != "recorded"]
         table.add_row(
@@ -88,15 +85,14 @@ def _print(found: list[tuple[Study, list[RunStatus]]], store: RecordStore) -> No
             *(str(sum(run.state == state for run in left) or "") for state in ("running", "failed", "missing")),
             shown_duration(seconds_left([run.seconds for run in left])) if left else "",
         )
-    print_lines([f"{store.folder}: {len(store.records)} records"])
-    show(table)
+    yield from (f"{store.folder}: {len(store.records)} records", table)
     told = {run.run.key: run for _, runs in reversed(found) for run in reversed(runs)}
     for run in told.values():
         if run.state in ("running", "failed"):
             what = run.position or (run.stored.record.error if run.stored else None) or ""
-            print_lines([f"{run.state}: {run.run.task}/{run.run.label}: {what}"])
+            yield f"{run.state}: {run.run.task}/{run.run.label}: {what}"
     if len(found) == 1 and (missing := [run.run for run in found[0][1] if run.state == "missing"]):
-        print_lines([f"missing: {', '.join(f'{run.task}/{run.label}' for run in missing)}"])
+        yield f"missing: {', '.join(f'{run.task}/{run.label}' for run in missing)}"
 
 
 def _document(found: list[tuple[Study, list[RunStatus]]], store: RecordStore) -> dict[str, object]:

@@ -6,32 +6,22 @@ import contextlib
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
+from supermask.cli import options
 from supermask.cli.failures import Interruption
-from supermask.cli.options import (
-    DEFAULT_LABEL,
-    DEFAULT_TEXT,
-    AllowNew,
-    AsJson,
-    Cpu,
-    DataDir,
-    Revision,
-    TaskName,
-    option,
-    refuse_together,
-)
-from supermask.cli.train_options import METHODS_IN_WORDS, make_settings, with_settings
+from supermask.cli.options import DEFAULT_LABEL, DEFAULT_TEXT, option, refuse_together
+from supermask.cli.train_options import METHODS_IN_WORDS, make_settings, settings_of_training, with_options
 from supermask.models import DEFAULT_BASE
-
-if TYPE_CHECKING:
-    from supermask.tasks import TaskData
 
 __all__ = ["EXAMPLES", "train"]
 
 _DEFAULT_NAME: Final = "own-data"
 _own = partial(option, "Data of your own")
 _run = partial(option, "Run")
+_BASE: Final = "A known base (`supermask bases`), a saved model's folder, or a hub id."
+_HELD_OUT: Final = "Hold out this fraction of train and score on it; the dev set stays untouched."
+_METHODS: Final = f"{', '.join(METHODS_IN_WORDS[:-1])} or {METHODS_IN_WORDS[-1]}."
 
 EXAMPLES = (
     "supermask train --task probe-sentiment --output sentiment",
@@ -43,43 +33,29 @@ EXAMPLES = (
 )
 
 
-@with_settings
+@with_options(settings_of_training())
 def train(
-    output: Annotated[Path, _run("--output", "DIR", "Folder for the delta, its record and a picture of its zeros.")],
-    task: TaskName = None,
-    data_dir: DataDir = None,
-    train_file: Annotated[
-        Path | None, _own("--train-file", "FILE", "CSV, TSV, JSONL or Parquet file to learn from.")
-    ] = None,
-    dev_file: Annotated[Path | None, _own("--dev-file", "FILE", "Labelled file to report scores on.")] = None,
-    text: Annotated[str | None, _own("--text", "COLUMN", f"Column of the text. \\[default: {DEFAULT_TEXT}]")] = None,
-    text_pair: Annotated[str | None, _own("--text-pair", "COLUMN", "Column of the second text, for pairs.")] = None,
-    label: Annotated[
-        str | None, _own("--label", "COLUMN", f"Column of the label. \\[default: {DEFAULT_LABEL}]")
-    ] = None,
-    regression: Annotated[bool, _own("--regression", "", "The label is a number, not a class.")] = False,
-    name: Annotated[str | None, _own("--name", "NAME", f"What to call the task. \\[default: {_DEFAULT_NAME}]")] = None,
-    base: Annotated[
-        str,
-        option(
-            "Base", "--base", "NAME_OR_DIR", "A known base (`supermask bases`), a saved model's folder, or a hub id."
-        ),
-    ] = DEFAULT_BASE,
-    revision: Revision = None,
-    allow_new: AllowNew = None,
-    method: Annotated[
-        str, option("Method", "--method", "METHOD", f"{', '.join(METHODS_IN_WORDS[:-1])} or {METHODS_IN_WORDS[-1]}.")
-    ] = "supermask",
-    resume: Annotated[bool, _run("--resume", "", "Go on with the run in the folder.")] = False,
-    overwrite: Annotated[bool, _run("--overwrite", "", "Replace the run in the folder.")] = False,
-    validation: Annotated[
-        float | None,
-        _run("--validation", None, "Hold out this fraction of train and score on it; the dev set stays untouched."),
-    ] = None,
-    draws: Annotated[int, _run("--draws", None, "Masks to sample for the sampled score.")] = 10,
-    quiet: Annotated[bool, _run("--quiet", "", "Show no progress.")] = False,
-    cpu: Cpu = False,
-    as_json: AsJson = False,
+    output: Annotated[Path, _run("DIR", "Folder for the delta, its record and a picture of its zeros.")],
+    task: options.TaskName = None,
+    data_dir: options.DataDir = None,
+    train_file: Annotated[Path | None, _own("FILE", "CSV, TSV, JSONL or Parquet file to learn from.")] = None,
+    dev_file: Annotated[Path | None, _own("FILE", "Labelled file to report scores on.")] = None,
+    text: Annotated[str | None, _own("COLUMN", f"Column of the text. \\[default: {DEFAULT_TEXT}]")] = None,
+    text_pair: Annotated[str | None, _own("COLUMN", "Column of the second text, for pairs.")] = None,
+    label: Annotated[str | None, _own("COLUMN", f"Column of the label. \\[default: {DEFAULT_LABEL}]")] = None,
+    regression: Annotated[bool, _own("", "The label is a number, not a class.")] = False,
+    name: Annotated[str | None, _own("NAME", f"What to call the task. \\[default: {_DEFAULT_NAME}]")] = None,
+    base: Annotated[str, option("Base", "NAME_OR_DIR", _BASE)] = DEFAULT_BASE,
+    revision: options.Revision = None,
+    allow_new: options.AllowNew = None,
+    method: Annotated[str, option("Method", "METHOD", _METHODS)] = "supermask",
+    resume: Annotated[bool, _run("", "Go on with the run in the folder.")] = False,
+    overwrite: Annotated[bool, _run("", "Replace the run in the folder.")] = False,
+    validation: Annotated[float | None, _run(None, _HELD_OUT)] = None,
+    draws: Annotated[int, _run(None, "Masks to sample for the sampled score.")] = 10,
+    quiet: Annotated[bool, _run("", "Show no progress.")] = False,
+    cpu: options.Cpu = False,
+    as_json: options.AsJson = False,
     **settings: Any,
 ) -> None:
     """Learn a task on a base and save the task delta.
@@ -90,21 +66,34 @@ def train(
     """
     import supermask
     from supermask.cli.train_report import draw_zeros, report
+    from supermask.errors import ConfigurationError
     from supermask.prediction import kind_of
+    from supermask.tasks import load_files, load_task
     from supermask.training.processes import leave_processes
 
     chosen, config = make_settings(method, settings)
-    columns = {"--text": text, "--text-pair": text_pair, "--label": label, "--name": name}
-    data = _load_data(task, data_dir, train_file, dev_file, columns, regression=regression)
+    if task is not None:
+        columns = {"--text": text, "--text-pair": text_pair, "--label": label, "--name": name}
+        files = {"--train-file": train_file, "--dev-file": dev_file}
+        refuse_together("--task", {**files, **columns, "--regression": regression})
+        data = load_task(task, data_dir=data_dir)
+    elif train_file is None:
+        raise ConfigurationError("there is nothing to learn; name a --task (see: supermask tasks) or a --train-file")
+    else:
+        refuse_together("--train-file", {"--data-dir": data_dir})
+        data = load_files(
+            train=train_file,
+            dev=dev_file,
+            text=text or DEFAULT_TEXT,
+            text_pair=text_pair,
+            label=label or DEFAULT_LABEL,
+            regression=regression,
+            name=name or _DEFAULT_NAME,
+        )
     if validation is not None:
         data = data.holdout(fraction=validation)
-    loaded = supermask.load_base(
-        base,
-        **kind_of(data.task).head(data.task),
-        revision=revision,
-        seed=config.seed,
-        allow_new=allow_new or (),
-    )
+    head = kind_of(data.task).head(data.task)
+    loaded = supermask.load_base(base, **head, revision=revision, seed=config.seed, allow_new=allow_new or ())
     try:
         with contextlib.redirect_stdout(sys.stderr):  # the Trainer prints its log
             run = supermask.train(
@@ -124,36 +113,6 @@ def train(
     if run.first:
         report(run, data, method=method, figure=draw_zeros(run), data_dir=data_dir, as_json=as_json)
     leave_processes()
-
-
-def _load_data(
-    task: str | None,
-    data_dir: Path | None,
-    train_file: Path | None,
-    dev_file: Path | None,
-    columns: dict[str, str | None],
-    *,
-    regression: bool,
-) -> TaskData:
-    from supermask.errors import ConfigurationError
-    from supermask.tasks import load_files, load_task
-
-    if task is not None:
-        own = {"--train-file": train_file, "--dev-file": dev_file, **columns, "--regression": regression}
-        refuse_together("--task", own)
-        return load_task(task, data_dir=data_dir)
-    if train_file is None:
-        raise ConfigurationError("there is nothing to learn; name a --task (see: supermask tasks) or a --train-file")
-    refuse_together("--train-file", {"--data-dir": data_dir})
-    return load_files(
-        train=train_file,
-        dev=dev_file,
-        text=columns["--text"] or DEFAULT_TEXT,
-        text_pair=columns["--text-pair"],
-        label=columns["--label"] or DEFAULT_LABEL,
-        regression=regression,
-        name=columns["--name"] or _DEFAULT_NAME,
-    )
 
 
 def _how_to_go_on(output: Path) -> str:

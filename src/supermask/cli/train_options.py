@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
-from supermask.cli.options import option
+from supermask.cli.options import option, spelt
 from supermask.errors import ConfigurationError, SupermaskError, UnknownNameError
 from supermask.settings import MethodSettings, PruningSettings, SupermaskSettings, TrainingConfig
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from supermask.methods import Method
 
-__all__ = ["METHODS_IN_WORDS", "make_settings", "with_settings"]
+__all__ = ["METHODS_IN_WORDS", "make_settings", "setting_option", "settings_of_training", "with_options"]
 
 _SETTINGS_OF: Final[Mapping[str, type[MethodSettings]]] = {
     "supermask": SupermaskSettings,
@@ -40,25 +40,28 @@ _SETTING_OF: Final = {option: setting for setting, option in _OPTION_OF.items()}
 _Verb = TypeVar("_Verb", bound=Callable[..., None])
 
 
-def with_settings(verb: _Verb) -> _Verb:
-    """Give a verb, in place of its `**settings`, an option for each setting of the methods and of the training.
+def with_options(options: Iterable[inspect.Parameter]) -> Callable[[_Verb], _Verb]:
+    """Give a verb these options in place of its `**settings`."""
 
-    An option that is not given is None or False, so that the default is the library's.
-    """
-    own = inspect.signature(verb, eval_str=True)
-    named = [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    methods = [_option("Method", name, *found) for name, found in _method_options().items()]
-    training = [_option("Training", name, field) for name, field in TrainingConfig.model_fields.items()]
-    verb.__signature__ = own.replace(parameters=[*named, *methods, *training])  # type: ignore[attr-defined]
-    return verb
+    def replaced(verb: _Verb) -> _Verb:
+        own = inspect.signature(verb, eval_str=True)
+        named = [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+        verb.__signature__ = own.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
+        return verb
+
+    return replaced
+
+
+def settings_of_training() -> Iterator[inspect.Parameter]:
+    """An option for each setting of the methods and of the training, whose default is left to the library."""
+    for name, found in _method_options().items():
+        yield setting_option("Method", name, *found)
+    for name, field in TrainingConfig.model_fields.items():
+        yield setting_option("Training", name, field)
 
 
 def make_settings(method: str, given: Mapping[str, Any]) -> tuple[Method, TrainingConfig]:
-    """Make a method and the settings of its training out of the options of `with_settings`.
-
-    Raises:
-        SupermaskError: naming every fault of both.
-    """
+    """A method and the settings of its training out of such options, or an error that names every fault of both."""
     # Zero is a value and equals False, so what was not given is told by identity.
     told = {option: value for option, value in given.items() if value is not None and value is not False}
     training = {option: told.pop(option) for option in TrainingConfig.model_fields if option in told}
@@ -85,7 +88,8 @@ def _method_options() -> dict[str, tuple[FieldInfo, list[str]]]:
     return options
 
 
-def _option(panel: str, name: str, field: FieldInfo, owners: Sequence[str] = ()) -> inspect.Parameter:
+def setting_option(panel: str, name: str, field: FieldInfo, owners: Sequence[str] = ()) -> inspect.Parameter:
+    """An option for a setting, with its name, type, default and description; not given, it is None or False."""
     kind: Any = field.annotation
     metavar, default = None, field.default
     words = (field.description or "").partition(". ")[0].rstrip(".")
@@ -107,7 +111,7 @@ def _option(panel: str, name: str, field: FieldInfo, owners: Sequence[str] = ())
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=False if kind is bool else None,
-        annotation=Annotated[kind, option(panel, _spelt(name), metavar, words)],
+        annotation=Annotated[kind, option(panel, metavar, words)],
     )
 
 
@@ -117,7 +121,7 @@ def _make_method(name: str, given: Mapping[str, Any]) -> Method:
     if name in ("full", "head-only"):
         if given:
             raise ConfigurationError(
-                f"the method {name} has no settings, but received {', '.join(map(_spelt, given))}; leave them out, or "
+                f"the method {name} has no settings, but received {', '.join(map(spelt, given))}; leave them out, or "
                 "use --method freezing --exclude SELECTOR to train a part"
             )
         return Freezing() if name == "full" else Freezing.head_only()
@@ -135,16 +139,12 @@ def _make_method(name: str, given: Mapping[str, Any]) -> Method:
     try:
         return METHODS[name](**{_SETTING_OF.get(option, option): value for option, value in given.items()})
     except ConfigurationError as error:
-        renamed = [f"{_SETTING_OF[option]} is {_spelt(option)} here" for option in given if option in _SETTING_OF]
+        renamed = [f"{_SETTING_OF[option]} is {spelt(option)} here" for option in given if option in _SETTING_OF]
         raise ConfigurationError("; ".join([str(error), *renamed])) from None
-
-
-def _spelt(option: str) -> str:
-    return f"--{option.replace('_', '-')}"
 
 
 def _stranger(option: str, method: str, owners: Sequence[str]) -> str:
     remedy = f"leave it out or use --method {owners[0]}"
     if (option, method) == ("sparsity", "supermask"):
         remedy = f"use --initial-sparsity, which steers a supermask's zeros, or --method {owners[0]}"
-    return f"{_spelt(option)} is no option of the method {method} but of {' and '.join(owners)}; {remedy}"
+    return f"{spelt(option)} is no option of the method {method} but of {' and '.join(owners)}; {remedy}"

@@ -8,17 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supermask.cli.inspect_report import draw
-from supermask.cli.printing import (
-    PlainTable,
-    facts_table,
-    note,
-    percent,
-    plain_table,
-    print_json,
-    print_lines,
-    show,
-    shown_bytes,
-)
+from supermask.cli.printing import PlainTable, answer, facts_table, note, percent, plain_table, shown_bytes
 from supermask.errors import MissingDependencyError, UnknownNameError
 from supermask.tasks import find_task
 from supermask.training import Run, RunRecord
@@ -47,31 +37,28 @@ def draw_zeros(run: Run) -> Path | None:
 def report(run: Run, data: TaskData, *, method: str, figure: Path | None, data_dir: Path | None, as_json: bool) -> None:
     """Print what came of a run with a folder; `data_dir` is for the commands to type next."""
     assert run.folder is not None
-    record, delta = run.record, run.folder / "delta"
+    record, inputs, delta = run.record, run.record.inputs, run.folder / "delta"
     notes = [*data.notes, *_cautions(run, data)]
-    if as_json:
-        print_json(
-            {
-                "output": str(run.folder),
-                "delta": str(delta),
-                "figure": str(figure) if figure is not None else None,
-                "notes": notes,
-                "record": record.model_dump(mode="json"),
-            }
-        )
-        return
-    inputs = record.inputs
+    document = {
+        "output": str(run.folder),
+        "delta": str(delta),
+        "figure": str(figure) if figure is not None else None,
+        "notes": notes,
+        "record": record.model_dump(mode="json"),
+    }
     sizes = ", ".join(f"{info.examples:,} {split}" for split, info in inputs.data.items())
-    print_lines(
-        [f"{inputs.task} ({sizes}): {method} on {inputs.base.name}, {record.steps:,} steps, seed {inputs.config.seed}"]
-    )
-    if record.scores:
-        print_lines(["scores in percent"])
-        show(_score_table(record))
-    print_lines([f"note: {line}" for line in notes])
-    show(facts_table(_facts(record)))
-    files = [f"  {delta}/", f"  {run.folder / 'record.json'}", *([f"  {figure}"] if figure is not None else [])]
-    print_lines(["files:", *files, "next:", *(f"  {command}" for command in _next_commands(run, data_dir))])
+    about = f"{method} on {inputs.base.name}, {record.steps:,} steps, seed {inputs.config.seed}"
+    told: list[str | PlainTable] = [
+        f"{inputs.task} ({sizes}): {about}",
+        *(("scores in percent", _score_table(record)) if record.scores else ()),
+        *(f"note: {line}" for line in notes),
+        facts_table(_facts(record)),
+        "files:",
+        *(f"  {place}" for place in (f"{delta}/", run.folder / "record.json", figure) if place is not None),
+        "next:",
+        *(f"  {command}" for command in _next_commands(run, data_dir)),
+    ]
+    answer(document, told, as_json=as_json)
 
 
 def _cautions(run: Run, data: TaskData) -> Iterator[str]:
@@ -84,16 +71,15 @@ def _cautions(run: Run, data: TaskData) -> Iterator[str]:
 def _score_table(record: RunRecord) -> PlainTable:
     """Scores in percent: a row a metric, and beside it the mean over sampled masks where the method samples."""
     draws = max((len(spread.values) for row in record.sampled_scores.values() for spread in row.values()), default=0)
-    single = "thresholded mask" if record.sampled_sparsity is not None else "score"
-    sampled = [f"sampled, mean ± sd of {draws}"] if draws else []
-    table = plain_table("split", "metric", single, *sampled, right=(single, *sampled))
+    single = ">thresholded mask" if record.sampled_sparsity is not None else ">score"
+    table = plain_table("split", "metric", single, *([f">sampled, mean ± sd of {draws}"] if draws else []))
     for split, scores in record.scores.items():
-        first = True
+        place = split
         for metric, value in scores.items():
             spread = record.sampled_scores.get(split, {}).get(metric)
-            beside = [f"{percent(spread.mean)} ± {percent(spread.sd)}" if spread is not None else "–"] if draws else []
-            table.add_row(split if first else "", metric, percent(value), *beside)
-            first = False
+            sampled = f"{percent(spread.mean)} ± {percent(spread.sd)}" if spread is not None else "–"
+            table.add_row(place, metric, percent(value), *([sampled] if draws else []))
+            place = ""
     return table
 
 

@@ -1,14 +1,8 @@
-"""What a task is once learnt: the delta, the base it belongs to, its file, and putting it on a model and taking it off.
-
-Needs torch, numpy, numba, constriction, zstandard and pydantic; no transformers.
-"""
+"""What a task is once learnt: the delta, the base that it belongs to, its file, and putting it on and taking it off."""
 
 from __future__ import annotations
 
-from supermask.deltas.change_coding import StoredChanges
 from supermask.deltas.changes import Change, DenseValues, KeepMask, SparseValues
-from supermask.deltas.codec import decode_keep_mask, encode_keep_mask
-from supermask.deltas.decoded import DecodedDelta
 from supermask.deltas.delta import TaskDelta
 from supermask.deltas.document import (
     BaseRecord,
@@ -20,7 +14,7 @@ from supermask.deltas.document import (
     TaskRecord,
     TrainingRecord,
 )
-from supermask.deltas.files import read_document
+from supermask.deltas.file import read_document
 from supermask.deltas.fingerprint import Fingerprint, base_fingerprint, fingerprint, named_tensors
 from supermask.deltas.store import DeltaStore
 
@@ -30,7 +24,6 @@ __all__ = [
     "ChangePlace",
     "ChangeRecord",
     "DataRecord",
-    "DecodedDelta",
     "DeltaDocument",
     "DeltaStore",
     "DenseValues",
@@ -38,13 +31,10 @@ __all__ = [
     "KeepMask",
     "MethodRecord",
     "SparseValues",
-    "StoredChanges",
     "TaskDelta",
     "TaskRecord",
     "TrainingRecord",
     "base_fingerprint",
-    "decode_keep_mask",
-    "encode_keep_mask",
     "fingerprint",
     "named_tensors",
     "read_document",

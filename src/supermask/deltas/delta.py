@@ -6,24 +6,38 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, final
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
-from supermask.deltas.application import applied_digest, apply_delta_, find_targets, remove_delta_, require_base
-from supermask.deltas.change_coding import StoredChanges, needs_base
+from supermask.deltas.applying import applied_digest, apply_delta_, find_targets, holding_base, remove_delta_
 from supermask.deltas.changes import Change
-from supermask.deltas.container import container_nbytes, serialize_container
-from supermask.deltas.creating import code_delta, recode_delta
-from supermask.deltas.decoded import DecodedDelta, decode_changes
-from supermask.deltas.document import ChangePlace, DeltaDocument, MethodRecord, TaskRecord, TrainingRecord
-from supermask.deltas.files import read_delta, write_delta
-from supermask.deltas.fingerprint import Fingerprint, named_tensors
-from supermask.deltas.rounding import SixteenBits
-from supermask.errors import DeltaStateError
+from supermask.deltas.document import (
+    ChangePlace,
+    DeltaDocument,
+    MethodRecord,
+    TaskRecord,
+    TrainingRecord,
+    describe_invalid,
+)
+from supermask.deltas.file import (
+    DELTA,
+    Payloads,
+    file_nbytes,
+    payloads_digest,
+    read_delta,
+    require_storable,
+    write_delta,
+)
+from supermask.deltas.fingerprint import Fingerprint, named_tensors, require_base
+from supermask.deltas.payloads import StoredChanges, encode_change, needs_base
+from supermask.deltas.threads import WEIGHTS_AT_A_TIME, run_in_threads
+from supermask.errors import ConfigurationError
 
 __all__ = ["TaskDelta"]
 
@@ -33,14 +47,13 @@ _ModelT = TypeVar("_ModelT", bound=nn.Module)
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class TaskDelta:
-    """What a task has taught a base: masks and values, exact, with a document that says what they are.
+    """What a task has taught a base: masks and values, exact and as they are stored, and what they are.
 
-    Make one with `create` or `load`. A delta never changes: it holds its masks as they are stored, not as tensors that
-    somebody may write to. Two deltas are equal if their documents are, which hold the hash of every payload.
+    Make one with `create` or `load`; it never changes. Deltas are equal if their digests are.
 
     Args:
         document: what the delta says about itself.
-        payloads: coded masks and values by payload name.
+        payloads: coded masks and values by tensor name.
 
     Example:
         >>> from supermask.deltas import DenseValues, KeepMask, base_fingerprint
@@ -61,7 +74,7 @@ class TaskDelta:
     """
 
     document: DeltaDocument
-    payloads: Mapping[str, bytes]
+    payloads: Mapping[str, Payloads]
 
     @classmethod
     def create(
@@ -78,129 +91,139 @@ class TaskDelta:
         method: MethodRecord | Mapping[str, Any] = MappingProxyType({}),
         task: TaskRecord | Mapping[str, Any] = MappingProxyType({}),
         training: TrainingRecord | Mapping[str, Any] = MappingProxyType({}),
-        round_values: SixteenBits | None = None,
     ) -> TaskDelta:
         """Make a delta from what a method has changed.
 
         Args:
-            changes: by tensor name in the model, head included, in model order.
+            changes: by tensor name, head included, in model order.
             base: the fingerprint of the base without its head.
             base_tensors: its tensors by name, to code against: smaller, and the base is needed for decoding.
             head: names of the head's tensors; each must come with `DenseValues`.
-            places: role and block of tensors, where they are known; other names may be among them.
+            places: role and block of tensors, where they are known.
             architecture: the class of the base.
-            base_name, base_revision: where the base came from, and at which revision.
+            base_name, base_revision: where the base came from.
             method, task, training: the records, or mappings of their fields.
-            round_values: round values of 32 bits or more to 16 significant ones of this dtype, the head's too. What is
-                lost is lost, and the document says so; by default every bit is kept.
-
-        Returns:
-            The delta; masks and values are copied.
 
         Raises:
             BaseMismatchError: if `base_tensors` are not those of the base.
             ConfigurationError: if there are no changes, a name belongs to neither base nor head, a dtype cannot be
-                stored, a value cannot be rounded or none can, or the descriptions are not JSON or 16 MiB of it.
+                stored, or a record has an unknown field or takes more than 4 MiB.
         """
-        document, payloads = code_delta(
-            changes,
-            base=base,
-            base_tensors=base_tensors or {},
-            head=head,
-            places=places,
-            architecture=architecture,
-            base_name=base_name,
-            base_revision=base_revision,
-            method=method,
-            task=task,
-            training=training,
-            round_values=round_values,
-        )
+        told = {
+            "base": {
+                "name": base_name,
+                "revision": base_revision,
+                "architecture": architecture,
+                "dtype": base.dtype,
+                "digest": base.digest,
+                "tensors": dict(base.tensors),
+            },
+            "head": tuple(head),
+            "method": method,
+            "task": task,
+            "training": training,
+        }
+        return cls._coded(changes, told, base, base_tensors or {}, places)
+
+    @classmethod
+    def _coded(
+        cls,
+        changes: Mapping[str, Change],
+        told: Mapping[str, Any],
+        base: Fingerprint,
+        tensors: Mapping[str, torch.Tensor],
+        places: Mapping[str, ChangePlace],
+    ) -> TaskDelta:
+        require_base(tensors, base, names=changes.keys())
+        records, payloads = [], {}
+        for name, change in changes.items():
+            # The head is no part of the base: whoever decodes has another one there, or none.
+            old = tensors.get(name) if name in base.tensors else None
+            record, payloads[name] = encode_change(name, change, place=places.get(name, ChangePlace()), base=old)
+            records.append(record)
+        if not records:
+            raise ConfigurationError("a delta without changes would have no effect; pass at least the task head")
+        sealed = {"changes": tuple(records), "payloads_sha256": payloads_digest(payloads.values())}
+        try:
+            document = DeltaDocument.model_validate({**told, **sealed})
+        except ValidationError as error:
+            raise ConfigurationError(f"this delta cannot be stored: {describe_invalid(error)}") from None
+        require_storable(DELTA, document)
         return cls(document, payloads)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TaskDelta:
-        """Read a delta that `save` wrote; every hash is checked and nothing is unpickled.
-
-        Args:
-            path: the folder, or the safetensors file alone.
-
-        Returns:
-            The delta. Masks are decoded when they are used, so nothing large is allocated on the word of a file alone:
-            `apply_` checks each shape against the model first.
+        """Read a delta that `save` wrote, from its folder or file; every hash is checked and nothing is unpickled.
 
         Raises:
             DeltaFormatError: if there is no delta, or it is truncated, edited or of another version.
         """
-        document, payloads = read_delta(path)
-        return cls(document, payloads)
+        return cls(*read_delta(path))
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the delta, whole or not at all.
 
         Args:
-            path: a folder, which gets `delta.safetensors` and a readable `delta_config.json`; or a single file, if the
-                name ends in `.safetensors`.
+            path: a folder, which gets `delta.safetensors` and for people `delta_config.json`; or a single file, if the
+                name ends in `.safetensors`. The safetensors file comes back.
             overwrite: replace a delta that is there.
 
-        Returns:
-            The safetensors file.
-
         Raises:
-            OutputError: if a delta is there already, or the place is not writable or full; what was there is there
-                still.
+            OutputError: if a delta is there already, or the place is not writable or full; what was there stays.
         """
-        return write_delta(path, serialize_container(self.document, self.payloads), self.document, overwrite=overwrite)
+        return write_delta(path, self.document, self.payloads, overwrite=overwrite)
 
     def apply_(
-        self, model: _ModelT, *, verify: bool = True, switch: bool = False, threads: int | None = None
+        self,
+        model: _ModelT,
+        changes: Mapping[str, Change] | None = None,
+        *,
+        verify: bool = True,
+        switch: bool = False,
+        threads: int | None = None,
     ) -> _ModelT:
         """Turn the base into the task model, in place: all of it, or nothing on an error or an interrupt.
 
         Parameters keep their identity, `requires_grad`, device and ties. What is overwritten is kept until `remove_`:
-        the dropped weights with 4 bytes for each of them or one bit for each weight of the mask, whichever is less, and
-        the whole of a tensor that gets new values or loses most of its weights. Tensors are decoded one by one, a few
-        at a time, so the changes never stand in memory all together.
+        of a mask the dropped weights, and 4 bytes for each or a bit for each weight, whichever is less; of new values
+        the whole tensor. Several threads with one model wait for each other.
 
         Args:
             model: the base, with a head of the task's shape.
-            verify: check the fingerprint of the base first, and once more on removal. Pass False only for a model that
-                was checked before and is changed often: the hash takes longer than the change. A switch does without
-                it where the model is known to be the base but for the other delta: both deltas have one base, it was
-                checked for the other, and torch has counted no write to a tensor since.
-            switch: take off the delta that is applied, if there is one, in place of refusing; the result is the same as
-                after `remove_` and `apply_`. On an error the other delta is on the model again. Its task's head must
-                have the same shape: a model has room for one.
+            changes: what `decode` gave, to do without decoding.
+            verify: check the base's fingerprint first, and on removal. Pass False only for a model that was checked
+                before: the hash takes longer than the change. A switch between deltas of one base needs none while
+                torch has counted no write to a tensor.
+            switch: take off the delta that is applied, if there is one; on an error it is on the model again. Both
+                tasks' heads must have one shape.
             threads: how many tensors are worked on together, at least 1; by default one for each core, 8 at most.
 
         Raises:
-            BaseMismatchError: if the model is another base, naming the tensors that differ, or its head has another
-                shape.
-            DeltaStateError: if a delta is applied already and `switch` is False, a method is attached, or something
-                else has changed the model since the other delta was applied.
+            BaseMismatchError: if the model is another base, naming the tensors that differ, or has another head.
+            DeltaStateError: if a delta is applied and `switch` is False, a method is attached, or something else has
+                changed the model since.
             DeltaFormatError: if a payload does not code what the document says.
         """
-        changes = self.changes_for(named_tensors(model))
-        apply_delta_(model, self.document, changes, verify=verify, switch=switch, threads=threads)
+        coming = self.changes_for if changes is None else changes
+        apply_delta_(model, self.document, coming, verify=verify, switch=switch, threads=threads)
         return model
 
     def remove_(self, model: _ModelT, *, threads: int | None = None) -> _ModelT:
-        """Give the model back every bit that `apply_` overwrote; an interrupt waits until that is done.
-
-        Args:
-            model: with this delta applied.
-            threads: as for `apply_`.
-
-        Raises:
-            DeltaStateError: if this delta is not applied to it, or something else has changed the model in between.
-        """
+        """Give the model back every bit; a DeltaStateError if this delta is not on it, or something else changed it."""
         remove_delta_(model, self.document, threads=threads)
         return model
 
     @contextmanager
-    def applied(self, model: _ModelT, *, verify: bool = True, threads: int | None = None) -> Iterator[_ModelT]:
+    def applied(
+        self,
+        model: _ModelT,
+        changes: Mapping[str, Change] | None = None,
+        *,
+        verify: bool = True,
+        threads: int | None = None,
+    ) -> Iterator[_ModelT]:
         """Apply the delta for the time of a `with` block; see `apply_` and `remove_`."""
-        self.apply_(model, verify=verify, threads=threads)
+        self.apply_(model, changes, verify=verify, threads=threads)
         try:
             yield model
         finally:
@@ -208,72 +231,57 @@ class TaskDelta:
 
     def decode(
         self, base: nn.Module | Mapping[str, torch.Tensor], *, verify: bool = True, threads: int | None = None
-    ) -> DecodedDelta:
-        """Decode every change now and keep it, to put the delta on again and again in the time of a copy.
+    ) -> dict[str, Change]:
+        """Decode every change now, for `apply_`, to put the delta on again and again in the time of a copy.
 
         Args:
-            base: the model without a delta on it, or its tensors by name. It is read, and not held on to.
+            base: the model without a delta on it, or its tensors by name.
             verify: check its fingerprint first: on another base a delta may decode to something else.
-            threads: how many tensors are decoded together, at least 1; by default one for each core, 8 at most.
-
-        Returns:
-            The delta with its changes in memory; see `DecodedDelta` for how much they take.
+            threads: how many tensors are decoded together; as for `apply_`.
 
         Raises:
             BaseMismatchError: if the base is another one, or its head has another shape.
             DeltaStateError: if a delta is on the model.
             DeltaFormatError: if a payload does not code what the document says.
         """
-        if isinstance(base, nn.Module):
-            if applied_digest(base) is not None:
-                raise DeltaStateError("a delta is applied to this model, so it is not the base; remove the delta first")
-            base = named_tensors(base)
-        find_targets(base, self.document)
-        if verify:
-            require_base(base, self.document)
-        return DecodedDelta(self.document, decode_changes(self.document, self.changes_for(base), threads=threads))
+        with holding_base(base) as tensors, torch.no_grad():
+            targets = find_targets(tensors, self.document)
+            if verify:
+                require_base(tensors, self.base, head=self.head)
+            stored, decoded = self.changes_for(tensors), dict[str, Change]()
+
+            def decode_one(name: str) -> None:
+                decoded[name] = stored[name]
+
+            run_in_threads(decode_one, targets, threads=threads, at_a_time=WEIGHTS_AT_A_TIME)
+        return {name: decoded[name] for name in targets}
 
     def is_applied(self, model: nn.Module) -> bool:
         """Whether this delta is on the model."""
         return applied_digest(model) == self.digest
 
-    def recode(
-        self,
-        base: nn.Module | Mapping[str, torch.Tensor],
-        *,
-        self_contained: bool = False,
-        round_values: SixteenBits | None = None,
-    ) -> TaskDelta:
-        """The same delta coded anew in the present format, against its base: mostly smaller.
+    def recode(self, base: nn.Module | Mapping[str, torch.Tensor], *, self_contained: bool = False) -> TaskDelta:
+        """The same delta coded anew, against its base or without it.
 
         Args:
-            base: the model that the delta belongs to, with no delta on it, or its tensors by name. If it is not needed
-                for decoding and `self_contained` is True, it is not looked at and may be `{}`.
+            base: the model without a delta on it, or its tensors by name; `{}` if none is needed.
             self_contained: code so that the base is not needed for decoding; larger.
-            round_values: as for `create`; by default every bit is kept.
-
-        Returns:
-            A delta with the same changes, unless they were to be rounded. Its digest is another.
 
         Raises:
             BaseMismatchError: if the base is another one.
-            ConfigurationError: if there is nothing to round, or it was rounded to something else before.
         """
-        tensors = named_tensors(base) if isinstance(base, nn.Module) else base
-        options: dict[str, Any] = {"self_contained": self_contained, "round_values": round_values}
-        return TaskDelta(*recode_delta(self.document, self.payloads, tensors, **options))
+        changes, tensors = self.changes_for(base), named_tensors(base)
+        if self_contained and self.needs_base:
+            require_base(tensors, self.base, names=changes.keys())
+        places = {change.name: ChangePlace(change.role, change.block) for change in self.document.changes}
+        return self._coded(changes, dict(self.document), self.base, {} if self_contained else tensors, places)
 
-    def changes_for(self, base: nn.Module | Mapping[str, torch.Tensor]) -> StoredChanges:
-        """What happens to each tensor, head included, by name in model order; decoded on access.
+    def changes_for(self, base: nn.Module | Mapping[str, torch.Tensor]) -> Mapping[str, Change]:
+        """What happens to each tensor, by name in model order, decoded on access; `{}` will do unless `needs_base`.
 
-        Args:
-            base: the model that the delta belongs to, with no delta on it, or its tensors by name. If `needs_base` is
-                False, it is not looked at and may be `{}`. It is not checked here: `decode` does.
-
-        Returns:
-            A mapping; whatever it gives is made anew.
+        The base, a model without a delta on it or its tensors by name, is not checked here: `decode` does.
         """
-        return StoredChanges(self.document, self.payloads, named_tensors(base) if isinstance(base, nn.Module) else base)
+        return StoredChanges(self.document, self.payloads, named_tensors(base))
 
     @property
     def needs_base(self) -> bool:
@@ -305,7 +313,7 @@ class TaskDelta:
         """How it was trained."""
         return self.document.training
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 in hex over the document and, through it, every payload: the identity of the delta."""
         return self.document.digest
@@ -317,7 +325,7 @@ class TaskDelta:
 
     @property
     def weights(self) -> int:
-        """How many weights have a keep mask; head and dense values are not among them."""
+        """How many weights have a keep mask."""
         return self.document.weights
 
     @property
@@ -326,8 +334,8 @@ class TaskDelta:
         return self.document.sparsity
 
     def nbytes_on_disk(self) -> int:
-        """The size of the safetensors file in bytes, header and all; the readable `delta_config.json` comes on top."""
-        return container_nbytes(self.document)
+        """The size of the safetensors file in bytes, header and all; `delta_config.json` comes on top."""
+        return file_nbytes(DELTA, self.document)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TaskDelta) and self.digest == other.digest
@@ -337,7 +345,6 @@ class TaskDelta:
 
     def __repr__(self) -> str:
         return (
-            f"TaskDelta(task={self.task.name!r}, method={self.method.kind!r}, "
-            f"base={self.document.base.name!r}, "
+            f"TaskDelta(task={self.task.name!r}, method={self.method.kind!r}, base={self.document.base.name!r}, "
             f"zeros={self.zeros} of {self.weights} weights, {self.nbytes_on_disk()} bytes)"
         )

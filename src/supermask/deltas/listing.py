@@ -1,4 +1,4 @@
-"""What lies in a store's folder: which base it is over, its deltas from their headers alone, and things that are none.
+"""What lies in a store's folder: which base it is over, which deltas, and what is none.
 
 STORE/store.json                    that this is a store, its version, and the base
 STORE/NAME/delta.safetensors        a delta, as `TaskDelta.save` writes it, and what that puts beside it
@@ -8,50 +8,48 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor, nn
 
 from supermask.atomic import write_atomically
 from supermask.deltas.document import BaseRecord, DeltaDocument, describe_invalid
-from supermask.deltas.files import CONFIG_FILE, DELTA_FILE, read_document
-from supermask.deltas.fingerprint import fingerprint, named_tensors, require_same_base
-from supermask.deltas.tensor_bytes import dtype_name
+from supermask.deltas.file import CONFIG_FILE, DELTA_FILE
 from supermask.errors import BaseMismatchError, DeltaFormatError, SupermaskError
 
 __all__ = [
     "BESIDE",
+    "SAME_BUT_FOR_CASE",
     "STORE_FILE",
     "StoreBase",
     "StoreFault",
     "StoreListing",
     "StoredDelta",
     "StoredScore",
-    "base_tensors",
     "create_store_file",
-    "list_deltas",
-    "misfits",
     "name_fault",
     "read_store_base",
     "require_base_of_store",
-    "require_base_tensors",
     "scan_store",
-    "twins",
+    "told_in",
 ]
 
 STORE_FILE: Final = "store.json"
 BESIDE: Final = frozenset({STORE_FILE, "readme.md", "license"})
 """Files that may stand in a store beside its deltas, in lower case."""
+SAME_BUT_FOR_CASE: Final = "in case alone, and many systems cannot tell the two apart"
 
 _MOST_BYTES = 1 << 16  # of store.json
 _SHOWN_DIGITS = 16
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_DEVICES = frozenset(
-    ["con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))]
+_NAME = re.compile(
+    r"(?!(con|prn|aux|nul|(com|lpt)[0-9])(\.|\Z))"
+    rf"(?!({'|'.join(map(re.escape, sorted(BESIDE)))})\Z)"
+    r"[a-z0-9][a-z0-9._-]{0,99}(?<!\.)(?<!\.safetensors)",
+    re.ASCII | re.IGNORECASE,
 )
 _CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True)
 _Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -59,15 +57,7 @@ _Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 @final
 class StoreBase(BaseModel):
-    """The base of all deltas of a store. The digest is what is checked; the rest is for the reader.
-
-    Args:
-        name: where the base came from.
-        revision: at which revision.
-        architecture: its class.
-        dtype: the dtype of most of its weights.
-        digest: its fingerprint's digest.
-    """
+    """The base of all deltas of a store. The digest, its fingerprint's, is what is checked; the rest is to be read."""
 
     model_config = _CLOSED
 
@@ -102,14 +92,7 @@ class StoredScore:
 @final
 @dataclass(frozen=True, kw_only=True)
 class StoredDelta:
-    """A row of a store: what a delta's header says.
-
-    Args:
-        name: in the store.
-        path: its folder.
-        nbytes: of its safetensors file.
-        document: all that it says about itself.
-    """
+    """A row of a store: a delta's name, its folder, the bytes of its safetensors file, and what its header says."""
 
     name: str
     path: Path
@@ -127,7 +110,7 @@ class StoredDelta:
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class StoreFault:
     """What is wrong, in words, with one thing in a store's folder."""
 
@@ -138,13 +121,7 @@ class StoreFault:
 @final
 @dataclass(frozen=True, kw_only=True)
 class StoreListing:
-    """What is in a store.
-
-    Args:
-        deltas: by name, in alphabetical order; those whose header can be read.
-        faults: deltas that cannot be read or do not belong here.
-        strangers: what is no delta at all, and is left alone.
-    """
+    """What is in a store: deltas, deltas that cannot be read or do not belong here, and what is no delta at all."""
 
     deltas: tuple[StoredDelta, ...]
     faults: tuple[StoreFault, ...]
@@ -152,11 +129,7 @@ class StoreListing:
 
 
 def create_store_file(folder: Path, base: BaseRecord) -> None:
-    """Make a folder a store over a base.
-
-    Raises:
-        OutputError: if the file cannot be written.
-    """
+    """Make a folder a store over a base."""
     told = StoreBase.model_validate(base.model_dump(include=set(StoreBase.model_fields)))
     text = _StoreFile(base=told).model_dump_json(indent=2, exclude_none=True)
     write_atomically(folder / STORE_FILE, text.encode("utf-8") + b"\n")
@@ -191,7 +164,7 @@ def read_store_base(folder: Path) -> StoreBase:
 
 
 def require_base_of_store(found: BaseRecord, expected: StoreBase, *, delta: str, store: Path) -> None:
-    """Refuse a delta of another base; both are named, by what the delta is called and where the store is."""
+    """Refuse a delta of another base than the store's; both are named."""
     if found.digest != expected.digest:
         raise BaseMismatchError(
             f"{delta}: learnt on the base {_in_words(found)}, but the store {store} is over {_in_words(expected)}; "
@@ -199,67 +172,48 @@ def require_base_of_store(found: BaseRecord, expected: StoreBase, *, delta: str,
         )
 
 
-def scan_store(folder: Path) -> tuple[tuple[str, ...], tuple[StoreFault, ...]]:
-    """The names of a store's deltas, and the strangers, by looking at names alone.
+def scan_store(folder: Path) -> tuple[tuple[str, ...], list[StoreFault], tuple[StoreFault, ...]]:
+    """Tell the deltas of a store by names alone; hidden files, `store.json`, `README.md` and `LICENSE` are passed over.
 
-    Hidden files, `store.json`, `README.md` and `LICENSE` are passed over.
+    Returns:
+        The deltas' names, in alphabetical order; which of them other systems take for another; and what is no delta.
 
     Raises:
         DeltaFormatError: if the folder cannot be read.
     """
-    names, strangers = [], []
     try:
-        with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False)) for entry in entries)
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise DeltaFormatError(f"{folder}: cannot be read: {error.strerror}; check its permissions") from None
-    for name, linked, is_folder in found:
+    names, twins, strangers = list[str](), list[StoreFault](), list[StoreFault]()
+    first: dict[str, str] = {}
+    for entry in entries:
+        name, is_folder = entry.name, entry.is_dir(follow_symlinks=False)
         if name.startswith(".") or (name.lower() in BESIDE and not is_folder):
             continue
-        what = "is a link, which a store does not follow" if linked else _stranger(folder, name, is_folder)
-        if what is None:
-            names.append(name)
+        if entry.is_symlink():
+            strangers.append(StoreFault(name, "is a link, which a store does not follow"))
+        elif not is_folder:
+            strangers.append(StoreFault(name, "is no folder, and each delta has one"))
+        elif not any(os.path.lexists(folder / name / file) for file in (DELTA_FILE, CONFIG_FILE)):
+            strangers.append(StoreFault(name, f"is a folder without {DELTA_FILE}"))
+        elif fault := name_fault(name):
+            strangers.append(StoreFault(name, f"holds a delta, but {fault}; rename it"))
         else:
-            strangers.append(StoreFault(name=name, what=what))
-    return tuple(names), tuple(strangers)
+            names.append(name)
+            if (twin := first.setdefault(name.lower(), name)) != name:
+                twins.append(StoreFault(name, f"differs from {twin!r} {SAME_BUT_FOR_CASE}; rename one of them"))
+    return tuple(names), twins, tuple(strangers)
 
 
-def list_deltas(folder: Path) -> StoreListing:
-    """Read the header of each delta in a store, and nothing else of it; one that is damaged hides no other.
-
-    Raises:
-        DeltaFormatError: if there is no store, or its `store.json` is damaged.
-    """
-    base = read_store_base(folder)
-    names, strangers = scan_store(folder)
-    deltas, faults = [], list(twins(names))
-    for name in names:
-        file = folder / name / DELTA_FILE
-        try:
-            document = read_document(file)
-            require_base_of_store(document.base, base, delta=name, store=folder)
-            deltas.append(StoredDelta(name=name, path=folder / name, nbytes=file.stat().st_size, document=document))
-        except (SupermaskError, OSError) as error:
-            if file.parent.is_dir():  # else it was removed a moment ago
-                faults.append(StoreFault(name=name, what=str(error)))
-    return StoreListing(deltas=tuple(deltas), faults=tuple(faults), strangers=strangers)
-
-
-def twins(names: tuple[str, ...]) -> Iterator[StoreFault]:
-    """Names that other systems take for one.
-
-    Example:
-        >>> [fault.what for fault in twins(("CoLA", "cola"))]
-        ["differs from 'CoLA' in case alone, and many systems cannot tell the two apart; rename one of them"]
-    """
-    seen: dict[str, str] = {}
-    for name in names:
-        if (first := seen.setdefault(name.lower(), name)) != name:
-            yield StoreFault(
-                name=name,
-                what=f"differs from {first!r} in case alone, and many systems cannot tell the two apart; rename one of "
-                "them",
-            )
+@contextmanager
+def told_in(faults: list[StoreFault], place: Path) -> Iterator[None]:
+    """Note what goes wrong with the delta in a folder, if it was not removed a moment ago, and go on."""
+    try:
+        yield
+    except (SupermaskError, OSError) as error:
+        if place.is_dir():
+            faults.append(StoreFault(place.name, str(error)))
 
 
 def name_fault(name: str) -> str | None:
@@ -271,13 +225,7 @@ def name_fault(name: str) -> str | None:
         >>> name_fault("aux.v2")
         "'aux.v2' is no name for a delta: a name has 1 to 100 letters ... and is no store's file or Windows device"
     """
-    lowered = name.lower()
-    if (
-        _NAME.fullmatch(name)
-        and lowered.partition(".")[0] not in _DEVICES
-        and lowered not in BESIDE
-        and not lowered.endswith((".", ".safetensors"))
-    ):
+    if _NAME.fullmatch(name):
         return None
     shown = repr(name if len(name) <= 100 else name[:100] + "...")
     return (
@@ -286,58 +234,6 @@ def name_fault(name: str) -> str | None:
     )
 
 
-def _stranger(folder: Path, name: str, is_folder: bool) -> str | None:
-    """Why this is no delta of the store; None if it is one, be it damaged."""
-    if not is_folder:
-        return "is no folder, and each delta has one"
-    if not any(os.path.lexists(folder / name / file) for file in (DELTA_FILE, CONFIG_FILE)):
-        return f"is a folder without {DELTA_FILE}"
-    fault = name_fault(name)
-    return f"holds a delta, but {fault}; rename it" if fault else None
-
-
 def _in_words(base: BaseRecord | StoreBase) -> str:
     name = f"{base.name!r}, " if base.name else ""
     return f"{name}{base.dtype}, fingerprint {base.digest[:_SHOWN_DIGITS]}"
-
-
-def base_tensors(base: nn.Module | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The named tensors of a base that is given as a model or as its tensors."""
-    return named_tensors(base) if isinstance(base, nn.Module) else base
-
-
-def require_base_tensors(tensors: Mapping[str, Tensor], document: DeltaDocument) -> None:
-    """Refuse tensors that are not those of a delta's base; a head may be among them and is not looked at.
-
-    Args:
-        tensors: by name.
-        document: of the delta.
-
-    Raises:
-        BaseMismatchError: naming the tensors that differ or are missing.
-    """
-    expected = document.base.fingerprint
-    found = fingerprint({name: tensors[name] for name in expected.tensors if name in tensors})
-    require_same_base(found, expected, base_name=document.base.name)
-
-
-def misfits(document: DeltaDocument, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Changes that claim another shape or dtype than the base's tensor has; such are not to be decoded.
-
-    Args:
-        document: of a delta.
-        tensors: of its base, by name.
-
-    Returns:
-        What is wrong, by the tensor's name. The head's tensors, which the base does not have, are never among them.
-    """
-    found = {}
-    for record in document.changes:
-        tensor = tensors.get(record.name)
-        if record.name in document.head or tensor is None:
-            continue
-        if record.shape != tuple(tensor.shape):
-            found[record.name] = f"claims the shape {record.shape}, and the base's is {tuple(tensor.shape)}"
-        elif record.dtype is not None and record.dtype != dtype_name(tensor.dtype):
-            found[record.name] = f"claims the dtype {record.dtype}, and the base's is {dtype_name(tensor.dtype)}"
-    return found

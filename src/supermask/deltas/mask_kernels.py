@@ -14,12 +14,10 @@ from numba.extending import intrinsic
 
 from supermask.core.kernels.compiled import compiled
 
-__all__ = ["lift_bits", "lift_positions", "pack", "put_bits", "put_positions", "unpack"]
+__all__ = ["move_bits", "move_positions", "pack"]
 
 _ONE = np.uint64(1)
 _WORD = np.uint64(64)
-_IN_WORD = np.uint64(63)
-_TO_WORD = np.uint64(6)
 
 
 def _trailing_zeros(typing_context: Any, word: Any) -> Any:
@@ -32,72 +30,41 @@ def _trailing_zeros(typing_context: Any, word: Any) -> Any:
 _lowest_bit: Any = intrinsic(_trailing_zeros)  # where the lowest one of a word is; the word is not 0
 
 
-def _lift_positions(flat: Any, positions: Any, values: Any, done: Any) -> None:
+@compiled
+def move_positions(flat: Any, positions: Any, values: Any, out: Any) -> None:
+    """Move the weights at `positions` to `values`, leave zeros and set `out[0]`; if it was set, move them back."""
+    moving_out = not out[0]
     for index in range(positions.size):
         position = np.uint64(positions[index])  # unsigned, or numba looks for negative indices each time
-        values[index] = flat[position]
-        flat[position] = 0
-    done[0] = True
+        if moving_out:
+            values[index] = flat[position]
+            flat[position] = 0
+        else:
+            flat[position] = values[index]
+    out[0] = True
 
 
-def _put_positions(flat: Any, positions: Any, values: Any) -> None:
-    for index in range(positions.size):
-        flat[np.uint64(positions[index])] = values[index]
-
-
-def _lift_bits(flat: Any, words: Any, values: Any, done: Any) -> None:
-    index = np.uint64(0)
+@compiled
+def move_bits(flat: Any, words: Any, values: Any, out: Any) -> None:
+    """As `move_positions`, where words of 64 bits have a one for each weight to move."""
+    moving_out, index = not out[0], np.uint64(0)
     for place in range(words.size):
         word, start = words[place], np.uint64(place) * _WORD
         while word:
             position = start + _lowest_bit(word)
-            values[index] = flat[position]
-            flat[position] = 0
+            if moving_out:
+                values[index] = flat[position]
+                flat[position] = 0
+            else:
+                flat[position] = values[index]
             index += _ONE
             word &= word - _ONE
-    done[0] = True
+    out[0] = True
 
 
-def _put_bits(flat: Any, words: Any, values: Any) -> None:
-    index = np.uint64(0)
-    for place in range(words.size):
-        word, start = words[place], np.uint64(place) * _WORD
-        while word:
-            flat[start + _lowest_bit(word)] = values[index]
-            index += _ONE
-            word &= word - _ONE
-
-
-def _pack(positions: Any, words: Any) -> None:
+@compiled
+def pack(positions: Any, words: Any) -> None:
+    """Set the bits at `positions` in words of 64, all zero before."""
     for index in range(positions.size):
         position = np.uint64(positions[index])
-        words[position >> _TO_WORD] |= _ONE << (position & _IN_WORD)
-
-
-def _unpack(words: Any, positions: Any) -> None:
-    index = np.uint64(0)
-    for place in range(words.size):
-        word, start = words[place], np.uint64(place) * _WORD
-        while word:
-            positions[index] = start + _lowest_bit(word)
-            index += _ONE
-            word &= word - _ONE
-
-
-lift_positions = compiled(_lift_positions)
-"""(flat, positions, values, done): move the weights at `positions` to `values`, leave zeros, then set `done[0]`."""
-
-put_positions = compiled(_put_positions)
-"""(flat, positions, values): write `values` to `positions`."""
-
-lift_bits = compiled(_lift_bits)
-"""(flat, words, values, done): as `lift_positions`, where `words` have a one for each weight to move."""
-
-put_bits = compiled(_put_bits)
-"""(flat, words, values): as `put_positions`, where `words` have a one for each weight to write."""
-
-pack = compiled(_pack)
-"""(positions, words): set the bits at `positions` in words of 64, all zero before."""
-
-unpack = compiled(_unpack)
-"""(words, positions): the ascending positions of the ones in `words`."""
+        words[position // _WORD] |= _ONE << position % _WORD

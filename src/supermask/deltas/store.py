@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -17,28 +16,26 @@ from typing import Final, final
 import filelock
 from torch import Tensor, nn
 
+from supermask.atomic import flush_folder
 from supermask.deltas.delta import TaskDelta
-from supermask.deltas.document import TaskRecord
-from supermask.deltas.files import CONFIG_FILE, DELTA_FILE, flush_folder
+from supermask.deltas.file import CONFIG_FILE, DELTA_FILE, read_document
+from supermask.deltas.fingerprint import named_tensors, require_base
 from supermask.deltas.listing import (
     BESIDE,
+    SAME_BUT_FOR_CASE,
     STORE_FILE,
     StoreBase,
     StoredDelta,
     StoreFault,
     StoreListing,
-    base_tensors,
     create_store_file,
-    list_deltas,
-    misfits,
     name_fault,
     read_store_base,
     require_base_of_store,
-    require_base_tensors,
     scan_store,
-    twins,
+    told_in,
 )
-from supermask.errors import ConfigurationError, OutputError, SupermaskError, UnknownNameError
+from supermask.errors import ConfigurationError, OutputError, UnknownNameError
 
 __all__ = ["DeltaStore", "StoreVerification"]
 
@@ -46,20 +43,17 @@ _LOCK_FILE: Final = ".lock"
 _PATIENCE_SECONDS: Final = 60.0
 _TOKEN = r"[0-9a-f]{16}"
 _LEFTOVER = re.compile(rf"\.[A-Za-z0-9][A-Za-z0-9._-]*\.{_TOKEN}\.(new|old)|\.store\.json\.{_TOKEN}\.part")
-_LEFTOVER_IN_DELTA = re.compile(rf"\.delta[._a-z]*\.{_TOKEN}\.(new|old|part)")
-_OF_A_DELTA = frozenset({DELTA_FILE, CONFIG_FILE, "README.md"})
+_OF_A_DELTA = re.compile(
+    rf"{re.escape(DELTA_FILE)}|{re.escape(CONFIG_FILE)}|README\.md|\.delta[._a-z]*\.{_TOKEN}\.part"
+)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class StoreVerification:
-    """What came of checking a store.
+    """What came of checking a store: names without a fault, all faults of the others, and what is no delta at all.
 
-    Args:
-        intact: names of the deltas without a fault.
-        faults: everything that is wrong; a delta may have several.
-        strangers: what is no delta at all, and was not looked into.
-        decoded: whether payloads were decoded against the base, or their checksums compared alone.
+    `decoded` says whether payloads were decoded against the base, or their checksums compared alone.
     """
 
     intact: tuple[str, ...]
@@ -107,7 +101,7 @@ class DeltaStore:
         """Put a delta into the store, whole or not at all.
 
         Args:
-            delta: the delta, or where it is saved; it is read and its checksums are compared.
+            delta: the delta, or where it is saved.
             name: what to call it; by default its task's name.
             overwrite: replace the delta of that name.
 
@@ -121,26 +115,30 @@ class DeltaStore:
             OutputError: if the name is taken, the folder holds something else, or it cannot be written.
         """
         added = delta if isinstance(delta, TaskDelta) else TaskDelta.load(delta)
-        chosen = _default_name(added.task) if name is None else name
+        chosen = _default_name(added) if name is None else name
         if fault := name_fault(chosen):
             raise ConfigurationError(f"{fault}; choose another name")
         self._make_folder()
-        place = self.path / chosen
-        with self._locked():
-            is_new = not os.path.lexists(self.path / STORE_FILE)
-            if not is_new:
+        place, staged = self.path / chosen, self._aside(chosen, "new")
+        with self._locked(), _explained(f"{place}: the delta cannot be stored"):
+            is_store = os.path.lexists(self.path / STORE_FILE)
+            if is_store:
                 require_base_of_store(added.document.base, self.base, delta=chosen, store=self.path)
-            if self._is_free(chosen, overwrite=overwrite):
-                self._write(added, place, is_new=is_new)
-            else:
+            if not self._is_free(chosen, overwrite=overwrite):
                 added.save(place, overwrite=True)
-        return StoredDelta(name=chosen, path=place, nbytes=(place / DELTA_FILE).stat().st_size, document=added.document)
+            else:
+                try:
+                    added.save(staged)
+                    if not is_store:
+                        create_store_file(self.path, added.document.base)
+                    staged.rename(place)  # fails if somebody has put something there after all
+                    flush_folder(self.path)
+                finally:
+                    shutil.rmtree(staged, ignore_errors=True)
+        return StoredDelta(name=chosen, path=place, nbytes=added.nbytes_on_disk(), document=added.document)
 
     def remove(self, name: str) -> None:
         """Take a delta out of the store and delete it; a damaged one too.
-
-        Args:
-            name: of the delta.
 
         Raises:
             UnknownNameError: if there is no delta of that name.
@@ -150,8 +148,7 @@ class DeltaStore:
         with self._locked():
             place, aside = self._place(name), self._aside(name, "old")
             with _explained(f"{place}: the delta cannot be removed"):
-                inside = sorted(entry.name for entry in place.iterdir())
-                kept = [file for file in inside if file not in _OF_A_DELTA and not _LEFTOVER_IN_DELTA.fullmatch(file)]
+                kept = sorted(file.name for file in place.iterdir() if not _OF_A_DELTA.fullmatch(file.name))
                 if kept:
                     raise OutputError(
                         f"{place}: holds more than a delta ({', '.join(map(repr, kept[:3]))}); move that away first, "
@@ -162,15 +159,22 @@ class DeltaStore:
             shutil.rmtree(aside, ignore_errors=True)  # what is left of it the next writer sweeps away
 
     def list(self) -> StoreListing:
-        """Describe every delta from its header alone; masks and values are not read.
-
-        Returns:
-            A row for each delta, and beside the rows what is damaged, does not belong here or is no delta.
+        """Describe every delta from its header alone; masks and values are not read, and damage hides no other delta.
 
         Raises:
             DeltaFormatError: if there is no store, or its `store.json` is damaged.
         """
-        return list_deltas(self.path)
+        base = self.base
+        names, faults, strangers = scan_store(self.path)
+        deltas = []
+        for name in names:
+            place = self.path / name
+            with told_in(faults, place):
+                document = read_document(place / DELTA_FILE)
+                require_base_of_store(document.base, base, delta=name, store=self.path)
+                nbytes = (place / DELTA_FILE).stat().st_size
+                deltas.append(StoredDelta(name=name, path=place, nbytes=nbytes, document=document))
+        return StoreListing(deltas=tuple(deltas), faults=tuple(faults), strangers=strangers)
 
     def verify(self, base: nn.Module | Mapping[str, Tensor] | None = None) -> StoreVerification:
         """Check every delta: structure, checksums, base and name, and with the base given, that each payload decodes.
@@ -181,36 +185,26 @@ class DeltaStore:
         Args:
             base: the store's base, or its tensors by name; a head of any size may be on it. Nothing is changed.
 
-        Returns:
-            Which deltas are intact, and all faults of the others.
-
         Raises:
             DeltaFormatError: if there is no store, or its `store.json` is damaged.
             BaseMismatchError: if the base given is not the store's.
         """
-        store_base = self.base
-        names, strangers = scan_store(self.path)
-        tensors = base_tensors(base) if base is not None else None
-        faults, checked = list(twins(names)), False
-        for name in names:
-            try:
-                delta = self._load(self.path / name, store_base)
-            except SupermaskError as error:
-                if (self.path / name).is_dir():  # else it was removed a moment ago
-                    faults.append(StoreFault(name=name, what=str(error)))
-                continue
-            if tensors is None:
-                continue
-            if not checked:  # all deltas have this base, so it is hashed once
-                require_base_tensors(tensors, delta.document)
-                checked = True
-            faults += [StoreFault(name=name, what=what) for what in _undecodable(delta, tensors)]
+        listing, tensors = self.list(), {} if base is None else named_tensors(base)
+        if base is not None and listing.deltas:
+            require_base(tensors, listing.deltas[0].document.base.fingerprint)  # all have this base: hashed once
+        faults = list(listing.faults)
+        for row in listing.deltas:
+            with told_in(faults, row.path):
+                changes = self._load(row.path).changes_for(tensors)
+                for name in changes if base is not None else ():
+                    with told_in(faults, row.path):
+                        changes[name]
         faulty = {fault.name for fault in faults}
         return StoreVerification(
-            intact=tuple(name for name in names if name not in faulty),
-            faults=tuple(faults),
-            strangers=strangers,
-            decoded=tensors is not None,
+            intact=tuple(row.name for row in listing.deltas if row.name not in faulty),
+            faults=tuple(sorted(faults, key=lambda fault: fault.name)),
+            strangers=listing.strangers,
+            decoded=base is not None,
         )
 
     @property
@@ -232,7 +226,7 @@ class DeltaStore:
             DeltaFormatError: if it is damaged.
             BaseMismatchError: if it is of another base than the store's.
         """
-        return self._load(self._place(name), self.base)
+        return self._load(self._place(name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -246,10 +240,10 @@ class DeltaStore:
     def __repr__(self) -> str:
         return f"DeltaStore({str(self.path)!r})"
 
-    def _load(self, place: Path, base: StoreBase) -> TaskDelta:
+    def _load(self, place: Path) -> TaskDelta:
         # The file alone: what lies beside it says nothing that it does not say itself.
         delta = TaskDelta.load(place / DELTA_FILE)
-        require_base_of_store(delta.document.base, base, delta=place.name, store=self.path)
+        require_base_of_store(delta.document.base, self.base, delta=place.name, store=self.path)
         return delta
 
     def _place(self, name: str) -> Path:
@@ -263,15 +257,14 @@ class DeltaStore:
 
     def _make_folder(self) -> None:
         with _explained(f"{self.path}: cannot be made a store", "; name a folder that you may write to"):
-            if self.path.is_dir() and not os.path.lexists(self.path / STORE_FILE):
-                entries = sorted(entry.name for entry in self.path.iterdir())
-                others = [name for name in entries if not name.startswith(".") and name.lower() not in BESIDE]
-                # A racing process may have made it a store by now, with a delta in it.
-                if others and not os.path.lexists(self.path / STORE_FILE):
-                    raise OutputError(
-                        f"{self.path}: is no store and not empty, it holds {others[0]!r}; name a store or a new folder"
-                    )
             self.path.mkdir(parents=True, exist_ok=True)
+            entries = sorted(entry.name for entry in self.path.iterdir())
+            others = [name for name in entries if not name.startswith(".") and name.lower() not in BESIDE]
+            # Asked last, since a racing process may make it a store meanwhile, and put a delta in it.
+            if others and not os.path.lexists(self.path / STORE_FILE):
+                raise OutputError(
+                    f"{self.path}: is no store and not empty, it holds {others[0]!r}; name a store or a new folder"
+                )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -292,20 +285,14 @@ class DeltaStore:
                     "wait for it to end, or end it"
                 ) from None
         try:
-            self._sweep()
+            for entry in self.path.iterdir():
+                if _LEFTOVER.fullmatch(entry.name):
+                    shutil.rmtree(entry, ignore_errors=True)  # of a file or link it lets alone
+                    with suppress(OSError):
+                        entry.unlink()
             yield
         finally:
             lock.release()
-
-    def _sweep(self) -> None:
-        for entry in self.path.iterdir():
-            if not _LEFTOVER.fullmatch(entry.name):
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    entry.unlink()
 
     def _is_free(self, name: str, *, overwrite: bool) -> bool:
         """Whether nothing has the name; False if a delta has it that is to be replaced."""
@@ -313,10 +300,7 @@ class DeltaStore:
         if taken is None:
             return True
         if taken != name:
-            raise OutputError(
-                f"{self.path}: {name!r} differs from {taken!r} in case alone, and many systems cannot tell the two "
-                "apart; choose another name"
-            )
+            raise OutputError(f"{self.path}: {name!r} differs from {taken!r} {SAME_BUT_FOR_CASE}; choose another name")
         if name not in scan_store(self.path)[0]:
             raise OutputError(f"{self.path / name}: is there and is no delta; move it away, or choose another name")
         if not overwrite:
@@ -324,18 +308,6 @@ class DeltaStore:
                 f"{self.path}: has a delta {name!r} already; choose another name, or pass overwrite=True to replace it"
             )
         return False
-
-    def _write(self, delta: TaskDelta, place: Path, *, is_new: bool) -> None:
-        staged = self._aside(place.name, "new")
-        try:
-            with _explained(f"{place}: the delta cannot be stored"):
-                delta.save(staged)
-                if is_new:
-                    create_store_file(self.path, delta.document.base)
-                staged.rename(place)  # fails if somebody has put something there after all
-                flush_folder(self.path)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
 
     def _aside(self, name: str, end: str) -> Path:
         return self.path / f".{name}.{secrets.token_hex(8)}.{end}"
@@ -351,25 +323,12 @@ def _explained(what: str, remedy: str = "") -> Iterator[None]:
         raise OutputError(f"{what}: {error.strerror or error}{remedy}") from error
 
 
-def _default_name(task: TaskRecord) -> str:
+def _default_name(delta: TaskDelta) -> str:
     """The task's name, with '-' for what a delta's may not hold."""
-    told = task.name or ""
+    told = delta.task.name or ""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", told).strip("-._")[:100].rstrip("-._")
     if fault := name_fault(name):
         raise ConfigurationError(
             f"the delta's task is called {told[:100]!r}, which gives no name for it ({fault}); pass a name"
         )
     return name
-
-
-def _undecodable(delta: TaskDelta, tensors: Mapping[str, Tensor]) -> Iterator[str]:
-    misfitting = misfits(delta.document, tensors)
-    changes = delta.changes_for(tensors)
-    for record in delta.document.changes:
-        if record.name in misfitting:
-            yield f"{record.name}: {misfitting[record.name]}"
-            continue
-        try:
-            changes[record.name]
-        except SupermaskError as error:
-            yield str(error)

@@ -13,47 +13,20 @@ from supermask.errors import DeltaFormatError
 
 __all__ = ["STORED_DTYPES", "as_bits", "as_bytes", "dtype_name", "from_bytes"]
 
-STORED_DTYPES: Mapping[str, tuple[torch.dtype, str]] = MappingProxyType(
-    {
-        "float64": (torch.float64, "F64"),
-        "float32": (torch.float32, "F32"),
-        "float16": (torch.float16, "F16"),
-        "bfloat16": (torch.bfloat16, "BF16"),
-        "float8_e4m3fn": (torch.float8_e4m3fn, "F8_E4M3"),
-        "float8_e5m2": (torch.float8_e5m2, "F8_E5M2"),
-        "int64": (torch.int64, "I64"),
-        "int32": (torch.int32, "I32"),
-        "int16": (torch.int16, "I16"),
-        "int8": (torch.int8, "I8"),
-        "uint8": (torch.uint8, "U8"),
-    }
-)
-"""What values a delta can store: the dtype's name in torch, the dtype, and its tag in safetensors.
-
-Booleans are left out on purpose: a file could hold bytes that are neither 0 nor 1.
-"""
+_STORED = "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8"
+STORED_DTYPES: Mapping[str, torch.dtype] = MappingProxyType({name: getattr(torch, name) for name in _STORED.split()})
+"""What values a delta can store, by name. No booleans: a file could hold bytes that are neither 0 nor 1."""
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """A dtype's name without the library's.
-
-    Example:
-        >>> dtype_name(torch.bfloat16)
-        'bfloat16'
-    """
+    """A dtype's name without the library's, such as `bfloat16`."""
     return str(dtype).removeprefix("torch.")
 
 
 def as_bits(tensor: Tensor) -> Tensor:
-    """The same memory as integers, so that copies and zeros are exact for every bit pattern, NaN payloads included.
-
-    Args:
-        tensor: any shape and strides, elements of 1, 2, 4 or 8 bytes.
-
-    Returns:
-        A view of the tensor that has no gradient, same shape.
+    """A view of a tensor's memory as integers: copies and zeros are exact for every bit pattern, NaN payloads included.
 
     Example:
         >>> as_bits(torch.tensor([-0.0]))
@@ -63,44 +36,14 @@ def as_bits(tensor: Tensor) -> Tensor:
 
 
 def as_bytes(tensor: Tensor) -> memoryview:
-    """A tensor's bytes; no copy is made of a contiguous tensor on the CPU.
-
-    Args:
-        tensor: any shape, dtype, strides and device.
-
-    Returns:
-        `numel * element_size` bytes, which live as long as the view does.
-
-    Raises:
-        DeltaFormatError: on a big-endian machine, where the bytes in memory are not those of the format.
-
-    Example:
-        >>> bytes(as_bytes(torch.tensor([1, 258], dtype=torch.int16)))
-        b'\\x01\\x00\\x02\\x01'
-    """
+    """The bytes of any tensor; a contiguous one on the CPU is not copied. DeltaFormatError on a big-endian machine."""
     _require_little_endian()
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
 def from_bytes(data: bytes | memoryview, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """The tensor that has these bytes; a copy, so the bytes may go away.
-
-    Args:
-        data: exactly as many bytes as the shape needs.
-        dtype: of the result.
-        shape: of the result.
-
-    Returns:
-        A tensor on the CPU.
-
-    Raises:
-        DeltaFormatError: on a big-endian machine.
-
-    Example:
-        >>> from_bytes(b"\\x01\\x00\\x02\\x01", torch.int16, (2,))
-        tensor([  1, 258], dtype=torch.int16)
-    """
+    """A new tensor on the CPU that has these bytes, as many as its shape needs; DeltaFormatError as for `as_bytes`."""
     _require_little_endian()
     if not len(data):
         return torch.empty(shape, dtype=dtype)

@@ -103,15 +103,23 @@ def find_place(
     text = os.fspath(name_or_path)
     if subfolder is not None:
         _require_subfolder(subfolder)
-    if not text.startswith(_PREFIX):
-        path = Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises for an unknown user)
-        if text.strip() and os.path.lexists(path):
-            return _on_this_machine(path, text, revision, subfolder)
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises for an unknown user)
+    if text.strip() and not text.startswith(_PREFIX) and os.path.lexists(path):
+        if revision is not None:
+            address = parse_address(text)
+            instead = f", or write {_PREFIX}{address} for the hub's repository of that name" if address else ""
+            raise ConfigurationError(
+                f"revision {revision!r} was given, but {_shown(text)} is a file or folder here, which has none; leave "
+                f"revision out{instead}"
+            )
+        if not os.path.lexists(inside := path / (subfolder or "")):
+            raise UnknownNameError(f"{_shown(text)} is a file or folder here and has no folder {subfolder!r} in it")
+        return inside
     address = parse_address(text) if isinstance(name_or_path, str) else None
     if address is None:
         raise UnknownNameError(f"there is no file or folder {_shown(text)}, and it is no hub id; {_SYNTAX}")
-    for what, inside, given in (("revision", address.revision, revision), ("subfolder", address.subfolder, subfolder)):
-        if inside is not None and given is not None:
+    for what, told, given in (("revision", address.revision, revision), ("subfolder", address.subfolder, subfolder)):
+        if told is not None and given is not None:
             raise ConfigurationError(f"'{address}' names a {what} and {what}={given!r} is given too; leave one out")
     return replace(address, revision=address.revision or revision, subfolder=address.subfolder or subfolder)
 
@@ -124,20 +132,6 @@ def _require_subfolder(subfolder: str) -> None:
         raise ConfigurationError(
             f"{_shown(subfolder)} is no folder inside a repository or folder; write it like mrpc or glue/mrpc"
         )
-
-
-def _on_this_machine(path: Path, text: str, revision: str | None, subfolder: str | None) -> Path:
-    if revision is not None:
-        address = parse_address(text)
-        instead = f", or write {_PREFIX}{address} for the hub's repository of that name" if address else ""
-        raise ConfigurationError(
-            f"revision {revision!r} was given, but {_shown(text)} is a file or folder here, which has none; leave "
-            f"revision out{instead}"
-        )
-    inside = path / subfolder if subfolder is not None else path
-    if not os.path.lexists(inside):
-        raise UnknownNameError(f"{_shown(text)} is a file or folder here and has no folder {subfolder!r} in it")
-    return inside
 
 
 def _shown(text: str) -> str:

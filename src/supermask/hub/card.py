@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final, final
@@ -50,8 +51,7 @@ def model_card(document: DeltaDocument, *, nbytes: int, address: str | None = No
     """
     import jinja2
 
-    if license is not None:
-        require_license(license)
+    require_license(license)
     client = import_client("a model card")
     environment = jinja2.Environment(
         finalize=as_markdown, undefined=jinja2.StrictUndefined, line_statement_prefix="%", keep_trailing_newline=True
@@ -81,20 +81,14 @@ def model_card(document: DeltaDocument, *, nbytes: int, address: str | None = No
         nbytes=nbytes,
         license=license,
     )
-    name = (
-        slug((address or "").partition("@")[0].rpartition("/")[2]) or f"{slug(task.name or '') or 'unnamed-task'}-delta"
-    )
+    name = slug((address or "").partition("@")[0].rpartition("/")[2]) or f"{slug(task.name) or 'unnamed-task'}-delta"
     metadata = _metadata(client, document, scores, name=name, license=license)
     return str(client.ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}"))
 
 
-def require_license(license: str) -> None:
-    """Refuse what cannot be a licence's identifier.
-
-    Raises:
-        ConfigurationError: saying what one looks like.
-    """
-    if not _LICENSE.fullmatch(license):
+def require_license(license: str | None) -> None:
+    """Refuse what cannot be a licence's identifier."""
+    if license is not None and not _LICENSE.fullmatch(license):
         raise ConfigurationError(
             f"{license!r} is no identifier of a licence on the hub; these are written like apache-2.0, mit or other"
         )
@@ -127,25 +121,14 @@ def _recorded_scores(document: DeltaDocument) -> list[_Score]:
     return found[:_MOST_SCORES]
 
 
-@final
-@dataclass
-class _Role:
-    name: str
-    zeros: int = 0
-    weights: int = 0
-    values: int = 0
-
-
-def _by_role(document: DeltaDocument) -> list[_Role]:
-    roles: dict[str, _Role] = {}
+def _by_role(document: DeltaDocument) -> list[tuple[str, Counter[str]]]:
+    roles: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for change in document.changes:
-        role = roles.setdefault(change.role or "unnamed", _Role(change.role or "unnamed"))
-        if change.zeros is not None:
-            role.zeros += change.zeros
-            role.weights += change.weights
-        if change.kind != "keep_mask":
-            role.values += change.weights - (change.zeros or 0)
-    return list(roles.values())
+        counted, masked = roles[change.role or "unnamed"], change.zeros is not None
+        counted["zeros"] += change.zeros or 0
+        counted["weights"] += change.weights * masked
+        counted["new"] += 0 if change.kind == "keep_mask" else change.weights - (change.zeros or 0)
+    return list(roles.items())
 
 
 def _outputs_of_head(document: DeltaDocument) -> int | None:
@@ -173,7 +156,7 @@ def _metadata(client: Any, document: DeltaDocument, scores: list[_Score], *, nam
     # Only of a base from the hub is a revision recorded.
     hub_id = base.name if base.name and base.revision and _HUB_ID.fullmatch(base.name) else None
     results = [_result(client, document, score) for score in scores]
-    method = slug(document.method.kind or "")
+    method = slug(document.method.kind)
     return client.ModelCardData(
         base_model=hub_id,
         base_model_relation="adapter" if hub_id else None,

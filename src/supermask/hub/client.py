@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from supermask.errors import MissingDependencyError, OutputError, SupermaskError, UnknownNameError
 from supermask.hub.address import HubAddress
@@ -12,8 +12,43 @@ from supermask.hub.escaping import one_line
 
 __all__ = ["explain_fetch", "explain_push", "import_client"]
 
-_LOG_IN = "log in with `hf auth login`, or pass a token"
-_MOST_SHOWN = 200  # characters of somebody else's message
+_LOG_IN: Final = "log in with `hf auth login`, or pass a token"
+_MOST_SHOWN: Final = 200  # characters of somebody else's message
+_ABSENT: Final = (
+    "'{repo_id}' is no file or folder here, and {where} has no such repository, or it is private and this token may "
+    f"not see it; check the name, or {_LOG_IN}"
+)
+_NO_TOKEN: Final = f": {{where}} wants a token, or does not accept this one; {_LOG_IN}"
+_NOT_TAKEN: Final = ": {where} answers: {answer}; correct it, or try again later"
+
+# What is said of each kind of failure; of the kinds that `_kinds` gives, the first that is here.
+_OF_FETCHING: Final = {
+    "disk": "no space is left on the disk{disk} to fetch '{address}'; free some space or pass cache_dir",
+    "no id": "'{address}' is neither a file or folder here nor a hub id; a hub id is OWNER/NAME",
+    "gated": f"the hub repository '{{repo_id}}' is gated; accept its terms on its page, then {_LOG_IN}",
+    "revision": "the hub repository '{repo_id}' has no revision {revision!r}; leave it out or correct it",
+    "token": f"{{where}} does not accept this token for '{{address}}'; {_LOG_IN}",
+    "401": _ABSENT,
+    "absent": _ABSENT,
+    "uncached": "'{address}' is not in the cache; leave local_files_only out to fetch it from {where}",
+    "offline": "'{address}' is not in the cache, and HF_HUB_OFFLINE is set; unset it to fetch it from {where}",
+    "status": "{where} answers for '{address}': {answer}; try again later",
+    "network": "'{address}' is no file or folder here and not in the cache, and {where} cannot be reached ({root}); "
+    "check the name and the connection",
+    "unknown": "'{address}' could not be fetched from {where} ({root}); try again",
+}
+_OF_PUSHING: Final = {
+    "disk": ": no space is left on the disk{disk}; free some space",
+    "revision": ": it has no branch {revision!r}; leave revision out or correct it",
+    "401": _NO_TOKEN,
+    "403": ": this token may not write there ({answer}); use a token with write access, a name of your own, or "
+    "create_pr",
+    "offline": ": HF_HUB_OFFLINE is set; unset it",
+    "status": _NOT_TAKEN,
+    "value": _NOT_TAKEN,
+    "network": ": {where} cannot be reached ({root}); check the connection",
+    "unknown": " ({root}); try again",
+}
 
 
 def import_client(purpose: str) -> Any:
@@ -34,83 +69,60 @@ def import_client(purpose: str) -> Any:
     return huggingface_hub
 
 
-def explain_fetch(error: Exception, address: HubAddress, *, local_files_only: bool) -> SupermaskError:
+def explain_fetch(error: Exception, address: HubAddress) -> SupermaskError:
     """The error to raise when something could not be fetched: what, where and the remedy."""
-    from huggingface_hub import constants, errors
-
-    what, where, status = f"'{address}'", f"the hub at {constants.ENDPOINT}", _status(error)
-    if place := _full_disk(error):
-        return OutputError(f"no space is left on the disk{place} to fetch {what}; free some space or pass cache_dir")
-    if isinstance(error, errors.HFValidationError):
-        told = f"{what} is neither a file or folder here nor a hub id; a hub id is OWNER/NAME"
-    elif isinstance(error, errors.GatedRepoError):
-        told = f"the hub repository '{address.repo_id}' is gated; accept its terms on its page, then {_LOG_IN}"
-    elif isinstance(error, errors.RevisionNotFoundError):
-        told = (
-            f"the hub repository '{address.repo_id}' has no revision {address.revision!r}; leave it out or correct it"
-        )
-    elif status == 401 and _is_about_the_token(error):
-        told = f"{where} does not accept this token for {what}; {_LOG_IN}"
-    elif status == 401 or isinstance(error, errors.RepositoryNotFoundError):
-        told = (
-            f"'{address.repo_id}' is no file or folder here, and {where} has no such repository, or it is private and "
-            f"this token may not see it; check the name, or {_LOG_IN}"
-        )
-    elif isinstance(error, errors.LocalEntryNotFoundError) and local_files_only:
-        told = f"{what} is not in the cache; leave local_files_only out to fetch it from {where}"
-    elif isinstance(error, errors.LocalEntryNotFoundError) and _is_offline(error):
-        told = f"{what} is not in the cache, and HF_HUB_OFFLINE is set; unset it to fetch it from {where}"
-    elif status is not None:
-        told = f"{where} answers for {what}: {_answer(error)}; try again later"
-    elif _is_of_the_network(error):
-        told = (
-            f"{what} is no file or folder here and not in the cache, and {where} cannot be reached "
-            f"({_root_in_words(error)}); check the name and the connection"
-        )
-    else:
-        told = f"{what} could not be fetched from {where} ({_root_in_words(error)}); try again"
-    return UnknownNameError(told)
+    kind, told = _explain(error, _OF_FETCHING, address)
+    return OutputError(told) if kind == "disk" else UnknownNameError(told)
 
 
 def explain_push(error: Exception, repo_id: str, revision: str | None) -> SupermaskError:
     """The error to raise when something could not be pushed: what, where and the remedy."""
-    from huggingface_hub import constants, errors
-
-    where, status = f"the hub at {constants.ENDPOINT}", _status(error)
-    if place := _full_disk(error):
-        why = f": no space is left on the disk{place}; free some space"
-    elif _is_offline(error):
-        why = ": HF_HUB_OFFLINE is set; unset it"
-    elif isinstance(error, errors.RevisionNotFoundError):
-        why = f": it has no branch {revision!r}; leave revision out or correct it"
-    elif status == 401:
-        why = f": {where} wants a token, or does not accept this one; {_LOG_IN}"
-    elif status == 403:
-        why = (
-            f": this token may not write there ({_answer(error)}); use a token with write access, a name of your own, "
-            "or create_pr"
-        )
-    elif status is not None or isinstance(error, ValueError):
-        why = f": {where} answers: {_answer(error)}; correct it, or try again later"
-    elif _is_of_the_network(error):
-        why = f": {where} cannot be reached ({_root_in_words(error)}); check the connection"
-    else:
-        why = f" ({_root_in_words(error)}); try again"
-    return OutputError(f"the delta cannot be pushed to '{repo_id}'{why}")
+    _, told = _explain(error, _OF_PUSHING, HubAddress(repo_id, revision))
+    return OutputError(f"the delta cannot be pushed to '{repo_id}'{told}")
 
 
-def _is_offline(error: BaseException) -> bool:
-    from huggingface_hub.errors import OfflineModeIsEnabled
+def _explain(error: Exception, table: dict[str, str], address: HubAddress) -> tuple[str, str]:
+    from huggingface_hub import constants
 
-    return any(isinstance(cause, OfflineModeIsEnabled) for cause in _chain(error))
+    kind = next(kind for kind in _kinds(error) if kind in table)
+    root = list(_chain(error))[-1]
+    told = table[kind].format(
+        address=address,
+        repo_id=address.repo_id,
+        revision=address.revision,
+        where=f"the hub at {constants.ENDPOINT}",
+        disk=_full_disk(error),
+        answer=_answer(error),
+        root=f"{type(root).__name__}: {one_line(root, longest=_MOST_SHOWN)}",
+    )
+    return kind, told
 
 
-def _is_of_the_network(error: BaseException) -> bool:
-    from huggingface_hub.errors import HfHubHTTPError
+def _kinds(error: Exception) -> Iterator[str]:
+    """What an error may be called, the special names first."""
+    from huggingface_hub import errors
 
+    chain, status = list(_chain(error)), _status(error)
     # Which HTTP client stands behind it depends on the version; its parent of all errors is the first parent here.
-    kinds = (OSError, HfHubHTTPError.__mro__[1])
-    return any(isinstance(cause, kinds) for cause in _chain(error))
+    of_the_network = (OSError, errors.HfHubHTTPError.__mro__[1])
+    # Strangers get a 401 for every repository that they may not see, too.
+    refused = [getattr(getattr(cause, "response", None), "headers", {}).get("X-Error-Message", "") for cause in chain]
+    names = {
+        "disk": _full_disk(error),
+        "no id": isinstance(error, errors.HFValidationError),
+        "gated": isinstance(error, errors.GatedRepoError),
+        "revision": isinstance(error, errors.RevisionNotFoundError),
+        "token": status == 401 and any("invalid credentials" in str(said).lower() for said in refused),
+        str(status): status is not None,
+        "absent": isinstance(error, errors.RepositoryNotFoundError),
+        "uncached": isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is None,
+        "offline": any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in chain),
+        "status": status is not None,
+        "value": isinstance(error, ValueError),
+        "network": any(isinstance(cause, of_the_network) for cause in chain),
+        "unknown": True,
+    }
+    return (name for name, fits in names.items() if fits)
 
 
 def _status(error: BaseException) -> int | None:
@@ -119,23 +131,12 @@ def _status(error: BaseException) -> int | None:
     return next((status for status in statuses if isinstance(status, int)), None)
 
 
-def _is_about_the_token(error: BaseException) -> bool:
-    """Whether a 401 is for a token that is none; strangers get one for every repository that they may not see, too."""
-    headers = [getattr(getattr(cause, "response", None), "headers", {}) for cause in _chain(error)]
-    return any("invalid credentials" in str(found.get("X-Error-Message", "")).lower() for found in headers)
-
-
 def _answer(error: BaseException) -> str:
     """What the server said, or the client's own message."""
     for cause in _chain(error):
         if said := getattr(cause, "server_message", None):
             return f"{_status(cause)}, {one_line(said, longest=_MOST_SHOWN)}"
     return one_line(error, longest=_MOST_SHOWN) or type(error).__name__
-
-
-def _root_in_words(error: BaseException) -> str:
-    root = list(_chain(error))[-1]
-    return f"{type(root).__name__}: {one_line(root, longest=_MOST_SHOWN)}"
 
 
 def _full_disk(error: BaseException) -> str | None:

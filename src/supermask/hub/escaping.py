@@ -5,6 +5,7 @@ Whoever made a delta chose these texts, and others will look at the card.
 
 from __future__ import annotations
 
+import re
 from typing import final
 
 __all__ = ["Source", "as_markdown", "one_line", "slug"]
@@ -34,10 +35,6 @@ def as_markdown(value: object) -> str:
 def one_line(text: object, *, longest: int = 120) -> str:
     r"""A text without line ends, control characters, invisible and text-turning characters, cut to a length.
 
-    Args:
-        text: anything; it is shown as `str` shows it.
-        longest: how many characters are kept.
-
     Example:
         >>> one_line("a\n---\nb\u202e")
         'a --- b?'
@@ -54,5 +51,4 @@ def slug(text: object) -> str:
         >>> slug("stars & stripes: v2")
         'stars-stripes-v2'
     """
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else " " for c in str(text))
-    return "-".join(kept.split())[:96].strip("-._")
+    return "-".join(re.findall(r"[A-Za-z0-9._-]+", str(text or "")))[:96].strip("-._")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from supermask.deltas.delta import TaskDelta
-from supermask.deltas.files import CONFIG_FILE, DELTA_FILE
+from supermask.deltas.file import CONFIG_FILE, DELTA_FILE
 from supermask.errors import UnknownNameError
 from supermask.hub.address import HubAddress, find_place
 from supermask.hub.client import explain_fetch, import_client
@@ -87,24 +87,15 @@ def resolve_delta(
         return place
     folder = _fetch(place, _ONE_DELTA, cache_dir=cache_dir, token=token, local_files_only=local_files_only)
     if not (folder / DELTA_FILE).is_file():
-        raise _no_delta(place, token, local_files_only=local_files_only)
+        raise _no_delta(place, token, ask=not local_files_only)
     return folder
 
 
-def resolve_folder(
-    name_or_path: str | os.PathLike[str],
-    *,
-    revision: str | None = None,
-    subfolder: str | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-    token: str | bool | None = None,
-    local_files_only: bool = False,
-) -> Path:
+def resolve_folder(name_or_path: str | os.PathLike[str]) -> Path:
     """The path of a folder of deltas, which is fetched if it is on the hub: all its deltas and its JSON files.
 
     Args:
-        name_or_path, revision, cache_dir, token, local_files_only: as for `resolve_delta`.
-        subfolder: the folder, if it is not the whole repository or folder.
+        name_or_path: a folder, or a hub id as for `resolve_delta`.
 
     Returns:
         The folder; of a hub repository, its snapshot in the cache, which is not to be written to.
@@ -114,12 +105,12 @@ def resolve_folder(
         ConfigurationError: if the address contradicts itself.
         MissingDependencyError: if huggingface_hub is not installed.
     """
-    place = find_place(name_or_path, revision=revision, subfolder=subfolder)
+    place = find_place(name_or_path)
     if isinstance(place, Path):
         return place
-    folder = _fetch(place, _MANY_DELTAS, cache_dir=cache_dir, token=token, local_files_only=local_files_only)
+    folder = _fetch(place, _MANY_DELTAS)
     if not folder.is_dir() or not any(folder.iterdir()):
-        raise _no_delta(place, token, local_files_only=local_files_only)
+        raise _no_delta(place, None)
     return folder
 
 
@@ -127,9 +118,9 @@ def _fetch(
     address: HubAddress,
     wanted: Iterable[str],
     *,
-    cache_dir: str | os.PathLike[str] | None,
-    token: str | bool | None,
-    local_files_only: bool,
+    cache_dir: str | os.PathLike[str] | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
 ) -> Path:
     client = import_client("fetching a delta from the hub")
     prefix = glob.escape(address.subfolder) + "/" if address.subfolder else ""
@@ -144,7 +135,7 @@ def _fetch(
         )
     # What the library, its HTTP client and its storage raise changes between releases; none of it is a fault of ours.
     except Exception as error:
-        raise explain_fetch(error, address, local_files_only=local_files_only) from error
+        raise explain_fetch(error, address) from error
     return Path(snapshot) / address.subfolder if address.subfolder else Path(snapshot)
 
 
@@ -159,30 +150,25 @@ def _require_delta_here(path: Path, text: str) -> None:
     raise UnknownNameError(f"{path}: no delta in this folder, it has no {DELTA_FILE}; {remedy}")
 
 
-def _no_delta(address: HubAddress, token: str | bool | None, *, local_files_only: bool) -> UnknownNameError:
+def _no_delta(address: HubAddress, token: str | bool | None, *, ask: bool = True) -> UnknownNameError:
     """Say whether the repository has no delta there or only the cache."""
-    held = None if local_files_only else _folders_on_the_hub(address, token)
-    if held is None:
+    try:
+        client = import_client("fetching a delta from the hub")
+        files = client.HfApi(token=token).list_repo_files(address.repo_id, revision=address.revision) if ask else None
+    except Exception:  # as in _fetch; the answer only makes the message better
+        files = None
+    if files is None:
         return UnknownNameError(
             f"'{address}' is not in the cache, and the hub is out of reach or was not to be asked; fetch it once with "
             "a connection"
         )
+    held = sorted(folder for folder, _, name in (path.rpartition("/") for path in files) if name == DELTA_FILE)
     wanted = f"{address.subfolder}/{DELTA_FILE}" if address.subfolder else DELTA_FILE
     at = f" at revision {address.revision!r}" if address.revision else ""
     remedy = _choose(held) if held else "it holds no delta at all; check the name and the revision"
     if address.subfolder and "" in held:
         remedy = "it holds a delta itself; leave the subfolder out"
     return UnknownNameError(f"the hub repository '{address.repo_id}' has no {wanted}{at}; {remedy}")
-
-
-def _folders_on_the_hub(address: HubAddress, token: str | bool | None) -> list[str] | None:
-    """Folders of a repository that hold a delta, "" for the repository itself; None if the hub does not say."""
-    client = import_client("fetching a delta from the hub")
-    try:
-        files = client.HfApi(token=token).list_repo_files(address.repo_id, revision=address.revision)
-    except Exception:  # as in _fetch; the answer only makes an error's message better
-        return None
-    return sorted(folder for folder, _, name in (path.rpartition("/") for path in files) if name == DELTA_FILE)
 
 
 def _choose(folders: list[str]) -> str:

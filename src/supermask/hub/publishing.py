@@ -120,8 +120,7 @@ def push_to_hub(
             f"{repo_id!r} is no name of a repository; write OWNER/NAME, or NAME for one of your own"
         )
     HubAddress(full, revision, subfolder)  # refuses what cannot be, before anything is made
-    if license is not None:
-        require_license(license)
+    require_license(license)
     if revision is not None and _COMMIT.fullmatch(revision):
         raise ConfigurationError(f"revision {revision!r} is a commit, which never changes; name a branch")
     if revision is not None and create_pr:

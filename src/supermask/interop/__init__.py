@@ -3,8 +3,12 @@
 from supermask.interop.checkpoint import save_checkpoint
 from supermask.interop.export_folder import check_new_folder
 from supermask.interop.onnx import OnnxExport, save_onnx
-from supermask.interop.sparse_checkpoint import load_sparse_checkpoint, save_sparse_checkpoint
-from supermask.interop.sparse_document import SparseDocument, read_sparse_document
+from supermask.interop.sparse_checkpoint import (
+    SparseDocument,
+    load_sparse_checkpoint,
+    read_sparse_document,
+    save_sparse_checkpoint,
+)
 
 __all__ = [
     "OnnxExport",

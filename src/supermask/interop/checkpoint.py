@@ -21,10 +21,7 @@ def save_checkpoint(base: Base, delta: TaskDelta, folder: str | Path) -> Path:
     Args:
         base: the delta's base, with a head of the task's size.
         delta: what the task has changed.
-        folder: a place where nothing is yet.
-
-    Returns:
-        The folder.
+        folder: a place where nothing is yet; it is returned.
 
     Raises:
         OutputError: if the place is taken, cannot be written to, or has too little space.

@@ -60,10 +60,11 @@ def new_folder(folder: str | Path, *, needed_nbytes: int) -> Iterator[Path]:
             partial.replace(place)
     except OutputError:
         raise
-    except OSError as error:
-        raise _unwritable(place, error.strerror or str(error)) from error
-    except SafetensorError as error:
-        raise _unwritable(place, str(error)) from error
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
+            f"{place}: cannot be written: {getattr(error, 'strerror', None) or error}; free some space, or choose "
+            "another place that you may write to"
+        ) from error
 
 
 @contextmanager
@@ -116,15 +117,6 @@ def _check_space(place: Path, needed_nbytes: int) -> None:
 def _flush(folder: Path) -> None:
     """Have every file on the disk before the folder takes its place, so that a power cut leaves no empty ones."""
     for path in folder.iterdir():
-        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0)) if path.is_file() else None
-        if descriptor is not None:
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-
-def _unwritable(place: Path, reason: str) -> OutputError:
-    return OutputError(
-        f"{place}: cannot be written: {reason}; free some space, or choose another place that you may write to"
-    )
+        if path.is_file():
+            with path.open("r+b") as file:
+                os.fsync(file.fileno())

@@ -1,24 +1,32 @@
-"""A task model as an ONNX file that computes the same logits, for whoever has no PyTorch."""
+"""A task model as an ONNX file that computes the same logits, which is checked, for whoever has no PyTorch."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
+
+import torch
+from torch import Tensor
 
 from supermask.deltas import TaskDelta
 from supermask.errors import ExportError
 from supermask.interop.export_folder import check_new_folder, new_folder, task_config
 from supermask.interop.onnx_graph import export_graph, float32_on_cpu, graph_inputs, require_onnx
-from supermask.interop.onnx_verification import TOLERANCE, largest_difference, probe_batches
 from supermask.models import Base
 from supermask.models.loading import quiet_transformers
+from supermask.models.sources import first_line
 
-__all__ = ["ONNX_FILE", "OnnxExport", "save_onnx"]
+__all__ = ["ONNX_FILE", "TOLERANCE", "OnnxExport", "largest_difference", "probe_batches", "save_onnx"]
 
 ONNX_FILE: Final = "model.onnx"
 
+TOLERANCE: Final = 1e-4
+"""How far logits may be from PyTorch's, in absolute value."""
+
+_SHAPES: Final = ((1, 1), (1, 6), (2, 17), (5, 9), (3, 40), (2, 512))  # rows, longest row in tokens
 _EXAMPLE: Final = (3, 11)  # rows and tokens of the traced batch: no size that a model could have anywhere
 _LARGE_NBYTES: Final = 1_500_000_000  # one protobuf file holds 2 GiB, and the graph needs room as well
 
@@ -52,11 +60,10 @@ def save_onnx(
 ) -> OnnxExport:
     """Merge a delta into its base and save the result as an ONNX graph, with tokenizer and configuration.
 
-    The graph takes what the tokenizer gives (`input_ids`, `attention_mask`, and `token_type_ids` where the model reads
-    them) and returns `logits` of shape (batch, outputs); batch and sequence may have any size. The written file is run
-    by onnxruntime on batches of several sizes, lengths and paddings before it takes its place: a file whose logits are
-    farther than 1e-4 from PyTorch's is never left behind. The folder appears whole or not at all, and the base comes
-    back as it was. Weights of 16 bits are widened to float32, exactly.
+    The graph takes what the tokenizer gives and returns `logits` of shape (batch, outputs); batch and sequence may have
+    any size. The written file is run by onnxruntime on batches of several sizes, lengths and paddings before it takes
+    its place: one whose logits are farther than 1e-4 from PyTorch's is never left behind. The folder appears whole or
+    not at all, and the base comes back as it was. Weights of 16 bits are widened to float32, exactly.
 
     Args:
         base: the delta's base, with a head of the task's size.
@@ -100,6 +107,69 @@ def save_onnx(
                         "or save the checkpoint instead"
                     )
     return OnnxExport(folder=Path(folder), inputs=inputs, opset=reached, largest_difference=difference)
+
+
+def probe_batches(
+    base: Base, names: Sequence[str], shapes: Sequence[tuple[int, int]] = _SHAPES, *, seed: int = 0
+) -> Iterator[dict[str, Tensor]]:
+    """Random batches as the base's tokenizer would pad them: rows of falling length, in one batch of equal length.
+
+    Args:
+        base: says which tokens and lengths there are, and on which side padding goes.
+        names: of the inputs, each of which gets a tensor of shape (rows, length).
+        shapes: rows and length of each batch; a length is cut to what the model can read.
+        seed: of the tokens.
+    """
+    config, tokenizer = base.model.config, base.tokenizer
+    generator = torch.Generator().manual_seed(seed)
+    special = set(tokenizer.all_special_ids)
+    words = torch.tensor([word for word in range(min(len(tokenizer), config.vocab_size)) if word not in special])
+    positions = getattr(config, "max_position_embeddings", None)
+    longest = min(tokenizer.model_max_length, positions - 2 if isinstance(positions, int) and positions > 2 else 512)
+    for rows, wanted in shapes:
+        length = min(wanted, longest)
+        lengths = torch.tensor([max(1, length - 3 * row * (rows > 2)) for row in range(rows)])
+        place = torch.arange(length).expand(rows, length)
+        if tokenizer.padding_side == "left":
+            place = place.flip(1)
+        attention_mask = (place < lengths[:, None]).long()  # (rows, length)
+        input_ids = words[torch.randint(len(words), (rows, length), generator=generator)]
+        if config.is_encoder_decoder:  # such a head reads the state at the end-of-sequence token
+            input_ids[place == lengths[:, None] - 1] = config.eos_token_id
+        input_ids[attention_mask == 0] = tokenizer.pad_token_id
+        batch = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": (place >= length // 2).long() * attention_mask,
+        }
+        yield {name: batch[name] for name in names}
+
+
+def largest_difference(file: Path, model: Any, batches: Iterator[dict[str, Tensor]]) -> float:
+    """The largest absolute difference of any logit of a file from its model's; infinite if one is not finite."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong comes as an exception; standard error need not hear of it too
+    largest = 0.0
+    try:
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        for batch in batches:
+            with torch.no_grad():
+                expected = model(**batch).logits
+            (found,) = session.run(["logits"], {name: value.numpy() for name, value in batch.items()})
+            logits = torch.from_numpy(found)
+            if logits.shape != expected.shape or not (logits.isfinite().all() and expected.isfinite().all()):
+                return float("inf")
+            largest = max(largest, float((logits - expected).abs().max()))
+    except Exception as error:  # its errors have no common class but Exception
+        if type(error).__module__.startswith("onnxruntime"):
+            raise ExportError(
+                f"onnxruntime {onnxruntime.__version__} cannot run the ONNX file: {first_line(error)[:200]}; try "
+                "another opset or version of onnxruntime"
+            ) from error
+        raise
+    return largest
 
 
 def _properties(base: Base, delta: TaskDelta) -> dict[str, str]:

@@ -6,19 +6,20 @@ import contextlib
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from supermask.deltas import Change, ChangePlace, DenseValues, TaskDelta, base_fingerprint
-from supermask.deltas.application import applied_digest
-from supermask.errors import DeltaStateError
+from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, SparseValues, TaskDelta, base_fingerprint
+from supermask.deltas.applying import applied_digest
+from supermask.errors import ConfigurationError, DeltaStateError
 from supermask.methods.sharding import is_sharded, whole_tensor
 from supermask.models import ParameterMap, Role
 
 __all__ = ["Attachment"]
 
+_SIXTEEN_BITS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _attached: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
@@ -168,6 +169,7 @@ class Attachment(ABC):
         self,
         *,
         draw: int | None = None,
+        round_values: Literal["bfloat16", "float16"] | None = None,
         base_name: str | None = None,
         base_revision: str | None = None,
         task: Mapping[str, Any] | None = None,
@@ -177,6 +179,9 @@ class Attachment(ABC):
 
         Args:
             draw: store the mask of this numbered draw instead of the thresholded one.
+            round_values: round the head, and values of 32 bits or more that moved, to what 16 bits of this kind hold,
+                in the dtype that they have: their low bits are zeros, which take no room in the file. The delta is then
+                the rounded task, to be scored as it is; by default every bit is kept.
             base_name: where the base came from, for the reader; the fingerprint is what is checked.
             base_revision: at which revision.
             task: the task as JSON.
@@ -184,6 +189,9 @@ class Attachment(ABC):
 
         Returns:
             All that turns the base into the task model, head included; weights that did not move are left out.
+
+        Raises:
+            ConfigurationError: if a value is beyond what it would be rounded to, or there is no such kind.
         """
         constrained, live = self.constrained_changes(draw), self._live
         head = set(self.parameters.head)
@@ -199,6 +207,11 @@ class Attachment(ABC):
             info.name: ChangePlace(role=info.role.value if info.role else None, block=info.block)
             for info in self.parameters.infos
         }
+        if round_values is not None:
+            if round_values not in _SIXTEEN_BITS:
+                raise ConfigurationError(f"values round to {' or '.join(_SIXTEEN_BITS)}, received {round_values!r}")
+            kind = _SIXTEEN_BITS[round_values]
+            changes = {name: _rounded(name, change, kind) for name, change in changes.items()}
         return TaskDelta.create(
             changes,
             base=self.base,
@@ -241,6 +254,18 @@ class Attachment(ABC):
 
     def _detach_constraint_(self) -> None:
         """Remove what the constraint put on the model's modules."""
+
+
+def _rounded(name: str, change: Change, kind: torch.dtype) -> Change:
+    """A change whose values are what 16 bits hold, to nearest."""
+    if isinstance(change, KeepMask) or change.values.dtype not in (torch.float32, torch.float64):
+        return change
+    values = change.values.to(kind).to(change.values.dtype)
+    if (beyond := values.isinf() & change.values.isfinite()).any():
+        raise ConfigurationError(
+            f"{name}: {change.values[beyond][0].item()} is beyond what {kind} holds; choose bfloat16, or keep every bit"
+        )
+    return DenseValues(values) if isinstance(change, DenseValues) else SparseValues(change.mask, values)
 
 
 def _same_bits(first: Tensor, second: Tensor) -> bool:

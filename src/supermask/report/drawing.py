@@ -17,24 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "CELL_DARK",
-    "CELL_LIGHT",
-    "COLUMN_INCHES",
-    "DASHED",
-    "GRID",
-    "INK",
-    "MISSING",
-    "MUTED",
-    "SERIES",
-    "figure_bytes",
-    "key",
-    "new_figure",
-    "panel_title",
-    "save_figure",
-    "say_missing",
-    "series_look",
-    "tidy",
-    "widen",
+    *("CELL_DARK", "CELL_LIGHT", "COLUMN_INCHES", "DASHED", "GRID", "INK", "MISSING", "MUTED", "SERIES"),
+    *("figure_bytes", "key", "label_below", "new_figure", "panel_title", "require_matplotlib", "save_figure"),
+    *("say_missing", "series_look", "tidy", "widen"),
 ]
 
 COLUMN_INCHES: Final = 3.3
@@ -76,27 +61,26 @@ _SETTINGS: Final[dict[str, Any]] = {
 }
 
 
-@contextlib.contextmanager
-def new_figure(height_inches: float) -> Iterator[Figure]:
-    """A figure one column wide; what is drawn inside the `with` block has the house's look.
-
-    Args:
-        height_inches: its height.
-
-    Raises:
-        MissingDependencyError: if matplotlib is not installed.
-    """
+def require_matplotlib() -> None:
+    """Raise MissingDependencyError if matplotlib is not installed."""
     try:
-        import matplotlib.style
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
+        import matplotlib  # noqa: F401
     except ImportError:
         raise MissingDependencyError("figures need matplotlib; install it: pip install 'supermask[figures]'") from None
+
+
+@contextlib.contextmanager
+def new_figure(height_inches: float) -> Iterator[Figure]:
+    """A figure one column wide; what is drawn inside the `with` block has the house's look."""
+    require_matplotlib()
+    import matplotlib.style
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     # Not the reader's own matplotlibrc: the same records give the same figure everywhere.
     with matplotlib.style.context(["default", _SETTINGS]):
         layout = ConstrainedLayoutEngine(w_pad=2 / 72, h_pad=2 / 72, wspace=0.03, hspace=0.03)
-        figure = Figure(figsize=(COLUMN_INCHES, height_inches), layout=layout)
-        yield figure
+        yield Figure(figsize=(COLUMN_INCHES, height_inches), layout=layout)
 
 
 def tidy(axes: Axes, *, grid: Literal["x", "y", "both"] = "y") -> None:
@@ -113,14 +97,16 @@ def panel_title(axes: Axes, text: str, *, note: str = "") -> None:
         axes.set_title(note, loc="right", pad=3, color=MUTED, fontsize=7)
 
 
-def widen(axes: Axes, least: float, *, highest: float) -> None:
-    """Let the vertical axis, its points drawn, span at least so much, so that a small difference does not look large.
+def label_below(axes: Axes, text: str, *, lowest: bool) -> None:
+    """The horizontal axis' label and numbers, under the lowest panel of a column alone."""
+    if lowest:
+        axes.set_xlabel(text)
+    else:
+        axes.tick_params(labelbottom=False)
 
-    Args:
-        axes: where.
-        least: the span.
-        highest: the largest value there can be.
-    """
+
+def widen(axes: Axes, least: float, *, highest: float) -> None:
+    """Let the vertical axis span at least so much, so that a small difference does not look large."""
     low, high = axes.get_ylim()
     missing = least - (high - low)
     if missing > 0:
@@ -138,13 +124,14 @@ def key(figure: Figure, signs: Sequence[tuple[str, Mapping[str, Any]]], *, colum
     figure.legend(handles, [text for text, _ in signs], loc="outside lower left", ncols=columns, labelcolor=INK)
 
 
-def say_missing(axes: Axes, text: str = "not recorded") -> None:
-    """Leave a panel empty, visibly: its frame stays, and it says why."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MISSING, style="italic")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_linestyle((0, (3, 3)))
+def say_missing(*panels: Axes, text: str = "not recorded") -> None:
+    """Leave panels empty, visibly: their frames stay, and they say why."""
+    for axes in panels:
+        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MISSING, style="italic")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set_linestyle((0, (3, 3)))
 
 
 def series_look(index: int, *, hollow: bool = False) -> dict[str, Any]:
@@ -153,7 +140,6 @@ def series_look(index: int, *, hollow: bool = False) -> dict[str, Any]:
     return {**look, "fillstyle": "none" if hollow else "full", "linestyle": DASHED if hollow else "-"}
 
 
-_FORMATS = ("png", "svg", "pdf")
 # Left to itself, matplotlib writes the time and its own version into the file.
 _METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
@@ -165,18 +151,7 @@ _CLIP = re.compile(rb"\bp[0-9a-f]{10}\b")
 
 
 def figure_bytes(figure: Figure, kind: str, *, transparent: bool = False) -> bytes:
-    """A figure as a png, svg or pdf file; the same figure gives the same bytes with the same matplotlib.
-
-    Args:
-        figure: what to write.
-        kind: of the file.
-        transparent: leave the ground out, so that the page's shows through.
-
-    Raises:
-        ConfigurationError: if the kind is none of these.
-    """
-    if kind not in _FORMATS:
-        raise ConfigurationError(f"a figure is written as {', '.join(_FORMATS)}; received {kind!r}")
+    """A figure as a png, svg or pdf file, if transparent without its ground; the same figure gives the same bytes."""
     import matplotlib.style
 
     content = io.BytesIO()
@@ -200,8 +175,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         OutputError: if the file cannot be written.
     """
     kind = path.suffix.removeprefix(".").lower()
-    if kind not in _FORMATS:
-        raise ConfigurationError(
-            f"{path}: a figure is written as {', '.join(_FORMATS)}; received the ending {path.suffix!r}"
-        )
+    if kind not in _METADATA:
+        known = ", ".join(_METADATA)
+        raise ConfigurationError(f"{path}: a figure is written as {known}; received the ending {path.suffix!r}")
     write_atomically(path, figure_bytes(figure, kind))

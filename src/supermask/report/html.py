@@ -32,11 +32,7 @@ _OF_A_FILE = re.compile(r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>
 
 @functools.cache
 def templates() -> Environment:
-    """The report's templates, which escape whatever they are given.
-
-    Raises:
-        MissingDependencyError: if jinja2 is not installed.
-    """
+    """The report's templates, which escape whatever they are given."""
     try:
         import jinja2
         from markupsafe import Markup, escape
@@ -56,14 +52,7 @@ def templates() -> Environment:
 
 
 def inline_svg(svg: bytes, *, name: str, alt: str, width_pixels: int) -> Markup:
-    """A figure's SVG file as an element for a page, in the page's colours and typeface, light or dark.
-
-    Args:
-        svg: the file, drawn on a transparent ground by `supermask.report.figures`.
-        name: the prefix, unique on the page.
-        alt: what there is to see.
-        width_pixels: width at most.
-    """
+    """A figure's SVG file as an element in the page's colours and typeface; its identifiers start with the name."""
     from markupsafe import Markup
 
     text = svg.decode()

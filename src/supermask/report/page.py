@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import collections
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,7 @@ _FIGURE_PIXELS = 460
 
 
 def report_html(studies: Sequence[Study], store: RecordStore, *, more_seeds: bool = True) -> str:
-    """The page: what was run, on what, all tables and figures, and a plain reading of where they agree with the paper.
-
-    Nothing is loaded from elsewhere: styles and figures are in the page. The same records give the same page.
+    """The page: what was run, on what, all tables and figures, and where they agree with the paper; it loads nothing.
 
     Args:
         studies: in the order in which they stand on the page, overridden as they may be.
@@ -83,29 +81,20 @@ def write_report(studies: Sequence[Study], store: RecordStore, path: Path, *, mo
 
 
 def _section(results: StudyResults, findings: Sequence[Finding], store: RecordStore) -> dict[str, Any]:
-    """One study on the page: its table or figure, what its records say, and every run with its command."""
     study = results.study
     section: dict[str, Any] = {
         "study": study,
-        "kind": study.shows,
         "findings": [finding for finding in findings if finding.study == study.name],
         "runs": [_run(cell, results, store) for cell in results.cells],
         "recorded": len(results.paths),
         "command": _command(study, store),
     }
     if study.shows == "table":
-        table = study_table(results)
-        return {**section, "table": table, "notes": table.notes, "missing": table.absent, "points": ""}
+        return {**section, "shown": study_table(results), "points": ""}
     figure = study_figure(results)
     svg = figure_bytes(figure.draw(), "svg", transparent=True)
-    return {
-        **section,
-        "figure": inline_svg(svg, name=study.name, alt=f"{figure.title}. {figure.alt}", width_pixels=_FIGURE_PIXELS),
-        "caption": figure.caption,
-        "notes": figure.notes,
-        "missing": figure.missing,
-        "points": points_csv(figure.points),
-    }
+    drawing = inline_svg(svg, name=study.name, alt=f"{figure.title}. {figure.alt}", width_pixels=_FIGURE_PIXELS)
+    return {**section, "shown": figure, "drawing": drawing, "points": points_csv(figure.points)}
 
 
 def _run(cell: Cell, results: StudyResults, store: RecordStore) -> dict[str, Any]:
@@ -131,7 +120,6 @@ def _score(record: RunRecord) -> str:
 
 
 def _command(study: Study, store: RecordStore, *narrowed: str) -> str:
-    """The command line that makes the runs of a study where they are not recorded."""
     words = ["supermask study run", study.name]
     if study.base != Study.model_fields["base"].default:
         words.append(f"--base {study.base}")
@@ -152,7 +140,7 @@ def _summary(cells: Sequence[Cell], records: Sequence[RunRecord], findings: Sequ
         "train_hours": sum(record.train_seconds for record in records) / 3600,
         "first": dates[0] if dates else "",
         "last": dates[-1] if dates else "",
-        "verdicts": Counter(finding.verdict for finding in findings),
+        "verdicts": collections.Counter(finding.verdict for finding in findings),
     }
 
 
@@ -160,16 +148,15 @@ def _coverage(cells: Sequence[Cell]) -> dict[str, Any]:
     """What is recorded of every arm on every task: arm, method, and a cell a task of recorded, planned, and state."""
     tasks = dict.fromkeys(cell.spec.task for cell in cells)
     methods: dict[str, str] = {}
-    counts: dict[tuple[str, str], list[bool]] = {}
+    there: dict[tuple[str, str], list[bool]] = collections.defaultdict(list)
     for cell in cells:
         methods.setdefault(cell.spec.arm, _method_in_words(cell.spec))
-        counts.setdefault((cell.spec.arm, cell.spec.task), []).append(cell.record is not None)
-
-    def state(there: list[bool]) -> tuple[int, int, str]:
-        kind = "none" if not there else "whole" if all(there) else "partial" if any(there) else "missing"
-        return sum(there), len(there), kind
-
-    rows = [(arm, words, [state(counts.get((arm, task), [])) for task in tasks]) for arm, words in methods.items()]
+        there[cell.spec.arm, cell.spec.task].append(cell.record is not None)
+    states = {place: "whole" if all(of) else "partial" if any(of) else "missing" for place, of in there.items()}
+    rows = []
+    for arm, words in methods.items():
+        places = [(arm, task) for task in tasks]
+        rows.append((arm, words, [(sum(there[at]), len(there[at]), states.get(at, "none")) for at in places]))
     return {"tasks": [display_name(task) for task in tasks], "rows": rows}
 
 
@@ -190,7 +177,6 @@ def _shown(value: object) -> str:
 
 
 def _data(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """The data that the recorded runs read, and how many of them did."""
     found: dict[tuple[object, ...], dict[str, Any]] = {}
     for record in records:
         for split, info in record.inputs.data.items():
@@ -201,30 +187,22 @@ def _data(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
 
 def _environments(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """The machines and versions that the recorded runs were made with, most runs first."""
-    found: dict[tuple[object, ...], list[RunRecord]] = {}
+    found: dict[tuple[object, ...], tuple[dict[str, Any], list[str]]] = {}
     for record in records:
-        here = record.environment.model_dump(exclude={"source"})
-        found.setdefault((*here.values(), record.precision), []).append(record)
-    return [
-        {
-            **group[0].environment.model_dump(exclude={"source"}),
-            "precision": group[0].precision,
-            "sources": len({record.environment.source for record in group}),
-            "runs": len(group),
-        }
-        for group in sorted(found.values(), key=len, reverse=True)
-    ]
+        row = {**record.environment.model_dump(exclude={"source"}), "precision": record.precision}
+        found.setdefault(tuple(row.values()), (row, []))[1].append(record.environment.source)
+    groups = sorted(found.values(), key=lambda group: len(group[1]), reverse=True)
+    return [{**row, "sources": len(set(sources)), "runs": len(sources)} for row, sources in groups]
 
 
 def _failures(store: RecordStore) -> Iterator[dict[str, Any]]:
-    """Runs that failed, and files of the store that are no records."""
     completed = {stored.key for stored in store.records if stored.record.status == "completed"}
     for stored in (stored for stored in store.records if stored.record.status != "completed"):
         inputs = stored.record.inputs
+        run = f"{display_name(inputs.task)}, {inputs.method['kind']}, seed {inputs.config.seed}"
         yield {
             "path": stored.path,
-            "what": f"{display_name(inputs.task)}, {inputs.method['kind']}, seed {inputs.config.seed}, "
-            f"step {stored.record.steps:,}",
+            "what": f"{run}, step {stored.record.steps:,}",
             "reason": stored.record.error or "no reason was recorded",
             "later_completed": stored.key in completed,
         }

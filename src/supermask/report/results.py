@@ -61,9 +61,9 @@ class Observation:
     cells: tuple[Cell, ...]
 
     @property
-    def recorded(self) -> tuple[Cell, ...]:
-        """The runs with a record."""
-        return tuple(cell for cell in self.cells if cell.record is not None)
+    def records(self) -> Mapping[int, RunRecord]:
+        """The records by seed."""
+        return {cell.spec.seed: cell.record for cell in self.cells if cell.record is not None}
 
     @property
     def kind(self) -> str:
@@ -81,7 +81,7 @@ class Observation:
     @property
     def paths(self) -> tuple[str, ...]:
         """Of the records, relative to their store."""
-        return tuple(cell.path for cell in self.recorded if cell.path is not None)
+        return tuple(cell.path for cell in self.cells if cell.path is not None)
 
     @property
     def paths_measured(self) -> tuple[str, ...]:
@@ -96,7 +96,8 @@ class Observation:
     @property
     def unmeasured(self) -> tuple[str, ...]:
         """The runs that are recorded, but whose delta was not measured, in words."""
-        return tuple(f"{self.task}/{cell.spec.label} (measures)" for cell in self.recorded if cell.measures is None)
+        cells = (cell for cell in self.cells if cell.record is not None and cell.measures is None)
+        return tuple(f"{self.task}/{cell.spec.label} (measures)" for cell in cells)
 
     def score(self, split: int = 0) -> Seeded | None:
         """Primary metric of the deterministic task model in percent, on one of the task's report splits, if any."""
@@ -107,11 +108,10 @@ class Observation:
     def draws(self, split: int = 0) -> Mapping[int, tuple[float, ...]]:
         """The scores of sampled masks by seed, in percent."""
         found = {}
-        for cell in self.recorded:
-            spreads = cell.record.sampled_scores if cell.record is not None else {}
-            spread = spreads.get(self._split(split), {}).get(find_task(self.task).primary_metric)
+        for seed, record in self.records.items():
+            spread = record.sampled_scores.get(self._split(split), {}).get(find_task(self.task).primary_metric)
             if spread is not None and spread.values and all(map(math.isfinite, spread.values)):
-                found[cell.spec.seed] = tuple(100 * value for value in spread.values)
+                found[seed] = tuple(100 * value for value in spread.values)
         return found
 
     def sampled_score(self, split: int = 0) -> Seeded | None:
@@ -144,13 +144,13 @@ class Observation:
 
     def of_records(self, read: Callable[[RunRecord], float | None]) -> Seeded | None:
         """A number of each record by seed; what is None or not finite is left out."""
-        pairs = ((cell.spec.seed, read(cell.record)) for cell in self.recorded if cell.record is not None)
-        found = {seed: value for seed, value in pairs if value is not None and math.isfinite(value)}
+        every = {seed: read(record) for seed, record in self.records.items()}
+        found = {seed: value for seed, value in every.items() if value is not None and math.isfinite(value)}
         return Seeded(found) if found else None
 
     def measured(self) -> tuple[tuple[Cell, RunMeasures], ...]:
         """The cells whose delta was measured, with the measures."""
-        return tuple((cell, cell.measures) for cell in self.recorded if cell.measures is not None)
+        return tuple((cell, cell.measures) for cell in self.cells if cell.measures is not None)
 
     def _split(self, index: int) -> str:
         splits = find_task(self.task).report_splits
@@ -186,17 +186,15 @@ class StudyResults:
 
     def expected(self, quantity: str, *, arm: str | None = None, task: str | None = None) -> Expected | None:
         """The paper's number, if it prints one."""
-        return self._expected.get((arm, task, quantity))
+        asked = arm, task, quantity
+        return next((one for one in self.study.expected if (one.arm, one.task, one.quantity) == asked), None)
 
     def subset(self, task: str) -> str | None:
         """Which part of a task's official examples was learnt from or scored on, in words; None if all were."""
-        parts: dict[str, None] = {}
-        for cell in self.cells:
-            if cell.spec.task == task and cell.record is not None:
-                for split, info in cell.record.inputs.data.items():
-                    if info.is_subset:
-                        parts[f"{info.examples:,} of {info.official_size:,} {split.replace('_', ' ')} examples"] = None
-        return ", ".join(parts) or None
+        records = (cell.record for cell in self.cells if cell.spec.task == task and cell.record is not None)
+        data = ((split.replace("_", " "), info) for record in records for split, info in record.inputs.data.items())
+        parts = (f"{one.examples:,} of {one.official_size:,} {split} examples" for split, one in data if one.is_subset)
+        return ", ".join(dict.fromkeys(parts)) or None
 
     @functools.cached_property
     def _grouped(self) -> Mapping[tuple[str, str], tuple[Cell, ...]]:
@@ -204,10 +202,6 @@ class StudyResults:
         for cell in self.cells:
             groups.setdefault((cell.spec.arm, cell.spec.task), []).append(cell)
         return {place: tuple(sorted(cells, key=lambda cell: cell.spec.seed)) for place, cells in groups.items()}
-
-    @functools.cached_property
-    def _expected(self) -> Mapping[tuple[str | None, str | None, str], Expected]:
-        return {(number.arm, number.task, number.quantity): number for number in self.study.expected}
 
 
 def collect(study: Study, store: RecordStore, *, more_seeds: bool = True) -> StudyResults:
@@ -226,16 +220,12 @@ def collect(study: Study, store: RecordStore, *, more_seeds: bool = True) -> Stu
         planned = {run.seed for run in group}
         recorded = store.seeds_of(group[0], base=study.base) if more_seeds else []
         further = [group[0].with_seed(seed) for seed in recorded if seed not in planned]
-        cells += [_cell(run, study, store) for run in (*group, *further)]
+        for run in (*group, *further):
+            stored = store.find(run, base=study.base)
+            found = (stored.record, store.measures(stored.path), stored.path) if stored else ()
+            cells.append(Cell(run, *found))
     paths = {cell.path for cell in cells if cell.path is not None}
     return StudyResults(study, tuple(cells), store.pairs(paths) if "overlap" in study.measures else ())
-
-
-def _cell(run: RunSpec, study: Study, store: RecordStore) -> Cell:
-    stored = store.find(run, base=study.base)
-    if stored is None:
-        return Cell(run)
-    return Cell(run, stored.record, store.measures(stored.path), stored.path)
 
 
 def _percent(fraction: float | None) -> float | None:

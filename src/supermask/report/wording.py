@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from supermask.report.results import Cell, StudyResults
-from supermask.study.spec import Study
 from supermask.tasks import find_task
 
 __all__ = [
-    "closing_notes",
-    "display_name",
-    "fixed",
-    "metric_name",
-    "missing_in_words",
-    "names",
-    "number_ranges",
-    "signed",
-    "study_title",
+    *("display_name", "fixed", "frame", "metric_name", "missing_in_words", "names", "number_ranges", "signed"),
     "task_label",
 ]
 
@@ -51,16 +43,18 @@ def metric_name(task: str) -> str:
     return _METRICS.get(metric, metric)
 
 
-def study_title(study: Study) -> str:
-    """What a table or figure is of, with the paper's number of it."""
-    return study.title if study.paper == "ours" else f"{study.paper}. {study.title}"
-
-
-def closing_notes(results: StudyResults, *notes: str) -> tuple[str, ...]:
-    """What stands below a table or figure: its own notes, which data are subsets, and the spec's."""
-    subsets = [(task, part) for task in results.study.tasks if (part := results.subset(task))]
+def frame(results: StudyResults, notes: Iterable[str] = (), missing: Iterable[str] = ()) -> dict[str, Any]:
+    """What tables and figures have in common: title, notes below, what is missing in words, and what makes it."""
+    study = results.study
+    subsets = [(task, part) for task in study.tasks if (part := results.subset(task))]
     told = (f"{display_name(task)} is a subset: {part}." for task, part in subsets)
-    return (*notes, *told, *([results.study.notes] if results.study.notes else []))
+    return {
+        "name": study.name,
+        "title": study.title if study.paper == "ours" else f"{study.paper}. {study.title}",
+        "notes": (*notes, *told, *([study.notes] if study.notes else [])),
+        "missing": (*missing_in_words(results.missing), *missing),
+        "command": f"supermask study run {study.name}",
+    }
 
 
 def names(tasks: Iterable[str], values: Mapping[str, str] | None = None) -> str:
@@ -97,11 +91,7 @@ def signed(value: float, digits: int = 1) -> str:
 
 
 def missing_in_words(cells: Iterable[Cell]) -> tuple[str, ...]:
-    """Runs as few phrases as an enumeration allows: arms that lack the same tasks and seeds are named together.
-
-    Returns:
-        Such as `supermask-init70, supermask-init90: MRPC, RTE (seed 0)`.
-    """
+    """Runs in few phrases, such as `supermask-init70, supermask-init90: MRPC, RTE (seed 0)`."""
     seeds: dict[str, dict[str, list[int]]] = {}
     for cell in cells:
         seeds.setdefault(cell.spec.arm, {}).setdefault(cell.spec.task, []).append(cell.spec.seed)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from supermask.analysis import ZerosTable
-from supermask.errors import MissingDependencyError
+from supermask.report.drawing import require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,22 +29,20 @@ def zeros_figure(table: ZerosTable, *, title: str) -> Figure:
 
     Source: Figure 4 of the paper.
     """
-    try:
-        from matplotlib.colors import PowerNorm
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError("figures need matplotlib; install it: pip install 'supermask[figures]'") from None
+    require_matplotlib()
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
     percent = _percentages(table)
     rows, columns = len(table.roles), len(table.blocks)
     figure = Figure(figsize=(2.4 + 0.62 * (columns + 1), 1.5 + 0.42 * (rows + 1)), layout="constrained")
     axes = figure.subplots()
-    drawn = [[value if value is not None else float("nan") for value in row] for row in percent]
     # One dense place (the pooler, as a rule) would leave all others in one dark shade on a linear scale.
-    highest = max((value for row in percent for value in row if value is not None), default=0.0) or 1.0
-    image = axes.imshow(drawn, cmap="cividis", aspect="auto", norm=PowerNorm(0.5, vmin=0.0, vmax=highest))
+    highest = max((value for row in percent for value in row if not math.isnan(value)), default=0.0) or 1.0
+    image = axes.imshow(percent, cmap="cividis", aspect="auto", norm=PowerNorm(0.5, vmin=0.0, vmax=highest))
     for row, values in enumerate(percent):
         for column, value in enumerate(values):
-            if value is not None:
+            if not math.isnan(value):
                 colour = "black" if value > 0.3 * highest else "white"
                 axes.text(column, row, _short(value), ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(columns + 1), [*("–" if block is None else str(block) for block in table.blocks), "all"])
@@ -58,14 +57,14 @@ def zeros_figure(table: ZerosTable, *, title: str) -> Figure:
     return figure
 
 
-def _percentages(table: ZerosTable) -> list[list[float | None]]:
-    """Sparsity in percent, roles down and blocks across, with a row and a column for all; None where nothing is."""
-    rows: list[list[float | None]] = []
+def _percentages(table: ZerosTable) -> list[list[float]]:
+    """Sparsity in percent, roles down and blocks across, with a row and a column for all; NaN where nothing is."""
+    rows = []
     for role in table.roles:
-        cells = [table.cells.get((role, block)) for block in table.blocks]
-        rows.append([*(100 * cell.sparsity if cell else None for cell in cells), 100 * table.of_role(role).sparsity])
-    rows.append([*(100 * table.of_block(block).sparsity for block in table.blocks), 100 * table.total.sparsity])
-    return rows
+        cells = (table.cells.get((role, block)) for block in table.blocks)
+        rows.append([*(cell.sparsity if cell else math.nan for cell in cells), table.of_role(role).sparsity])
+    rows.append([*(table.of_block(block).sparsity for block in table.blocks), table.total.sparsity])
+    return [[100 * share for share in row] for row in rows]
 
 
 def _short(percent: float) -> str:

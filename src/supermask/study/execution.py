@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import shlex
 import signal
 import socket
 import subprocess
@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from supermask.errors import ConfigurationError, DataError, MissingDependencyError
 from supermask.study.measuring import Measured, measure_store
-from supermask.study.orders import LOCKS_FOLDER, RunOrder, RunSettings, is_claimed
+from supermask.study.orders import RunOrder, is_claimed
 from supermask.study.plan import Plan
-from supermask.study.records import RecordStore, measures_path
+from supermask.study.records import RecordStore
 from supermask.study.worker import BUSY, DONE, FAILED, LEASH, execute, note_failure
 from supermask.training import RunRecord
 
@@ -113,14 +113,11 @@ class ProcessExecutor(Executor):
             return code
         if code < 0:
             name = signal.Signals(-code).name
-            raise ChildProcessError(
-                f"the worker was ended by {name}{'; was there too little memory?' if name == 'SIGKILL' else ''}"
-            )
+            hint = "; was there too little memory?" if name == "SIGKILL" else ""
+            raise ChildProcessError(f"the worker was ended by {name}{hint}")
         said = order.log_path.read_text(encoding="utf-8", errors="replace").split("\n")
-        last = next((f"{line[:300]} (see {order.log_path})" for line in reversed(said) if line.strip()), None)
-        raise ChildProcessError(
-            f"the worker ended with exit code {code}: {last or f'it printed nothing ({order.log_path})'}"
-        )
+        last = next((line[:300] for line in reversed(said) if line.strip()), "it printed nothing")
+        raise ChildProcessError(f"the worker ended with exit code {code}: {last} (see {order.log_path})")
 
     def _start(self, order: RunOrder, device: str | None) -> subprocess.Popen[bytes]:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -196,11 +193,12 @@ class RayExecutor(Executor):
             self._ray.shutdown()
 
 
-def make_executor(settings: RunSettings) -> Executor:
+def make_executor(plan: Plan) -> Executor:
     """Where runs are made, as the settings say: in processes of this machine, or on a Ray cluster."""
+    settings = plan.settings
     if settings.ray is not None:
         return RayExecutor(settings.ray, jobs=settings.jobs, use_cpu=settings.use_cpu)
-    return ProcessExecutor(settings.slots, launch=settings.launch)
+    return ProcessExecutor(plan.slots, launch=shlex.split(settings.launch))
 
 
 def run_plan(plan: Plan, progress: StudyProgress, executor: Executor | None = None) -> StudyReport:
@@ -219,18 +217,15 @@ def run_plan(plan: Plan, progress: StudyProgress, executor: Executor | None = No
     """
     settings = plan.settings
     if plan.orders:
-        for folder in (settings.work_folder, settings.results / LOCKS_FOLDER):
+        for folder in (settings.work_folder, plan.orders[0].lock_path.parent):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / ".gitignore").write_text("*\n", encoding="utf-8")
-    executor = executor or make_executor(settings)
+    executor = executor or make_executor(plan)
     completed, failed = _carry_out(plan, executor, progress)
     store = RecordStore(settings.results)
     # Recorded, and the delta lies where it was made, because nobody was there to measure it or to clear up.
-    left = [
-        order
-        for order in plan.runs
-        if order.folder.delta.is_dir() and order.recorded() and not is_claimed(order.lock_path)
-    ]
+    lying = [order for order in plan.runs if order.folder.delta.is_dir()]
+    left = [order for order in lying if order.recorded() and not is_claimed(order.lock_path)]
     masks = [store.at(order.target) for order in plan.runs if order.compared]
     measured = measure_store(
         store,
@@ -239,7 +234,7 @@ def run_plan(plan: Plan, progress: StudyProgress, executor: Executor | None = No
         compare=[stored for stored in masks if stored is not None and stored.record.status == "completed"],
     )
     for order in left:
-        _clear_work(order)
+        order.clear()
     for fault in measured.faults:
         progress.note(f"not measured: {fault}")
     return StudyReport(tuple(completed), tuple(failed), measured)
@@ -253,7 +248,7 @@ def _carry_out(
 
     def settle(order: RunOrder, *, here: bool) -> None:
         if record := order.recorded():
-            _clear_work(order)
+            order.clear()
             completed.append(order)
             progress.completed(order, record, here=here)
         else:
@@ -319,11 +314,6 @@ def _connect(ray: Any, address: str, jobs: int | None) -> None:
             f"the Ray cluster {address!r} cannot be reached: {reason}; start one with `ray start --head`, or say "
             "--ray local"
         ) from None
-
-
-def _clear_work(order: RunOrder) -> None:
-    if measures_path(order.record_path).exists():  # else its delta is still to be measured
-        shutil.rmtree(order.work, ignore_errors=True)
 
 
 def _written(path: Path) -> int | None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from supermask.errors import ConfigurationError, SupermaskError
 from supermask.models import MATRICES_IF_PRESENT, ParameterMap, select_parameters
+from supermask.settings import RunSettings
 from supermask.study.expansion import RunSpec
-from supermask.study.orders import RunSettings
 from supermask.tasks import TaskData, find_task, load_task
 from supermask.tasks.glue import GLUE_TASKS
 from supermask.training.record import BaseInfo, DataInfo
 
-__all__ = ["check_inputs", "load_run_data"]
+__all__ = ["check_inputs", "load_run_data", "slots_of"]
 
 
 def check_inputs(
@@ -67,7 +68,7 @@ def check_inputs(
     else:
         faults += _selector_faults(runs, parameters)
         # A delta holds every value at most; two checkpoints hold the model and Adam's two moments each.
-        needed = len(settings.slots) * 4 * info.parameters * 7
+        needed = len(slots_of(settings)) * 4 * info.parameters * 7
         faults += _folder_faults(settings.work_folder, "--work", needed)
     faults += _folder_faults(settings.results, "--results")
     if faults:
@@ -104,6 +105,23 @@ def load_run_data(
             source = f"{whole.source}, first {most} of {len(whole)}"
             data = data.with_split(split, dataclasses.replace(whole.take(most), source=source))
     return data
+
+
+def slots_of(settings: RunSettings) -> tuple[str | None, ...]:
+    """What each run at a time of this machine has for its CUDA_VISIBLE_DEVICES; None leaves that as it is."""
+    devices = settings.devices.replace(",", " ").split() or ([] if settings.use_cpu else _cuda_devices())
+    if settings.launch or settings.ray or not devices:
+        return (None,) * (settings.jobs or 1)
+    return tuple(devices[index % len(devices)] for index in range(settings.jobs or len(devices)))
+
+
+def _cuda_devices() -> list[str]:
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name.strip()] if torch.cuda.is_available() else []
+    return [str(index) for index in range(torch.cuda.device_count())]
 
 
 def _selector_faults(runs: Sequence[RunSpec], parameters: ParameterMap) -> list[str]:

@@ -23,7 +23,7 @@ from supermask.analysis import (
 )
 from supermask.atomic import write_atomically
 from supermask.deltas import ChangeRecord, DenseValues, TaskDelta, named_tensors
-from supermask.deltas.listing import misfits, require_base_tensors
+from supermask.deltas.fingerprint import require_base
 from supermask.errors import BaseMismatchError, ConfigurationError, DataError, SupermaskError
 from supermask.methods import method_from_description
 from supermask.study.measures import PairMeasures, PairTensor, RunMeasures, TensorMeasures
@@ -245,9 +245,8 @@ def pairs_to_measure(stored: Iterable[StoredRecord]) -> list[tuple[StoredRecord,
 
 
 def copy_delta(source: Path, record: Path) -> None:
-    """Copy a delta's file beside a record, whole or not at all."""
-    file = source / "delta.safetensors" if source.is_dir() else source
-    write_atomically(delta_path(record), file.read_bytes())
+    """Copy the file of a delta beside a record, whole or not at all."""
+    write_atomically(delta_path(record), (source / "delta.safetensors" if source.is_dir() else source).read_bytes())
 
 
 def _record_of(store: RecordStore, delta: TaskDelta) -> StoredRecord:
@@ -280,10 +279,8 @@ def _base_tensors(base: nn.Module | Mapping[str, Tensor], delta: TaskDelta, *, v
     tensors = named_tensors(base) if isinstance(base, nn.Module) else base
     if missing := [record.name for record in _without_head(delta) if record.name not in tensors]:
         raise BaseMismatchError(f"the base has no tensor {missing[0]}, which the delta changes; pass the delta's base")
-    for name, what in misfits(delta.document, tensors).items():
-        raise BaseMismatchError(f"{name}: the delta {what}")
     if verify:
-        require_base_tensors(tensors, delta.document)
+        require_base(tensors, delta.base)
     return tensors
 
 

@@ -1,97 +1,31 @@
-"""One run as a piece of work: where and how it is made, what a worker needs to know, and the lock of who is at it."""
+"""One run as a piece of work: all that a worker needs to know, and the lock that says who is at it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, final
+from typing import Any, Final, Literal, final
 
 from filelock import FileLock, Timeout
-from pydantic import Field, model_validator
 
 from supermask.atomic import write_atomically
 from supermask.configuration import Configuration
-from supermask.errors import ConfigurationError, OutputError, SupermaskError
-from supermask.study.records import KeepDeltas, StoredRecord
+from supermask.errors import OutputError, SupermaskError
+from supermask.settings import RunSettings
+from supermask.study.records import StoredRecord, measures_path
 from supermask.training import RunRecord
 from supermask.training.output import RunFolder
 from supermask.training.record import RunInputs
 
-__all__ = [
-    "LOCKS_FOLDER",
-    "RunOrder",
-    "RunSettings",
-    "RunState",
-    "claimed",
-    "holders",
-    "is_claimed",
-    "lock_path",
-    "reached_step",
-]
+__all__ = ["RunOrder", "RunState", "claimed", "holders", "is_claimed", "lock_path", "reached_step"]
 
-LOCKS_FOLDER: Final = ".locks"
+_LOCKS: Final = ".locks"
 
 RunState = Literal["recorded", "running", "failed", "missing"]
 """`failed` runs are tried again; `running` ones another process is at work on."""
-
-
-@final
-class RunSettings(Configuration):
-    """Where and how studies are run.
-
-    Args:
-        results: the folder of records; see `default_results`.
-        work: where runs keep what they resume from; a hidden folder of `results` by default.
-        data_dir: folder with the GLUE files; None for the hub. Probes need none.
-        limit: train on the first so many examples of each task.
-        dev_limit: score on the first so many examples of each split.
-        jobs: runs at a time; one a device by default, and one on a CPU.
-        devices: CUDA devices, such as `0` or `GPU-8f6...`; all there are by default.
-        keep_deltas: which deltas stay beside their records.
-        launch: what starts a worker instead of Python, such as `accelerate launch --num_processes 4`.
-        ray: address of a Ray cluster, or `local` to start one here; None for processes of this machine.
-        checkpoint_steps: optimizer steps between what a run can resume from.
-        any_version: take records that another version of supermask made, too.
-        use_cpu: stay on the CPU even where there is an accelerator.
-    """
-
-    results: Path
-    work: Path | None = None
-    data_dir: str | None = None
-    limit: Annotated[int, Field(ge=1)] | None = None
-    dev_limit: Annotated[int, Field(ge=1)] | None = None
-    jobs: Annotated[int, Field(ge=1)] | None = None
-    devices: tuple[str, ...] = ()
-    keep_deltas: KeepDeltas = "masks"
-    launch: tuple[str, ...] = ()
-    ray: str | None = None
-    checkpoint_steps: Annotated[int, Field(ge=1)] = 100
-    any_version: bool = False
-    use_cpu: bool = False
-
-    @model_validator(mode="after")
-    def _agree(self) -> RunSettings:
-        if self.ray is not None and (self.launch or self.devices):
-            raise ConfigurationError("on a Ray cluster, Ray gives out the devices; leave --launch and --devices out")
-        if self.launch and (self.jobs or 1) > 1:
-            raise ConfigurationError("--launch takes all devices for one run; leave --jobs out")
-        return self
-
-    @property
-    def work_folder(self) -> Path:
-        """Where runs keep what they resume from."""
-        return self.work or self.results / ".work"
-
-    @property
-    def slots(self) -> tuple[str | None, ...]:
-        """What each run at a time of this machine has for its CUDA_VISIBLE_DEVICES; None leaves that as it is."""
-        devices = self.devices or (() if self.use_cpu else _cuda_devices())
-        if self.launch or self.ray or not devices:
-            return (None,) * (self.jobs or 1)
-        return tuple(devices[index % len(devices)] for index in range(self.jobs or len(devices)))
 
 
 @final
@@ -172,6 +106,11 @@ class RunOrder(Configuration):
         same = stored.record.inputs.base.fingerprint == self.inputs.base.fingerprint and stored.hashes == self.hashes
         return stored.record if done and same else None
 
+    def clear(self) -> None:
+        """Remove what the run resumed from, unless its delta is still to be measured."""
+        if measures_path(self.record_path).exists():
+            shutil.rmtree(self.work, ignore_errors=True)
+
     def save(self) -> Path:
         """Write the order into its folder, for a worker to read."""
         path = self.work / "order.json"
@@ -179,18 +118,9 @@ class RunOrder(Configuration):
         return path
 
 
-def _cuda_devices() -> list[str]:
-    import torch
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name.strip()] if torch.cuda.is_available() else []
-    return [str(index) for index in range(torch.cuda.device_count())]
-
-
 def lock_path(store: Path, address: str) -> Path:
     """The lock file of the run of that content address, in the folder of records that all who work on it share."""
-    return store / LOCKS_FOLDER / f"{address}.lock"
+    return store / _LOCKS / f"{address}.lock"
 
 
 @contextlib.contextmanager
@@ -246,7 +176,7 @@ def is_claimed(path: Path) -> bool:
 def holders(store: Path) -> dict[str, dict[str, Any]]:
     """The runs that are being worked on: content address to what the holder noted."""
     found = {}
-    for path in sorted((store / LOCKS_FOLDER).glob("*.lock")):
+    for path in sorted((store / _LOCKS).glob("*.lock")):
         if is_claimed(path):
             try:
                 note = json.loads(path.with_suffix(".json").read_bytes())

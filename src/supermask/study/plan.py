@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import final
 
 from supermask.errors import ConfigurationError
+from supermask.settings import RunSettings
 from supermask.study.expansion import RunSpec, address, planned_steps, runs_of, shared_runs
-from supermask.study.inputs import check_inputs
-from supermask.study.orders import RunOrder, RunSettings, RunState, holders, is_claimed, lock_path, reached_step
+from supermask.study.inputs import check_inputs, slots_of
+from supermask.study.orders import RunOrder, RunState, holders, is_claimed, lock_path, reached_step
 from supermask.study.pace import Pace, seconds_left
 from supermask.study.records import RecordStore, StoredRecord
 from supermask.study.spec import Study
@@ -25,19 +26,16 @@ __all__ = ["Plan", "RunStatus", "plan_studies", "study_status"]
 class Plan:
     """What is to be done for studies on one base, whose inputs are checked: all their runs, each once.
 
-    `seconds` is how long what is not recorded takes; None if nothing is known of any run.
+    `slots` are the devices of what runs at a time on this machine; `seconds` is how long what is not recorded takes,
+    None if nothing is known of any run.
     """
 
     settings: RunSettings
     base: BaseInfo
     notes: list[str]
     runs: list[RunOrder]
+    slots: tuple[str | None, ...]
     seconds: float | None
-
-    @property
-    def slots(self) -> int:
-        """Runs at a time, as far as that is known before a cluster is asked."""
-        return len(self.settings.slots)
 
     @property
     def orders(self) -> list[RunOrder]:
@@ -109,8 +107,9 @@ def plan_studies(studies: Sequence[Study], settings: RunSettings) -> Plan:
                 compared=run.key in compared,
             )
         )
+    slots = slots_of(settings)
     left = [order.seconds for order in planned if order.state != "recorded"]
-    return Plan(settings, base, notes, planned, seconds_left(left, len(settings.slots)))
+    return Plan(settings, base, notes, planned, slots, seconds_left(left, len(slots)))
 
 
 @final

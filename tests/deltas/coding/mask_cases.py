@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deltas.coding import reference_masks
 from supermask.deltas.coding.model import MaskModel
+from supermask.deltas.keep_mask import MaskPositions
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 SHAPES = ((), (1,), (7,), (40,), (1, 9), (9, 1), (2, 2), (6, 5), (13, 17), (3, 2, 5), (4, 3, 2, 2), (1, 1))
@@ -43,6 +44,10 @@ class Case:
         return flat.reshape(self.shape)
 
     @property
+    def mask(self) -> MaskPositions:
+        return MaskPositions.of(self.keep_mask)
+
+    @property
     def mask_model(self) -> MaskModel:
         model = self.model
 
@@ -55,7 +60,6 @@ class Case:
             columns=steps(model.columns),
             magnitudes=steps(model.magnitudes),
             first_magnitude=model.first_magnitude,
-            terms=tuple((steps(left), steps(right)) for left, right in model.terms),
         )
 
 
@@ -103,5 +107,4 @@ def any_model(source: random.Random, shape: tuple[int, ...], dtype: str) -> refe
         columns=vector(columns) if source.random() < 0.5 else None,
         magnitudes=magnitudes,
         first_magnitude=0 if magnitudes is None else source.choice((0, source.randrange(1 << kept), 65535)),
-        terms=[(vector(rows), vector(columns)) for _ in range(source.choice((0, 0, 1, 2, 3)))],
     )

@@ -1,4 +1,4 @@
-"""Masks of format version 2 written and read by docs/FORMAT.md alone: in Python's whole numbers, no code shared."""
+"""Masks written and read by docs/FORMAT.md alone: in Python's whole numbers, no code shared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import bisect
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 Vector = list[int]
 
@@ -27,25 +27,12 @@ class Model:
     columns: Vector | None = None
     magnitudes: Vector | None = None
     first_magnitude: int = 0
-    terms: list[tuple[Vector, Vector]] = field(default_factory=list)
-
-    @property
-    def based(self) -> bool:
-        return self.magnitudes is not None or bool(self.terms)
 
 
 @dataclass
 class Base:
     bits: list[int]
     dtype: str
-
-
-def geometric(limit: int, numerator: int, denominator: int) -> list[int]:
-    starts, survival = [], 2**60
-    for gap in range(limit + 1):
-        starts.append(gap + (2**24 - limit - 1) * (2**60 - survival) // 2**60)
-        survival = survival * numerator // denominator
-    return [*starts, 2**24]
 
 
 def odds(rate: int) -> int:
@@ -58,7 +45,11 @@ def law(rate: int) -> list[int]:
     value = odds(rate)
     chance = 2**32 * value // (2**32 + value)
     limit = min(1024, (8 * (2**32 + value) + value - 1) // value)
-    return geometric(limit, 2**32 - chance, 2**32)
+    starts, survival = [], 2**60
+    for gap in range(limit + 1):
+        starts.append(gap + (2**24 - limit - 1) * (2**60 - survival) // 2**60)
+        survival = survival * (2**32 - chance) // 2**32
+    return [*starts, 2**24]
 
 
 @functools.cache
@@ -72,13 +63,11 @@ class Coder:
     def __init__(self) -> None:
         self.symbols: list[tuple[int, int]] = []
 
-    def numbers(self, values: Sequence[int], starts: list[int]) -> int:
-        limit, escapes = len(starts) - 2, 0
+    def numbers(self, values: Sequence[int], starts: list[int]) -> None:
+        limit = len(starts) - 2
         for value in values:
             for symbol in [limit] * (value // limit) + [value % limit]:
                 self.symbols.append((starts[symbol], starts[symbol + 1] - starts[symbol]))
-                escapes += symbol == limit
-        return escapes
 
     def coins(self, values: Sequence[bool]) -> None:
         self.symbols += [(COIN[value], 2**23) for value in values]
@@ -113,12 +102,11 @@ class Decoder:
             self.state = self.state * 2**32 + self.words.pop()
         return symbol
 
-    def numbers(self, count: int, starts: list[int], room: int) -> tuple[list[int], int]:
-        limit, escapes, values = len(starts) - 2, 0, []
+    def numbers(self, count: int, starts: list[int], room: int) -> list[int]:
+        limit, values = len(starts) - 2, []
         for _ in range(count):
             value = 0
             while (symbol := self.symbol(starts)) == limit:
-                escapes += 1
                 value += limit
                 if value > room:
                     raise RefusedError("room")
@@ -126,7 +114,7 @@ class Decoder:
             room -= value + symbol
             if room < 0:
                 raise RefusedError("room")
-        return values, escapes
+        return values
 
     def finish(self) -> None:
         if self.state or self.words:
@@ -145,14 +133,11 @@ def classes(model: Model, shape: Sequence[int], base: Base | None) -> list[int]:
             y = model.offset + 40
             y += model.rows[i] if model.rows is not None else 0
             y += model.columns[j] if model.columns is not None else 0
-            if base is not None:
-                bits = base.bits[i * columns + j]
+            if model.magnitudes is not None:
+                assert base is not None
                 shift, kept = LEADING[base.dtype]
-                leading = (bits >> shift) % 2**kept
-                if model.magnitudes is not None:
-                    y += model.magnitudes[min(63, max(0, leading - model.first_magnitude))]
-                sign = -1 if bits >= 2 ** (WIDTHS[base.dtype] - 1) else 1
-                y += sign * sum(left[i] * right[j] for left, right in model.terms)
+                leading = base.bits[i * columns + j] // 2**shift % 2**kept
+                y += model.magnitudes[min(63, max(0, leading - model.first_magnitude))]
             found.append(min(63, max(0, y)))
     return found
 
@@ -163,35 +148,16 @@ def guess(number: int, weights: int) -> tuple[int, list[int]]:
     return expected, law(rate(1, 2 * math.isqrt(expected) + 1))
 
 
-def encode_plain(keep: Sequence[bool]) -> bytes:
-    zeros = list(keep).count(False)
-    coded = 2 * zeros > len(keep)
-    places = [place for place, kept in enumerate(keep) if kept == coded]
-    if not places:
-        return b"\0"
-    coder, weights, ones = Coder(), len(keep), len(places)
-    gaps = [place - before - 1 for before, place in zip([-1, *places], places, strict=False)]
-    starts = geometric(min(1024, (8 * weights + ones - 1) // ones), weights - ones, weights)
-    escapes = coder.numbers(gaps, starts)
-    return b"\0" + escapes.to_bytes(4, "little") + coder.words()
-
-
 def encode(keep: Sequence[bool], shape: Sequence[int], model: Model, base: Base | None) -> bytes:
-    coder = Coder()
-    head = bytearray([2 if model.based else 1])
-    head.append(
-        (model.rows is not None)
-        + 2 * (model.columns is not None)
-        + 4 * (model.magnitudes is not None)
-        + 16 * len(model.terms)
-    )
+    if len(set(keep)) < 2:
+        return b"\0"
+    coder, head = Coder(), bytearray()
+    head.append((model.rows is not None) + 2 * (model.columns is not None) + 4 * (model.magnitudes is not None))
     head.append(model.offset + 64)
     vectors = [vector for vector in (model.rows, model.columns) if vector is not None]
     if model.magnitudes is not None:
         head += model.first_magnitude.to_bytes(2, "little")
         vectors.append([b - a for a, b in zip([0, *model.magnitudes], model.magnitudes, strict=False)])
-    for pair in model.terms:
-        vectors += pair
     for vector in vectors:
         places = [place for place, entry in enumerate(vector) if entry]
         rest = len(places)
@@ -206,7 +172,7 @@ def encode(keep: Sequence[bool], shape: Sequence[int], model: Model, base: Base 
             coder.numbers(gaps, law(rate(len(places), len(vector) - len(places))))
             coder.numbers(sizes, law(head[-1] - 32))
             coder.coins([vector[place] < 0 for place in places])
-    numbers = classes(model, shape, base if model.based else None)
+    numbers = classes(model, shape, base)
     gaps_of: dict[int, list[int]] = {c: [] for c in sorted(set(numbers))}
     since = dict.fromkeys(gaps_of, 0)
     for number, kept in zip(numbers, keep, strict=True):
@@ -227,36 +193,10 @@ def encode(keep: Sequence[bool], shape: Sequence[int], model: Model, base: Base 
 
 def decode(payload: bytes, shape: Sequence[int], zeros: int, base: Base | None) -> list[bool]:
     weights = math.prod(shape)
-    if not payload or payload[0] > 2:
-        raise RefusedError("form")
-    return _decode_plain(payload[1:], weights, zeros) if payload[0] == 0 else _decode(payload, shape, zeros, base)
-
-
-def _decode_plain(data: bytes, weights: int, zeros: int) -> list[bool]:
-    coded = 2 * zeros > weights
-    ones = weights - zeros if coded else zeros
-    keep = [not coded] * weights
-    if not ones:
-        if data:
-            raise RefusedError("nothing is coded")
-        return keep
-    if len(data) < 4:
-        raise RefusedError("no number of escapes")
-    decoder = Decoder(data[4:])
-    starts = geometric(min(1024, (8 * weights + ones - 1) // ones), weights - ones, weights)
-    gaps, escapes = decoder.numbers(ones, starts, weights - ones)
-    decoder.finish()
-    if escapes != int.from_bytes(data[:4], "little"):
-        raise RefusedError("escapes")
-    place = -1
-    for gap in gaps:
-        place += gap + 1
-        keep[place] = coded
-    return keep
-
-
-def _decode(payload: bytes, shape: Sequence[int], zeros: int, base: Base | None) -> list[bool]:
-    weights = math.prod(shape)
+    if zeros in (0, weights):
+        if payload != b"\0":
+            raise RefusedError("one kind")
+        return [zeros == 0] * weights
     data = iter(payload)
 
     def byte() -> int:
@@ -268,9 +208,8 @@ def _decode(payload: bytes, shape: Sequence[int], zeros: int, base: Base | None)
         return value
 
     read = 0
-    based = byte() == 2
     flags, offset = byte(), byte() - 64
-    if flags & 8 or flags // 16 > 3 or offset > 63 or based != bool(flags // 4) or not 0 < zeros < weights:
+    if flags > 7 or offset > 63:
         raise RefusedError("head")
     rows, columns = matrix(shape)
     model = Model(offset=offset)
@@ -279,7 +218,7 @@ def _decode(payload: bytes, shape: Sequence[int], zeros: int, base: Base | None)
         model.first_magnitude = byte() + 256 * byte()
         lengths.append(64)
     heads = []
-    for length in lengths + [rows, columns] * (flags // 16):
+    for length in lengths:
         filled, shift = 0, 1
         while (part := byte()) > 127:
             filled += (part - 128) * shift
@@ -295,9 +234,9 @@ def _decode(payload: bytes, shape: Sequence[int], zeros: int, base: Base | None)
     for index, (length, filled, sizes_rate) in enumerate(heads):
         vector = [0] * length
         if filled:
-            largest = 62 if flags & 4 and index == (flags & 1) + (flags // 2 & 1) else 31
-            gaps, _ = decoder.numbers(filled, law(rate(filled, length - filled)), length - filled)
-            sizes, _ = decoder.numbers(filled, law(sizes_rate), filled * (largest - 1))
+            largest = 62 if flags & 4 and index == len(heads) - 1 else 31
+            gaps = decoder.numbers(filled, law(rate(filled, length - filled)), length - filled)
+            sizes = decoder.numbers(filled, law(sizes_rate), filled * (largest - 1))
             place = -1
             for gap, size in zip(gaps, sizes, strict=True):
                 place += gap + 1
@@ -318,14 +257,13 @@ def _decode(payload: bytes, shape: Sequence[int], zeros: int, base: Base | None)
             model.magnitudes.append(total)
         if max(map(abs, model.magnitudes)) > 31:
             raise RefusedError("magnitudes")
-    model.terms = list(zip(vectors[::2], vectors[1::2], strict=True))
-    numbers = classes(model, shape, base if based else None)
+    numbers = classes(model, shape, base)
     present = sorted(set(numbers))
     coded, dropped = {}, 0
     for number in present:
         held = numbers.count(number)
         expected, starts = guess(number, held)
-        (folded,), _ = decoder.numbers(1, starts, 2 * held)
+        (folded,) = decoder.numbers(1, starts, 2 * held)
         coded[number] = expected + (folded // 2 if folded % 2 == 0 else -(folded + 1) // 2)
         if not 0 <= coded[number] <= held:
             raise RefusedError("counts")
@@ -336,7 +274,7 @@ def _decode(payload: bytes, shape: Sequence[int], zeros: int, base: Base | None)
     for number in present:
         others = numbers.count(number) - coded[number]
         if coded[number]:
-            gaps, _ = decoder.numbers(coded[number], law(rate(coded[number], others)), others)
+            gaps = decoder.numbers(coded[number], law(rate(coded[number], others)), others)
             members = [place for place in range(weights) if numbers[place] == number]
             rank = -1
             for gap in gaps:

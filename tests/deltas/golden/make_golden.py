@@ -1,9 +1,9 @@
-"""Write the golden deltas of the current format version: `python tests/deltas/golden/make_golden.py`, from the root.
+"""Write the golden delta: `PYTHONPATH=tests python tests/deltas/golden/make_golden.py`, from the root.
 
-Run it once for a new version of the format. The files of a version never change after that: every later supermask must
-read them. What the tests hold the files to is worked out here from rules in whole numbers, so it is the same on every
-machine. A later supermask may write other bytes for the same changes, since it may find a smaller coding, or use
-another version of zstd; it must write a delta that it has loaded as it was.
+Run it once for a version of the format: once released, every later supermask must read the file. What the tests hold it
+to is worked out here from rules in whole numbers, so it is the same on every machine. A later supermask may write other
+bytes for the same changes, since it may find a smaller coding, or use another version of zstd; it must write a delta
+that it has loaded as it was.
 """
 
 from __future__ import annotations
@@ -20,56 +20,18 @@ from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, SparseV
 FOLDER = Path(__file__).parent
 
 ZSTD_VERSION = (1, 5, 7)
-"""The library that wrote the files of version 2."""
+"""The library that wrote the file."""
 
 DESCRIBED: dict[str, Any] = {
     "architecture": "GoldenModel",
     "base_name": "golden/base-größe",
     "method": {"kind": "supermask", "select": ["matrices"], "eps": 1e-06, "seed": None},
     "task": {"name": "golden", "label_names": ["no", "yes"]},
-    "training": {"steps": 12345678901234567890, "scores": {"accuracy": 0.1}},
+    "training": {"steps": 123, "scores": {"dev": {"accuracy": 0.1}}, "notes": {"größe": 12345678901234567890}},
 }
 HEAD = ("classifier.weight",)
 
-# Version 1.
-
-PLACES_1 = {
-    "block.0.query.weight": ChangePlace("query", 0),
-    "block.0.query.bias": ChangePlace("bias", 0),
-    "embedding.weight": ChangePlace("word_embedding"),
-}
-
-
-def base_tensors_1() -> dict[str, Tensor]:
-    """A base whose every value is exact in every dtype."""
-    return {
-        "block.0.query.weight": ((torch.arange(64 * 80) * 7 % 31 - 15) / 8).reshape(64, 80),
-        "block.0.query.bias": (torch.arange(64) % 5 - 2).to(torch.bfloat16),
-        "block.1.key.weight": (torch.arange(96) % 9 - 4).to(torch.float16).reshape(8, 12),
-        "block.1.value.weight": torch.ones(4, 4),
-        "embedding.weight": torch.full((10, 6), -0.5),
-        "größe": torch.tensor(7),
-    }
-
-
-def changes_1() -> dict[str, Change]:
-    """Every kind of change, and every sort of mask: few zeros with escapes, few survivors, all kept, half of all."""
-    few = torch.ones(64 * 80, dtype=torch.bool)
-    few[[0, 1, 2500, 5119]] = False
-    half = (torch.arange(96) * 5 % 7 < 3).reshape(8, 12)
-    return {
-        "block.0.query.weight": KeepMask(few.reshape(64, 80)),
-        "block.0.query.bias": DenseValues((torch.arange(64) % 3 - 1).to(torch.bfloat16)),
-        "block.1.key.weight": SparseValues(half, (torch.arange(int(half.sum())) - 8).to(torch.float16)),
-        "block.1.value.weight": KeepMask(torch.ones(4, 4, dtype=torch.bool)),
-        "embedding.weight": KeepMask((torch.arange(60) % 11 == 3).reshape(10, 6)),
-        "classifier.weight": DenseValues(torch.tensor([[1.5, -0.0, float("inf")]])),
-    }
-
-
-# Version 2.
-
-PLACES_2 = {
+PLACES = {
     "block.0.query.weight": ChangePlace("query", 0),
     "block.0.key.weight": ChangePlace("key", 0),
     "embedding.weight": ChangePlace("word_embedding"),
@@ -96,7 +58,7 @@ def moved(base: Tensor, by: Tensor) -> Tensor:
     return (base.view(integers) + by.to(integers)).view(base.dtype)
 
 
-def base_tensors_2() -> dict[str, Tensor]:
+def base_tensors() -> dict[str, Tensor]:
     """A base of most dtypes."""
     coarse = weights((96, 64), 7)
     return {
@@ -117,9 +79,9 @@ def base_tensors_2() -> dict[str, Tensor]:
     }
 
 
-def changes_2() -> dict[str, Change]:
+def changes() -> dict[str, Change]:
     """Every kind of change, and what each form of mask and each coding of values is best at."""
-    base = base_tensors_2()
+    base = base_tensors()
     query, value, output = (base[f"block.0.{role}.weight"] for role in ("query", "value", "output"))
     ffn_in, ffn_out, gate = (base[f"block.1.{role}.weight"] for role in ("ffn_in", "ffn_out", "gate"))
     dense_rows = (torch.arange(48) % 6 == 1).unsqueeze(1)
@@ -155,19 +117,11 @@ def changes_2() -> dict[str, Change]:
 
 
 def golden_delta(**options: Any) -> TaskDelta:
-    """The delta that is stored in version 2, coded as it is coded now."""
-    base = base_tensors_2()
-    return TaskDelta.create(
-        changes_2(),
-        base=fingerprint(base),
-        head=HEAD,
-        places=PLACES_2,
-        **DESCRIBED,
-        **{"base_tensors": base, **options},
-    )
+    """The delta that is stored, coded as it is coded now."""
+    base = base_tensors()
+    described = {"head": HEAD, "places": PLACES, **DESCRIBED, "base_tensors": base, **options}
+    return TaskDelta.create(changes(), base=fingerprint(base), **described)
 
 
 if __name__ == "__main__":
-    print(golden_delta().save(FOLDER / "v2", overwrite=True))
-    for kind in ("bfloat16", "float16"):
-        print(golden_delta(round_values=kind).save(FOLDER / "v2" / f"{kind}.safetensors", overwrite=True))
+    print(golden_delta().save(FOLDER, overwrite=True))

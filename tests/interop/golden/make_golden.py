@@ -16,7 +16,7 @@ from torch import nn
 from interop.tiny_exports import tiny_delta
 from supermask import Base
 from supermask.interop import save_sparse_checkpoint
-from supermask.interop.sparse_document import SPARSE_FILE
+from supermask.interop.sparse_checkpoint import SPARSE_FILE
 from tiny_bases import tiny_tokenizer
 from tiny_models import tiny_model
 

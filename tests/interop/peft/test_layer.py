@@ -99,13 +99,6 @@ def test_merging_two_drops_what_either_drops_and_comes_apart_again() -> None:
     assert torch.equal(model(IDS), reference(model, "one"))
 
 
-def test_two_that_train_at_once_are_refused() -> None:
-    model = model_with("one", "second").train()
-    model.base_model.set_adapter(["one", "second"])
-    with pytest.raises(DeltaStateError, match=r"2 active adapters would train over embedding\.weight"):
-        model(IDS)
-
-
 def test_one_trains_through_the_other_frozen_one() -> None:
     """∂L/∂ν of the one that trains sees the base with the other's zeros, in whichever order they are active."""
     for order in (["one", "second"], ["second", "one"]):
@@ -120,18 +113,21 @@ def test_one_trains_through_the_other_frozen_one() -> None:
             assert other.mask_logits.grad is None
 
 
-def test_training_with_merged_masks_is_refused() -> None:
+def test_what_cannot_train_is_refused_and_what_is_frozen_is_not_drawn() -> None:
+    model = model_with("one", "second").train()
+    model.base_model.set_adapter(["one", "second"])
+    with pytest.raises(DeltaStateError, match=r"2 active adapters would train over embedding\.weight"):
+        model(IDS)
     model = model_with("one")
     model.merge_adapter()
     with pytest.raises(DeltaStateError, match="unmerge first"):
         model.train()(IDS)
-
-
-@torch.no_grad()
-def test_a_frozen_mask_is_not_drawn() -> None:
-    model = model_with("one")
+    model.unmerge_adapter()
     model.base_model.set_requires_grad("one", False)
-    assert torch.equal(model.train()(IDS), reference(model, "one"))
+    with torch.no_grad():
+        assert torch.equal(model.train()(IDS), reference(model, "one"))
+    with pytest.raises(DeltaStateError, match="carries PEFT layers already"):
+        SupermaskModel(model.base_model.model, {"b": SupermaskConfig(target_modules=["linear"])}, "b")
 
 
 def test_a_whole_state_dictionary_is_exact() -> None:
@@ -150,12 +146,6 @@ def test_a_whole_state_dictionary_is_exact() -> None:
     result = other.load_state_dict(state)
     assert not result.missing_keys and not result.unexpected_keys
     assert all(torch.equal(tensor, state[name]) for name, tensor in other.state_dict().items())
-
-
-def test_a_model_that_peft_works_on_already_is_refused() -> None:
-    model = model_with("one")
-    with pytest.raises(DeltaStateError, match="carries PEFT layers already"):
-        SupermaskModel(model.base_model.model, {"b": SupermaskConfig(target_modules=["linear"])}, "b")
 
 
 # Where the masked weight is computed, and what is kept of it.
@@ -267,13 +257,9 @@ def test_masks_that_are_missing_or_left_over_are_refused() -> None:
     logits = {first.replace("keep", "logits"): torch.zeros(32, 32)}
     with pytest.raises(DeltaFormatError, match="logits and no mask"):
         model.load_state_dict(logits, strict=False)
-
-
-def test_what_is_no_mask_is_nobodys_business() -> None:
-    model = tiny_adapter(target_modules=["query"])
+    # What is no mask is nobody's business.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        adapter = adapter_entries(model, "default", model.state_dict())
         assert model.load_state_dict(adapter, strict=False).unexpected_keys == []
         assert model.base_model.model.load_state_dict({"other": torch.ones(1)}, strict=False).unexpected_keys == [
             "other"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from interop.peft.tiny_adapters import bits
 from supermask.core import entropy_bits, masked_weight
 from supermask.errors import DeltaFormatError, DeltaStateError
 from supermask.interop.peft import SupermaskConfig
-from supermask.interop.peft.mask import AdapterMask, drop_, pack_keep_mask, unpack_keep_mask
+from supermask.interop.peft.mask import AdapterMask, pack_keep_mask, unpack_keep_mask
 from supermask.methods.draw_clock import DrawClock
 
 WEIGHT = torch.linspace(-1, 1, 24).reshape(4, 6)
@@ -22,17 +23,12 @@ def mask_of(**settings: object) -> AdapterMask:
     return AdapterMask(WEIGHT, name="weight", config=SupermaskConfig(**settings), clock=DrawClock())
 
 
-def test_logits_start_as_the_method_says() -> None:
+def test_logits_stay_float32_and_fixed_masks_boolean() -> None:
     mask = mask_of(initial_sparsity=0.25, init_logit=3.0)
     assert mask.mask_logits is not None
     smallest = WEIGHT.abs().flatten().sort().values[5]
     assert torch.equal(mask.mask_logits, torch.where(WEIGHT.abs() > smallest, 3.0, -3.0))
     assert int((~mask.keep_mask()).sum()) == 6
-
-
-def test_logits_stay_float32_and_fixed_masks_boolean() -> None:
-    mask = mask_of()
-    assert mask.mask_logits is not None
     mask.mask_logits.grad = torch.ones(4, 6)
     for converted in (mask.half(), mask.to(torch.bfloat16), mask.double()):
         assert converted.mask_logits is not None and converted.mask_logits.grad is not None
@@ -76,43 +72,50 @@ def test_training_goes_on_from_the_stored_mask() -> None:
     assert torch.equal(parameter, exact)
 
 
-@pytest.mark.parametrize("logits", [torch.ones(4, 6), torch.ones(6, 4)])
-def test_logits_that_contradict_the_mask_are_refused(logits: torch.Tensor) -> None:
-    with pytest.raises(DeltaFormatError, match="contradict"):
-        mask_of().load(WEIGHT, packed=pack_keep_mask(KEEP), logits=logits)
-
-
-def test_a_damaged_mask_is_named() -> None:
-    with pytest.raises(DeltaFormatError, match=r"the mask of weight: the mask is for .* \(6, 4\)"):
+def test_what_a_mask_cannot_be_loaded_from_or_put_on_is_named() -> None:
+    for logits in (torch.ones(4, 6), torch.ones(6, 4)):
+        with pytest.raises(DeltaFormatError, match="contradict"):
+            mask_of().load(WEIGHT, packed=pack_keep_mask(KEEP), logits=logits)
+    with pytest.raises(DeltaFormatError, match=r"the mask of weight: the mask is for .*\(6, 4\), .* is \(4, 6\)"):
         mask_of().load(WEIGHT, packed=pack_keep_mask(KEEP.t().contiguous()), logits=None)
-
-
-def test_offloaded_weights_are_refused() -> None:
     with pytest.raises(DeltaStateError, match="meta device"):
         mask_of().masked(WEIGHT.to("meta"), sampled=False)
+
+
+def fixed_mask(weight: torch.Tensor, keep_mask: torch.Tensor) -> AdapterMask:
+    mask = AdapterMask(weight, name="weight", config=SupermaskConfig(inference_mode=True), clock=DrawClock())
+    mask.fix(keep_mask, device=weight.device)
+    return mask
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_every_bit_pattern_comes_back(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
     raw = torch.randint(0, 256, (48 * dtype.itemsize,), generator=generator).to(torch.uint8)
-    weight = raw.view(dtype).reshape(8, 6).t()  # NaNs, infinities, -0.0, and strides
-    before = bits(weight).clone()
-    keep_mask = torch.rand(6, 8, generator=generator) > 0.4
-    dropped = drop_(weight, keep_mask)
-    assert not bits(weight).view(dtype).reshape(6, 8)[~keep_mask].any()
-    assert torch.equal(bits(weight[keep_mask]), bits(before.view(dtype).reshape(6, 8)[keep_mask]))
-    dropped.restore_(weight)
-    assert torch.equal(bits(weight), before)
+    for weight in (raw.view(dtype).reshape(8, 6).t(), raw.view(dtype).reshape(6, 8).clone()):
+        before = bits(weight).clone()  # NaNs, infinities, -0.0, and once strides
+        keep_mask = torch.rand(6, 8, generator=generator) > 0.4
+        mask = fixed_mask(weight, keep_mask)
+        for _ in range(2):  # as the two layers of a tied weight do
+            mask.merge_(weight)
+        assert not bits(weight).view(dtype).reshape(6, 8)[~keep_mask].any()
+        assert torch.equal(bits(weight[keep_mask]), bits(before.view(dtype).reshape(6, 8)[keep_mask]))
+        mask.unmerge_(weight)
+        assert not torch.equal(bits(weight), before)
+        mask.unmerge_(weight)
+        assert torch.equal(bits(weight), before)
 
 
-def test_a_converted_weight_is_refused() -> None:
+@pytest.mark.parametrize("convert", [lambda w: w.half(), lambda w: w.view(torch.int32), lambda w: w.reshape(2, 8)])
+def test_a_converted_weight_is_refused(convert: Callable[[torch.Tensor], torch.Tensor]) -> None:
     weight = torch.ones(4, 4)
-    dropped = drop_(weight, torch.eye(4) > 0)
-    converted = weight.half()
-    with pytest.raises(DeltaStateError, match=r"torch\.float16 of shape \(4, 4\)"):
-        dropped.restore_(converted)
-    assert torch.equal(converted, torch.eye(4).half())
+    mask = fixed_mask(weight, torch.eye(4) > 0)
+    mask.merge_(weight)
+    converted = convert(weight)
+    before = bits(converted).clone()
+    with pytest.raises(DeltaStateError, match=rf"weight is {converted.dtype} of shape \({converted.shape[0]}, "):
+        mask.unmerge_(converted)
+    assert torch.equal(bits(converted), before)
 
 
 # A mask is its bytes and back; anything else is refused.
@@ -142,8 +145,3 @@ def test_damage_is_named(change: object, message: str) -> None:
     keep_mask = torch.arange(32 * 8).reshape(32, 8) % 3 > 0
     with pytest.raises(DeltaFormatError, match=message):
         unpack_keep_mask(change(pack_keep_mask(keep_mask)), (32, 8))  # type: ignore[operator]
-
-
-def test_a_transposed_mask_is_another() -> None:
-    with pytest.raises(DeltaFormatError, match=r"shape \(8, 4\), and the model's is \(4, 8\)"):
-        unpack_keep_mask(pack_keep_mask(torch.ones(8, 4, dtype=torch.bool)), (4, 8))

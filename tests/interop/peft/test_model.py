@@ -62,17 +62,6 @@ def test_training_is_the_methods_own(gradient: str) -> None:
     assert model.base_model.statistics() == pytest.approx(attachment.statistics())
 
 
-@pytest.mark.parametrize("architecture", SOME)
-def test_a_step_moves_logits_and_head_alone(architecture: str) -> None:
-    model = tiny_adapter(architecture)
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    train_(model, steps=1)
-    moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
-    assert moved == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert all(".mask_logits" in name or ".modules_to_save." in name for name in moved)
-    assert not any(tail in name for name in moved for tail in ("base_layer", "original_module"))
-
-
 def test_print_trainable_parameters() -> None:
     model = tiny_adapter(target_modules=["query"])
     with redirect_stdout(io.StringIO()) as printed:
@@ -83,12 +72,65 @@ def test_print_trainable_parameters() -> None:
     assert printed.getvalue().startswith(f"trainable params: {trainable:,d} || all params: {base + trainable:,d} ||")
 
 
+# Draws: each forward pass in training has its own, and each backward pass repeats that of its forward pass.
+
+
+def without_dropout(model: Any) -> Any:
+    """So that nothing but masks is drawn."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def test_forward_passes_differ_and_steps_repeat() -> None:
+    model = without_dropout(tiny_adapter(init_logit=0.1)).train()
+    batch = tiny_batch(model)
+    first, second = (model(**batch).logits for _ in range(2))
+    model.base_model.begin_step(0)
+    third = model(**batch).logits
+    model.base_model.begin_step(1)
+    fourth = model(**batch).logits
+    assert torch.equal(first, third)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, fourth)
+    model.eval()
+    assert torch.equal(model(**batch).logits, model(**batch).logits)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointed_passes_repeat_their_own_draw(reentrant: bool) -> None:
+    """Two forward passes before the backward pass, so that the last draw is the wrong one for the first."""
+    gradients = []
+    for checkpointed in (False, True):
+        model = without_dropout(tiny_adapter(init_logit=0.1, gradient="stop"))
+        if checkpointed:
+            # The name that transformers 5.0 has, or the one that it was given later.
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": reentrant})
+            model.enable_input_require_grads()
+        model.train()
+        losses = [model(**tiny_batch(model, seed=seed)).loss for seed in (0, 1)]
+        (losses[0] + losses[1]).backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.requires_grad})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert gradient is not None and gradient.abs().sum() > 0, name
+        assert torch.equal(gradient, gradients[1][name]), name
+
+
 # Files.
 
 
 @pytest.mark.parametrize("architecture", SOME)
-def test_saved_packed_and_loaded_exactly(architecture: str, tmp_path: Path) -> None:
-    model = train_(tiny_adapter(architecture))
+def test_a_step_moves_logits_and_head_alone_and_is_saved_packed(architecture: str, tmp_path: Path) -> None:
+    model = tiny_adapter(architecture)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    train_(model, steps=1)
+    moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert moved == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert all(".mask_logits" in name or ".modules_to_save." in name for name in moved)
+    assert not any(tail in name for name in moved for tail in ("base_layer", "original_module"))
     model.save_pretrained(tmp_path)
     stored = load_file(tmp_path / "adapter_model.safetensors")
     masks = {key: tensor for key, tensor in stored.items() if key.endswith(".supermask_keep")}
@@ -207,7 +249,7 @@ def test_an_embedding_is_masked_without_being_stored(tmp_path: Path) -> None:
     assert torch.equal(logits(loaded(tmp_path, "llama")), logits(model))
 
 
-def test_other_bases_are_refused(tmp_path: Path) -> None:
+def test_other_bases_are_refused_and_other_heads_are_not(tmp_path: Path) -> None:
     model = train_(tiny_adapter())
     model.save_pretrained(tmp_path)
     base = tiny_model("bert", seed=1)
@@ -221,11 +263,6 @@ def test_other_bases_are_refused(tmp_path: Path) -> None:
     assert {name: mask.keep_mask().sum() for name, mask in forced.base_model.masks().items()} == {
         name: mask.sum() for name, mask in keep_masks(model).items()
     }
-
-
-def test_another_head_is_the_same_base(tmp_path: Path) -> None:
-    model = train_(tiny_adapter())
-    model.save_pretrained(tmp_path)
     base = tiny_model("bert")
     nn.init.ones_(base.classifier.weight)
     assert torch.equal(logits(PeftModel.from_pretrained(base, str(tmp_path))), logits(model))
@@ -325,7 +362,7 @@ def test_names_of_modules_are_no_names_for_adapters() -> None:
 
 @pytest.mark.parametrize("architecture", SOME)
 def test_merging_is_exact_and_leaves_no_trace(architecture: str) -> None:
-    base = tiny_model(architecture)
+    base, plain = tiny_model(architecture), tiny_model(architecture).requires_grad_(False)
     before, identities = snapshot(base), {name: id(parameter) for name, parameter in base.named_parameters()}
     model = get_peft_model(base, SupermaskConfig(task_type="SEQ_CLS", initial_sparsity=0.3, init_logit=1.0))
     wanted = logits(train_(model))
@@ -335,7 +372,7 @@ def test_merging_is_exact_and_leaves_no_trace(architecture: str) -> None:
         model.unmerge_adapter()
         assert torch.equal(logits(model), wanted)
     with model.disable_adapter():
-        assert torch.equal(logits(model), logits(tiny_model(architecture).requires_grad_(False)))
+        assert torch.equal(logits(model), logits(plain))
     model.merge_adapter()
     unloaded = model.unload()
     assert unloaded is base
@@ -344,28 +381,20 @@ def test_merging_is_exact_and_leaves_no_trace(architecture: str) -> None:
     assert not (base._forward_hooks or base._forward_pre_hooks or base._load_state_dict_post_hooks)
     assert not hasattr(base, "peft_config")
 
-
-@pytest.mark.parametrize("architecture", SOME)
-def test_the_merged_model_is_the_task_model(architecture: str) -> None:
     model = train_(tiny_adapter(architecture))
     wanted, masks = logits(model), keep_masks(model)
     merged = model.merge_and_unload(safe_merge=True)
     assert torch.equal(logits(merged), wanted)
-    base = dict(tiny_model(architecture).named_parameters())
     for name, keep_mask in masks.items():
-        assert torch.equal(merged.get_parameter(name), torch.where(keep_mask, base[name], 0.0))
+        assert torch.equal(merged.get_parameter(name), torch.where(keep_mask, plain.get_parameter(name), 0.0))
     assert not any("peft" in type(module).__module__ for module in merged.modules())
 
 
-def test_a_base_with_a_delta_on_it_is_refused() -> None:
-    attachment = Supermask(init_logit=1.0).attach_(tiny_model("bert"))
-    delta: TaskDelta = attachment.extract()
-    model = tiny_model("bert")
-    with delta.applied(model), pytest.raises(DeltaStateError, match="remove the delta first"):
-        get_peft_model(model, SupermaskConfig())
-
-
-def test_a_new_adapter_needs_the_base_unmerged() -> None:
+def test_a_new_adapter_needs_the_base_as_it_is() -> None:
+    delta: TaskDelta = Supermask(init_logit=1.0).attach_(tiny_model("bert")).extract()
+    base = tiny_model("bert")
+    with delta.applied(base), pytest.raises(DeltaStateError, match="remove the delta first"):
+        get_peft_model(base, SupermaskConfig())
     model = tiny_adapter()
     model.merge_adapter()
     with pytest.raises(DeltaStateError, match="unmerge_adapter first"):
@@ -399,12 +428,9 @@ def test_adapters_follow_the_model_to_a_device(tmp_path: Path) -> None:
 # What is not for it.
 
 
-def test_other_methods_are_not_mixed_in() -> None:
+def test_without_a_task_type_the_head_trains_too_and_other_methods_are_not_mixed_in() -> None:
     with pytest.raises(ValueError, match="SUPERMASK"):
         get_peft_model(tiny_model("bert"), SupermaskConfig(), mixed=True)
-
-
-def test_without_a_task_type_the_head_trains_too() -> None:
     model = tiny_adapter("distilbert", task_type=None)
     assert not isinstance(model, PeftModelForSequenceClassification)
     assert model.base_model.head() == (

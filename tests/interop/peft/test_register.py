@@ -26,26 +26,20 @@ def test_peft_finds_the_method_by_its_name() -> None:
     assert PEFT_TYPE_TO_TUNER_MAPPING["SUPERMASK"] is SupermaskModel
     assert PEFT_TYPE_TO_PREFIX_MAPPING["SUPERMASK"] == SupermaskModel.prefix
     assert PEFT_TYPE_TO_TUNER_MAPPING[SupermaskConfig().peft_type] is SupermaskModel
-
-
-def test_the_enumeration_is_left_alone_where_that_works() -> None:
-    """If PEFT learns the name, or asks the enumeration again, this has to be looked at."""
+    # The enumeration is left alone where that works; if PEFT asks it again, this has to be looked at.
     extended = tuple(int(part) for part in peft.__version__.split(".")[:2]) < (0, 21)
     assert ("SUPERMASK" in list(peft.PeftType)) is extended
 
 
-def test_the_installed_version_is_in_range() -> None:
+def test_versions_outside_the_range_are_said() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_peft_version(peft.__version__)
-
-
-def test_versions_outside_the_range_are_said() -> None:
+        check_peft_version(f"{PEFT_VERSIONS[0]}.0")
     with pytest.raises(MissingDependencyError, match=r"peft 0\.17\.1 is too old .*pip install 'peft>=0\.18,<0\.22'"):
         check_peft_version("0.17.1")
     with pytest.warns(RuntimeWarning, match=r"peft 0\.22\.0\.dev0 is newer"):
         check_peft_version("0.22.0.dev0")
-    check_peft_version(f"{PEFT_VERSIONS[0]}.0")
 
 
 def test_without_peft_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

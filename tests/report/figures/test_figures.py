@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import io
+import itertools
 import json
 import math
+import re
 import statistics
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from supermask.errors import ConfigurationError
 from supermask.report.drawing import COLUMN_INCHES, MISSING
 from supermask.report.figures import FIGURES, StudyFigure, points_csv, study_figure, write_study_figure
-from tiny_records import results_of
+from tiny_records import primary, raw, results_of
 
 NAMES = sorted(FIGURES)
 TASKS = ("mnli", "qqp", "sst2", "cola", "stsb", "mrpc", "rte")  # those that are recorded
-Rows = dict[str, list[dict[str, str]]]
-METRIC = {"qqp": "f1", "mrpc": "f1", "stsb": "spearman", "cola": "matthews"}
+Rows = dict[str, list[dict[str, Any]]]
 
 
 def some_quick(*quick: str) -> list[Any]:
@@ -45,13 +45,13 @@ def drawn(made: dict[str, StudyFigure]) -> dict[str, Figure]:
 
 @pytest.fixture(scope="module")
 def written(made: dict[str, StudyFigure]) -> Rows:
-    """The rows of every figure's CSV."""
-    return {name: list(csv.DictReader(io.StringIO(points_csv(figure.points)))) for name, figure in made.items()}
+    """The rows of every figure's CSV, numbers as such."""
 
+    def parsed(text: str) -> Any:
+        return float(text) if re.fullmatch(r"-?[\d.]+(e-\d+)?", text) else text
 
-def raw(folder: Path, path: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / path).read_text())
-    return content
+    texts = {name: io.StringIO(points_csv(figure.points)) for name, figure in made.items()}
+    return {name: [{k: parsed(v) for k, v in row.items()} for row in csv.DictReader(of)] for name, of in texts.items()}
 
 
 def plotted(figure: Figure) -> set[tuple[float, float]]:
@@ -65,12 +65,17 @@ def plotted(figure: Figure) -> set[tuple[float, float]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_figure_is_one_column_wide_and_holds_text_large_enough(drawn: dict[str, Figure], name: str) -> None:
-    figure = drawn[name]
-    assert figure.get_size_inches()[0] == COLUMN_INCHES == 3.3
-    assert figure.get_size_inches()[1] <= 9.5
-    texts = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
+def test_a_figure_is_one_column_wide_with_text_large_enough_and_tells_what_is_missing(
+    made: dict[str, StudyFigure], drawn: dict[str, Figure], recorded: Path, name: str
+) -> None:
+    width, height = drawn[name].get_size_inches()
+    assert width == COLUMN_INCHES == 3.3 and height <= 9.5
+    texts = [text for text in drawn[name].findobj(Text) if text.get_text().strip() and text.get_visible()]
     assert texts and min(text.get_fontsize() for text in texts) >= 7
+    figure = made[name]
+    assert any("QNLI" in phrase for phrase in figure.missing)
+    assert figure.records and all((recorded / path).exists() for path in figure.records)
+    assert figure.alt.strip().endswith(".") and figure.caption
 
 
 @pytest.mark.parametrize("name", some_quick("figure3", "figure6", "figure7"))
@@ -84,11 +89,9 @@ def test_nothing_sticks_out(drawn: dict[str, Figure], name: str) -> None:
 
 @pytest.mark.parametrize("name", some_quick("figure9"))
 def test_files_are_the_same_every_time(made: dict[str, StudyFigure], tmp_path: Path, name: str) -> None:
-    first = write_study_figure(made[name], tmp_path / "first")
-    second = write_study_figure(made[name], tmp_path / "second")
+    first, second = (write_study_figure(made[name], tmp_path / folder) for folder in ("first", "second"))
     assert [path.name for path in first] == [f"{name}.svg", f"{name}.png", f"{name}.csv"]
-    for one, other in zip(first, second, strict=True):
-        assert one.read_bytes() == other.read_bytes(), one.name
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -99,14 +102,6 @@ def test_without_records_a_figure_says_so(tmp_path: Path, name: str) -> None:
     assert said and all("recorded" in text.get_text() or "measured" in text.get_text() for text in said)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_what_is_missing_is_told(made: dict[str, StudyFigure], recorded: Path, name: str) -> None:
-    figure = made[name]
-    assert any("QNLI" in phrase for phrase in figure.missing)
-    assert figure.records and all((recorded / path).exists() for path in figure.records)
-    assert figure.alt.strip().endswith(".") and figure.caption
-
-
 def test_a_table_is_no_figure(recorded: Path) -> None:
     with pytest.raises(ConfigurationError, match="supermask study table table5"):
         study_figure(results_of("table5", recorded))
@@ -115,38 +110,32 @@ def test_a_table_is_no_figure(recorded: Path) -> None:
 # Figures 3, 6 and 8
 
 
-def score(record: dict[str, Any], task: str, field: str = "scores") -> Any:
-    return record[field]["dev_matched" if task == "mnli" else "dev"][METRIC.get(task, "accuracy")]
-
-
 def test_figure3_against_the_raw_records(recorded: Path, written: Rows) -> None:
     found = written["figure3"]
     at = {(row["task"], row["arm"], row["curve"]): row for row in found if row["seed"] == ""}
-    for task in TASKS:
-        for level in (0, 20, 40, 70, 90):
-            name = "supermask" + (f"-init{level}" if level else "")
-            if (task, level) == ("rte", 90):
-                continue
-            record = raw(recorded, f"{task}/{name}-seed0.json")
-            drawn = score(record, task, "sampled_scores")
-            mean, hard = (at[task, name, curve] for curve in ("sampled", "thresholded"))
-            assert float(mean["score_percent"]) == pytest.approx(100 * statistics.fmean(drawn["values"]))
-            assert float(mean["sparsity_percent"]) == pytest.approx(100 * record["sampled_sparsity"])
-            assert float(mean["draw_sd"]) == pytest.approx(100 * statistics.stdev(drawn["values"]))
-            assert float(hard["score_percent"]) == pytest.approx(100 * score(record, task))
-            assert float(hard["sparsity_percent"]) == pytest.approx(100 * record["delta"]["sparsity"])
+    levels = ("supermask", *(f"supermask-init{level}" for level in (20, 40, 70, 90)))
+    for task, name in itertools.product(TASKS, levels):
+        if (task, name) == ("rte", "supermask-init90"):
+            continue
+        record = raw(recorded, f"{task}/{name}-seed0")
+        drawn = [100 * value for value in primary(record, "sampled_scores")["values"]]
+        for curve, expected in (
+            ("sampled", (statistics.fmean(drawn), 100 * record["sampled_sparsity"])),
+            ("thresholded", (100 * primary(record), 100 * record["delta"]["sparsity"])),
+        ):
+            row = at[task, name, curve]
+            assert (row["score_percent"], row["sparsity_percent"]) == pytest.approx(expected)
+        assert at[task, name, "sampled"]["draw_sd"] == pytest.approx(statistics.stdev(drawn))
     assert {row["task"] for row in found if row["is_subset"] == "True"} == {"mnli", "qqp"}
 
 
 def test_baselines_stand_at_the_left_end(recorded: Path, written: Rows) -> None:
     base = [row for row in written["figure3"] if row["curve"] == "baseline" and row["seed"] == ""]
-    assert {row["arm"] for row in base} == {"full", "full-lr1e-4"} and {
-        float(row["sparsity_percent"]) for row in base
-    } == {0}
-    mrpc = [100 * score(raw(recorded, f"mrpc/full-seed{seed}.json"), "mrpc") for seed in range(3)]
+    assert {(row["arm"], row["sparsity_percent"]) for row in base} == {("full", 0), ("full-lr1e-4", 0)}
+    mrpc = [100 * primary(raw(recorded, f"mrpc/full-seed{seed}")) for seed in range(3)]
     found = next(row for row in base if (row["task"], row["arm"]) == ("mrpc", "full"))
-    assert float(found["score_percent"]) == pytest.approx(statistics.fmean(mrpc))
-    assert float(found["seed_sd"]) == pytest.approx(statistics.stdev(mrpc)) and found["seeds"] == "3"
+    spread = statistics.fmean(mrpc), statistics.stdev(mrpc), 3
+    assert (found["score_percent"], found["seed_sd"], found["seeds"]) == pytest.approx(spread)
 
 
 @pytest.mark.parametrize("name", ["figure3", "figure8"])
@@ -155,11 +144,11 @@ def test_every_point_of_the_csv_is_plotted_and_no_other(
 ) -> None:
     drawn_points, in_file = plotted(drawn[name]), set()
     for row in written[name]:
-        place = float(row["sparsity_percent"]), float(row["score_percent"])
+        place = row["sparsity_percent"], row["score_percent"]
         in_file.add(place)
         # A seed alone is its own mean; thresholded seeds and other baselines are not drawn one by one.
         mean, curve = row["seed"] == "", row["curve"]
-        if (mean and curve != "baseline") or (not mean and row["seeds"] != "1" and curve != "thresholded"):
+        if (mean and curve != "baseline") or (not mean and row["seeds"] != 1 and curve != "thresholded"):
             assert place in drawn_points, row
     assert drawn_points <= in_file
 
@@ -167,7 +156,7 @@ def test_every_point_of_the_csv_is_plotted_and_no_other(
 def test_figure8_is_of_pruned_models(recorded: Path, written: Rows) -> None:
     found = [row for row in written["figure8"] if row["curve"] != "baseline" and row["seed"] == ""]
     assert {row["curve"] for row in found} == {"pruned"}
-    assert {float(row["sparsity_percent"]) for row in found} == {10.0, 30.0, 50.0, 60.0, 80.0, 90.0}
+    assert {row["sparsity_percent"] for row in found} == {10.0, 30.0, 50.0, 60.0, 80.0, 90.0}
 
 
 def test_a_small_difference_does_not_fill_a_panel(drawn: dict[str, Figure]) -> None:
@@ -188,25 +177,20 @@ def test_places_against_the_raw_measures(recorded: Path, written: Rows, name: st
     found = [row for row in written[name] if row["measure"] == field]
     assert len(found) == 7 * 6 * 6
     for task in TASKS:
-        of_seeds = [
-            {
-                (one["role"], one["block"]): one
-                for one in raw(recorded, path.relative_to(recorded).as_posix())["tensors"]
-            }
-            for path in sorted(recorded.glob(f"{task}/{arm}-seed*.measures.json"))
-        ]
+        values: dict[tuple[str, int], list[float]] = collections.defaultdict(list)
+        for path in sorted(recorded.glob(f"{task}/{arm}-seed*.measures.json")):
+            for one in json.loads(path.read_text())["tensors"]:
+                share = 100 * one["zeros"] / math.prod(one["shape"]) if field == "sparsity" else one[field]
+                values[one["role"], one["block"]].append(share)
         for row in (row for row in found if row["task"] == task):
-            tensors = [tensors[row["role"], int(row["block"])] for tensors in of_seeds]
-            values = [
-                100 * one["zeros"] / math.prod(one["shape"]) if field == "sparsity" else one[field] for one in tensors
-            ]
-            assert float(row["value"]) == pytest.approx(statistics.fmean(values))
-            assert int(row["seeds"]) == len(values) and row["arm"] == arm
+            here = values[row["role"], row["block"]]
+            assert row["value"] == pytest.approx(statistics.fmean(here))
+            assert row["seeds"] == len(here) and row["arm"] == arm
 
 
 @pytest.mark.parametrize("name", ["figure2", "figure4"])
 def test_places_are_plotted_as_written(recorded: Path, drawn: dict[str, Figure], written: Rows, name: str) -> None:
-    points = {(float(row["block"]), float(row["value"])) for row in written[name]}
+    points = {(row["block"], row["value"]) for row in written[name]}
     assert plotted(drawn[name]) == points
 
 
@@ -215,45 +199,34 @@ def test_places_are_plotted_as_written(recorded: Path, drawn: dict[str, Figure],
 
 def test_figure5_against_the_raw_measures(recorded: Path, drawn: dict[str, Figure], written: Rows) -> None:
     found = written["figure5"]
-    measures = raw(recorded, "mrpc/supermask-seed0.measures.json")
+    measures = raw(recorded, "mrpc/supermask-seed0.measures")
     pruned = next(one["pruned"] for one in measures["magnitude_pruning"] if one["scope"] == "global")
-    for name, histogram in (
-        ("supermask", measures["zeroed"]["histogram"]),
-        ("magnitude pruning", pruned["histogram"]),
-        ("all masked weights", measures["masked"]["histogram"]),
-    ):
+    parts = {"supermask": measures["zeroed"], "magnitude pruning": pruned, "all masked weights": measures["masked"]}
+    for name, histogram in ((name, part["histogram"]) for name, part in parts.items()):
         own = [row for row in found if (row["task"], row["weights_of"]) == ("mrpc", name)]
-        assert sum(int(row["weights"]) for row in own) == sum(histogram)
-        assert sum(float(row["percent"]) for row in own) == pytest.approx(100)
+        assert sum(row["weights"] for row in own) == sum(histogram)
+        assert sum(row["percent"] for row in own) == pytest.approx(100)
         for row in own:
-            if float(row["low"]) > 0 and row["high"]:
+            low, high = row["low"], row["high"]
+            if low > 0 and high:
                 # Four equal bins in each octave from 2^-20; counts[i] is of magnitudes from edge i-1 to edge i.
-                octave = math.floor(math.log2(float(row["low"])))
-                quarter = round(4 * (float(row["low"]) / 2**octave - 1))
-                assert int(row["weights"]) == histogram[4 * (octave + 20) + quarter + 1]
-                assert float(row["high"]) == 2**octave * (1 + (quarter + 1) / 4)
-                width = math.log2(float(row["high"]) / float(row["low"]))
-                assert float(row["percent_per_octave"]) == pytest.approx(float(row["percent"]) / width)
+                octave = math.floor(math.log2(low))
+                quarter = round(4 * (low / 2**octave - 1))
+                assert row["weights"] == histogram[4 * (octave + 20) + quarter + 1]
+                assert high == 2**octave * (1 + (quarter + 1) / 4)
+                assert row["percent_per_octave"] == pytest.approx(row["percent"] / math.log2(high / low))
     panel = next(axes for axes in drawn["figure5"].axes if axes.get_title(loc="left") == "MRPC")
     heights = {float(value) for patch in panel.patches for value in patch.get_data().values}  # type: ignore[attr-defined]
-    assert heights == {float(row["percent_per_octave"]) for row in found if row["task"] == "mrpc"}
+    assert heights == {row["percent_per_octave"] for row in found if row["task"] == "mrpc"}
 
 
 # Figure 7
 
 
-def cells(axes: Axes) -> dict[tuple[int, int], str]:
-    return {
-        (round(float(text.get_position()[0])), round(float(text.get_position()[1]))): text.get_text()
-        for text in axes.texts
-        if text.get_transform() == axes.transData
-    }
-
-
 def test_figure7_against_the_raw_pairs(recorded: Path, drawn: dict[str, Figure], written: Rows) -> None:
     found = {(row["place"], row["task"], row["other"]): row for row in written["figure7"]}
     assert len(found) == 2 * 7 * 6
-    pair = raw(recorded, "pairs/cola-supermask-seed0--mrpc-supermask-seed0.json")
+    pair = raw(recorded, "pairs/cola-supermask-seed0--mrpc-supermask-seed0")
     value = [one for one in pair["tensors"] if (one["role"], one["block"]) == ("value", 0)]
     for place, tensors in (("first block's value matrix", value), ("all masked weights", pair["tensors"])):
         shared = sum(one["shared"] for one in tensors)
@@ -261,18 +234,16 @@ def test_figure7_against_the_raw_pairs(recorded: Path, drawn: dict[str, Figure],
         for task, other, zeros in (("cola", "mrpc", "first_zeros"), ("mrpc", "cola", "second_zeros")):
             row = found[place, task, other]
             whole = sum(one[zeros] for one in tensors)
-            assert float(row["shared_percent"]) == pytest.approx(100 * shared / whole)
-            assert float(row["chance_percent"]) == pytest.approx(100 * expected / whole)
-            assert float(row["ratio"]) == pytest.approx(shared / expected)
+            percent = 100 * shared / whole, 100 * expected / whole, shared / expected
+            assert (row["shared_percent"], row["chance_percent"], row["ratio"]) == pytest.approx(percent)
     # Across is the task whose zeros are counted, down the one in whose mask they are looked up.
     order = ("mnli", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
-    learnt = cells(drawn["figure7"].axes[0])
-    told = learnt[order.index("cola"), order.index("mrpc")]
-    assert float(told) == pytest.approx(
-        float(found[("first block's value matrix", "cola", "mrpc")]["shared_percent"]), rel=0.05
-    )
-    assert learnt[order.index("qnli"), order.index("mrpc")] == "–"
-    assert (0, 0) not in learnt
+    axes = drawn["figure7"].axes[0]
+    texts = [text for text in axes.texts if text.get_transform() == axes.transData]
+    learnt = {tuple(order[round(float(at))] for at in text.get_position()): text.get_text() for text in texts}
+    shared = found["first block's value matrix", "cola", "mrpc"]["shared_percent"]
+    assert float(learnt["cola", "mrpc"]) == pytest.approx(shared, rel=0.05)
+    assert learnt["qnli", "mrpc"] == "–" and ("mnli", "mnli") not in learnt
 
 
 # Figures 9 and 10
@@ -282,36 +253,31 @@ def test_figure9_against_the_raw_records(recorded: Path, drawn: dict[str, Figure
     found = written["figure9"]
     floor = 1 / (1 + math.exp(5))
     for row in found:
-        record = raw(recorded, f"{row['task']}/{row['arm']}-seed0.json")
+        record = raw(recorded, f"{row['task']}/{row['arm']}-seed0")
         initial = record["inputs"]["method"]["initial_sparsity"]
         if row["mask"] == "sampled":
             start, end = initial * (1 - floor) + (1 - initial) * floor, record["sampled_sparsity"]
         else:
             start, end = initial, record["delta"]["sparsity"]
-        assert float(row["initial_percent"]) == pytest.approx(100 * start)
-        assert float(row["final_percent"]) == pytest.approx(100 * end)
-        assert float(row["change_points"]) == pytest.approx(100 * (end - start), abs=1e-9)
+        moved = row["initial_percent"], row["final_percent"], row["change_points"]
+        assert moved == pytest.approx((100 * start, 100 * end, 100 * (end - start)), abs=1e-9)
     above, below = drawn["figure9"].axes
     for axes, field in ((above, "final_percent"), (below, "change_points")):
         lines = {(float(x), float(y)) for line in axes.get_lines()[1:] for x, y in zip(*line.get_data(), strict=True)}
-        assert lines == {(float(row["initial_percent"]), float(row[field])) for row in found}
+        assert lines == {(row["initial_percent"], float(row[field])) for row in found}
 
 
 def test_figure10_against_the_raw_measures(recorded: Path, drawn: dict[str, Figure], written: Rows) -> None:
     found = written["figure10"]
     roles = ("query", "key", "value", "attention_output")
-
-    def matrices(task: str, arm: str) -> Iterator[dict[str, Any]]:
-        for path in recorded.glob(f"{task}/{arm}-seed*.measures.json"):
-            yield from (one for one in json.loads(path.read_text())["tensors"] if one["role"] in roles)
-
     assert len(found) == 2 * 7
     for row in found:
-        angles = [one["angular"] for one in matrices(row["task"], row["arm"])]
-        assert float(row["angular"]) == pytest.approx(statistics.fmean(angles))
-        assert float(row["angular_highest"]) == pytest.approx(max(angles))
-        lengths = [one["l1"] for one in matrices(row["task"], row["arm"])]
-        assert float(row["l1"]) == pytest.approx(statistics.fmean(lengths))
-        assert float(row["steps"]) == raw(recorded, f"{row['task']}/{row['arm']}-seed0.json")["steps"]
-    points = {(float(row["steps"]), float(row[field])) for row in found for field in ("angular", "l1")}
+        paths = recorded.glob(f"{row['task']}/{row['arm']}-seed*.measures.json")
+        tensors = [one for path in paths for one in json.loads(path.read_text())["tensors"] if one["role"] in roles]
+        for field in ("angular", "l1"):
+            values = [one[field] for one in tensors]
+            ends = statistics.fmean(values), min(values), max(values)
+            assert (row[field], row[f"{field}_lowest"], row[f"{field}_highest"]) == pytest.approx(ends)
+        assert row["steps"] == raw(recorded, f"{row['task']}/{row['arm']}-seed0")["steps"]
+    points = {(row["steps"], float(row[field])) for row in found for field in ("angular", "l1")}
     assert plotted(drawn["figure10"]) == points

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import statistics
@@ -14,30 +13,12 @@ import pytest
 from scipy import stats
 
 from supermask.report.results import collect
-from supermask.report.tables import Table, TableCell, study_table
+from supermask.report.tables import Table, study_table
+from supermask.report.tables.table import TableColumn
 from supermask.study import RecordStore, load_study, overridden
-from tiny_records import fill, results_of, tiny_record
+from tiny_records import fill, placed, primary, raw, results_of, scored, tiny_record
 
 TASKS = ("mnli", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte")
-METRIC = {"qqp": "f1", "mrpc": "f1", "stsb": "spearman", "cola": "matthews"}
-
-
-def cell(table: Table, row: str, column: str) -> TableCell:
-    return next(found for r, c, found in table.placed() if (r.key, c.key) == (row, column))
-
-
-def raw(folder: Path, task: str, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / task / f"{name}.json").read_text())
-    return content
-
-
-def score(record: dict[str, Any], task: str, field: str = "scores") -> Any:
-    split = "dev_matched" if task == "mnli" else "dev"
-    return record[field][split][METRIC.get(task, "accuracy")]
-
-
-def shown(value: float, digits: int = 1) -> str:
-    return f"{value:.{digits}f}"
 
 
 # Table 5
@@ -49,47 +30,62 @@ def table5(recorded: Path) -> Table:
 
 
 def test_table5_has_the_papers_columns_and_labels_subsets(table5: Table) -> None:
-    assert [column.key for column in table5.columns] == list(TASKS)
-    assert [column.title for column in table5.columns] == [
-        *("MNLI", "QQP", "QNLI", "SST-2", "CoLA", "STS-B", "MRPC", "RTE")
-    ]
-    assert [column.subtitle for column in table5.columns] == [
-        *("accuracy, subset", "F1, subset", "accuracy", "accuracy", "Matthews", "Spearman", "F1", "accuracy")
-    ]
+    titles = ("MNLI", "QQP", "QNLI", "SST-2", "CoLA", "STS-B", "MRPC", "RTE")
+    metrics = ("accuracy, subset", "F1, subset", "accuracy", "accuracy", "Matthews", "Spearman", "F1", "accuracy")
+    assert table5.columns == tuple(map(TableColumn, TASKS, titles, metrics))
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "qnli"])
 def test_table5_against_the_raw_records(recorded: Path, table5: Table, task: str) -> None:
-    mask = raw(recorded, task, "supermask-seed0")
-    sampled = 100 * score(mask, task, "sampled_scores")["mean"]
-    assert cell(table5, "supermask.sampled", task).value == pytest.approx(sampled)
-    draws = [100 * value for value in score(mask, task, "sampled_scores")["values"]]
-    assert cell(table5, "supermask.draw_sd", task).text == f"± {shown(statistics.stdev(draws))}"
-    assert cell(table5, "supermask.thresholded", task).value == pytest.approx(100 * score(mask, task))
-    assert cell(table5, "supermask.sparsity.sampled", task).text == f"{100 * mask['sampled_sparsity']:.2f}%"
-    assert cell(table5, "supermask.sparsity.thresholded", task).text == f"{100 * mask['delta']['sparsity']:.2f}%"
+    mask, other = (raw(recorded, f"{task}/{arm}-seed0") for arm in ("supermask", "full-lr1e-4"))
+    draws = [100 * value for value in primary(mask, "sampled_scores")["values"]]
     seeds = 3 if task == "mrpc" else 1  # Table 3 has more of them, and they are taken in
-    base = [100 * score(raw(recorded, task, f"full-seed{seed}"), task) for seed in range(seeds)]
-    found = cell(table5, "full.score", task)
-    assert found.value == pytest.approx(statistics.fmean(base)) and found.seeds == seeds
-    assert found.records == tuple(f"{task}/full-seed{seed}.json" for seed in range(seeds))
-    difference = cell(table5, "supermask.less.full", task)
-    assert difference.value == pytest.approx(sampled - statistics.fmean(base))
-    other = 100 * score(raw(recorded, task, "full-lr1e-4-seed0"), task)
-    assert cell(table5, "full-lr1e-4.score", task).text.startswith(shown(other))
+    base = [100 * primary(raw(recorded, f"{task}/full-seed{seed}")) for seed in range(seeds)]
+    baseline = placed(table5, "full.score", task)
+    assert baseline.seeds == seeds and baseline.records == tuple(f"{task}/full-seed{n}.json" for n in range(seeds))
+    for row, value in {
+        "full.score": statistics.fmean(base),
+        "full-lr1e-4.score": 100 * primary(other),
+        "supermask.sampled": statistics.fmean(draws),
+        "supermask.draw_sd": statistics.stdev(draws),
+        "supermask.thresholded": 100 * primary(mask),
+        "supermask.less.full": statistics.fmean(draws) - statistics.fmean(base),
+        "supermask.sparsity.sampled": 100 * mask["sampled_sparsity"],
+        "supermask.sparsity.thresholded": 100 * mask["delta"]["sparsity"],
+    }.items():
+        found = placed(table5, row, task)
+        shown = f"{value:.2f}%" if "sparsity" in row else f"{value:.1f}".replace("-", "−")
+        assert found.value == pytest.approx(value) and shown in found.text, row
 
 
 def test_table5_has_both_splits_of_mnli(recorded: Path, table5: Table) -> None:
-    both = raw(recorded, "mnli", "supermask-seed0")["scores"]
-    matched, mismatched = (100 * both[f"dev_{name}"]["accuracy"] for name in ("matched", "mismatched"))
-    found = cell(table5, "supermask.thresholded", "mnli")
-    assert found.text == f"{shown(matched)} / {shown(mismatched)}"
-    assert cell(table5, "supermask.sampled", "mnli").paper == "81.5 / 82.9"
+    both = raw(recorded, "mnli/supermask-seed0")["scores"]
+    texts = [f"{100 * both[f'dev_{name}']['accuracy']:.1f}" for name in ("matched", "mismatched")]
+    assert placed(table5, "supermask.thresholded", "mnli").text == " / ".join(texts)
+
+
+PAPERS = {
+    "table3": {("mrpc.full", "score"): "89.4 ± 0.7", ("mrpc.freezing-1", "parameters"): "102M float, 94%"},
+    "table4": {("overlap", "mnli"): "11.1%", ("pruned_max", "mnli"): "0.0093"},
+    "table5": {("supermask.sampled", "mnli"): "81.5 / 82.9"},
+    "table6": {
+        ("mrpc.sampled", "supermask"): "91.3",
+        ("mrpc.sampled", "supermask-lr2e-02"): "82.0",
+        **{("mrpc.sampled", f"supermask-lr2e-0{digit}"): "0.0" for digit in (3, 4, 5)},
+    },
+    "appendix-a": {("mrpc.head-only", "score"): "81.2", ("mrpc.full", "score"): "89.4 ± 0.7"},
+}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_papers_numbers_stand_beside_ours(recorded: Path, name: str) -> None:
+    table = study_table(results_of(name, recorded))
+    assert {place: placed(table, *place).paper for place in PAPERS[name]} == PAPERS[name]
 
 
 def test_table5_has_the_papers_numbers(table5: Table) -> None:
     def papers(row: str) -> list[float | None]:
-        return [cell(table5, row, task).paper_value for task in TASKS]
+        return [placed(table5, row, task).paper_value for task in TASKS]
 
     assert papers("full.score") == pytest.approx([84.3, 88.5, 91.6, 92.7, 55.2, 88.5, 90.7, 67.1])
     assert papers("supermask.sampled") == pytest.approx([81.5, 87.2, 89.8, 91.3, 50.8, 88.2, 91.3, 68.8])
@@ -104,52 +100,44 @@ def test_table5_shows_what_is_missing(table5: Table) -> None:
         if row.key != "seeds":
             assert found.state == "missing" and found.value is None, row.label
             assert any(name.startswith("qnli/") for name in found.missing)
-    assert cell(table5, "seeds", "qnli").text == "0 / 0 / 0"
-    assert table5.absent == ("full, full-lr1e-4, supermask: QNLI (seed 0)",)
-    assert "MNLI is a subset: 9,817 of 392,702 train examples." in table5.notes
+    assert placed(table5, "seeds", "qnli").text == "0 / 0 / 0"
+    assert table5.missing == ("full, full-lr1e-4, supermask: QNLI (seed 0)",)
+    subsets = [note for note in table5.notes if "subset: " in note]
+    assert len(subsets) == 2 and subsets[0] == "MNLI is a subset: 9,817 of 392,702 train examples."
 
 
-def bold(folder: Path) -> list[str]:
-    table = study_table(results_of("table5", folder))
-    return [row.key for row, column, found in table.placed() if column.key == "mrpc" and found.strong]
-
-
-def scores_by_seed(folder: Path, masks: list[float], baselines: list[float]) -> Path:
+def by_seed(folder: Path, masks: list[float], baselines: list[float]) -> Table:
     """Table 5 on MRPC, a seed each, with just these F1; draws do not differ."""
     study = overridden(load_study("table5"), tasks=["mrpc"], seeds=range(len(masks)))
-
-    def change(run: Any, record: Any) -> Any:
-        f1 = (masks if run.arm == "supermask" else baselines)[run.seed]
-        scores = {"dev": {"f1": f1, "accuracy": f1}}
-        sampled = {
-            split: {
-                name: one.model_copy(update={"values": (f1,) * 10, "mean": f1, "sd": 0.0}) for name, one in of.items()
-            }
-            for split, of in record.sampled_scores.items()
-        }
-        return record.model_copy(update={"scores": scores, "sampled_scores": sampled})
-
-    fill(folder, [study], change=change, measured=False)
-    return folder
+    scores = {"supermask": masks}
+    fill(folder, [study], change=lambda run, one: scored(one, scores.get(run.arm, baselines)[run.seed]), measured=False)
+    return study_table(results_of("table5", folder))
 
 
-def test_bold_stands_only_beyond_the_spread_between_seeds(tmp_path: Path) -> None:
-    near, clear, below, single = (tmp_path / name / "minilm-l6" for name in ("near", "clear", "below", "single"))
-    assert bold(scores_by_seed(near, [0.85, 0.84, 0.86], [0.84, 0.85, 0.83])) == []
-    assert bold(scores_by_seed(clear, [0.86, 0.87, 0.88], [0.80, 0.81, 0.82])) == ["supermask.sampled"]
-    assert bold(scores_by_seed(below, [0.80, 0.81, 0.82], [0.86, 0.87, 0.885])) == ["full.score"]
-    assert bold(scores_by_seed(single, [0.99], [0.50])) == []  # one run does not show its own spread
+@pytest.mark.parametrize(
+    ("masks", "baselines", "expected"),
+    [
+        ([0.85, 0.84, 0.86], [0.84, 0.85, 0.83], []),
+        ([0.86, 0.87, 0.88], [0.80, 0.81, 0.82], ["supermask.sampled"]),
+        ([0.80, 0.81, 0.82], [0.86, 0.87, 0.885], ["full.score"]),
+        ([0.99], [0.50], []),  # one run does not show its own spread
+    ],
+)
+def test_bold_stands_only_beyond_the_spread_between_seeds(
+    tmp_path: Path, masks: list[float], baselines: list[float], expected: list[str]
+) -> None:
+    placed = by_seed(tmp_path / "minilm-l6", masks, baselines).placed()
+    assert [row.key for row, column, found in placed if column.key == "mrpc" and found.strong] == expected
 
 
 def test_an_interval_stands_where_seeds_allow_one(tmp_path: Path) -> None:
     masks, baselines = [0.850, 0.842, 0.861], [0.840, 0.845, 0.835]
-    folder = scores_by_seed(tmp_path / "minilm-l6", masks, baselines)
-    found = cell(study_table(results_of("table5", folder)), "supermask.less.full", "mrpc")
+    found = placed(by_seed(tmp_path / "minilm-l6", masks, baselines), "supermask.less.full", "mrpc")
     interval = stats.ttest_rel(*(100 * np.array(scores) for scores in (masks, baselines))).confidence_interval()
     numbers = [float(number.replace("−", "-")) for number in re.findall(r"[+−]?\d+\.\d", found.text)]
     assert numbers == pytest.approx([1.1, interval.low, interval.high], abs=0.051)
-    alone = scores_by_seed(tmp_path / "alone" / "minilm-l6", [0.85], [0.84])
-    assert cell(study_table(results_of("table5", alone)), "supermask.less.full", "mrpc").text == "+1.0"
+    alone = by_seed(tmp_path / "alone" / "minilm-l6", [0.85], [0.84])
+    assert placed(alone, "supermask.less.full", "mrpc").text == "+1.0"
 
 
 # Table 1
@@ -159,28 +147,22 @@ def test_table1_is_computed_and_equals_the_paper(recorded: Path) -> None:
     table = study_table(results_of("table1", recorded))
     sizes = (392702, 363846, 104743, 67349, 8551, 5749, 3668, 2490)
     for task, size in zip(TASKS, sizes, strict=True):
-        steps = cell(table, "steps", task)
+        steps = placed(table, "steps", task)
         assert steps.value == 3 * math.ceil(size / 32) == steps.paper_value
         labels = {"mnli": 3, "stsb": 1}.get(task, 2)
-        weights = cell(table, "additional_parameters", task)
+        weights = placed(table, "additional_parameters", task)
         assert weights.value == 768 * labels == weights.paper_value
     assert "All counts are the paper's." in table.notes[0]
-    assert cell(table, "supermask.steps", "mnli").value == raw(recorded, "mnli", "supermask-seed0")["steps"]
-    assert cell(table, "supermask.steps", "qnli").state == "missing"
+    assert placed(table, "supermask.steps", "mnli").value == raw(recorded, "mnli/supermask-seed0")["steps"]
+    assert placed(table, "supermask.steps", "qnli").state == "missing"
 
 
 def test_table1_needs_no_training(tmp_path: Path) -> None:
-    table = study_table(results_of("table1", tmp_path))
-    assert all(found.state == "whole" for row in table.rows[:2] for found in row.cells)
-    assert all(found.state == "missing" for row in table.rows[2:] for found in row.cells)
+    rows = study_table(results_of("table1", tmp_path)).rows
+    assert [{found.state for found in row.cells} for row in rows] == [{"whole"}] * 2 + [{"missing"}] * (len(rows) - 2)
 
 
 # Tables 3 and 4, from measures
-
-
-def measures(folder: Path, task: str, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / task / f"{name}.measures.json").read_text())
-    return content
 
 
 def test_table3_against_the_raw_records(recorded: Path) -> None:
@@ -192,47 +174,42 @@ def test_table3_against_the_raw_records(recorded: Path) -> None:
     sizes = {}
     for row in table.rows:
         name = row.key.removeprefix("mrpc.")
-        records = [raw(recorded, "mrpc", f"{name}-seed{seed}") for seed in range(3)]
+        records = [raw(recorded, f"mrpc/{name}-seed{seed}") for seed in range(3)]
         masks = name.startswith("supermask")
-        values = [
-            100 * (score(one, "mrpc", "sampled_scores")["mean"] if masks else score(one, "mrpc")) for one in records
-        ]
-        ours = cell(table, row.key, "score")
-        assert ours.text == f"{shown(statistics.fmean(values))} ± {shown(statistics.stdev(values))}"
+        values = [100 * (primary(one, "sampled_scores")["mean"] if masks else primary(one)) for one in records]
+        ours = placed(table, row.key, "score")
+        assert ours.text == f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}"
         assert (ours.seeds, ours.state) == (3, "partial") and len(ours.missing) == 7
-        assert cell(table, row.key, "seeds").text == "3 of 10"
-        tensors = measures(recorded, "mrpc", f"{name}-seed0")["tensors"]
+        assert placed(table, row.key, "seeds").text == "3 of 10"
+        tensors = raw(recorded, f"mrpc/{name}-seed0.measures")["tensors"]
         sizes[name] = sum(math.prod(tensor["shape"]) for tensor in tensors)
-        parameters = cell(table, row.key, "parameters")
+        parameters = placed(table, row.key, "parameters")
         assert parameters.value == sizes[name]
         kind = "binary" if masks else "float"
         assert parameters.text.endswith(f"{kind}, {100 * sizes[name] / sizes['full']:.0f}%")
-    assert cell(table, "mrpc.full", "score").paper == "89.4 ± 0.7"
-    assert cell(table, "mrpc.freezing-1", "parameters").paper == "102M float, 94%"
-    assert cell(table, "mrpc.full", "difference").state == "empty"
+    assert placed(table, "mrpc.full", "difference").state == "empty"
 
 
 def test_table3_without_measures_says_so(tmp_path: Path) -> None:
     fill(tmp_path / "minilm-l6", [load_study("table3")], leave_out=lambda run: run.seed > 0, measured=False)
     table = study_table(results_of("table3", tmp_path / "minilm-l6"))
-    assert cell(table, "mrpc.full", "parameters").missing == ("mrpc/full-seed0 (measures)",)
-    assert cell(table, "mrpc.supermask-123-init30", "parameters").text.endswith("M binary")
+    assert placed(table, "mrpc.full", "parameters").missing == ("mrpc/full-seed0 (measures)",)
+    assert placed(table, "mrpc.supermask-123-init30", "parameters").text.endswith("M binary")
 
 
 def test_table4_against_the_raw_measures(recorded: Path) -> None:
     table = study_table(results_of("table4", recorded))
     for task in TASKS:
         if task == "qnli":
-            assert all(cell(table, row.key, task).state == "missing" for row in table.rows)
+            assert all(placed(table, row.key, task).state == "missing" for row in table.rows)
             continue
-        found = measures(recorded, task, "supermask-seed0")
+        found = raw(recorded, f"{task}/supermask-seed0.measures")
         pruned = next(one for one in found["magnitude_pruning"] if one["scope"] == "global")
-        assert cell(table, "pruned_max", task).value == pruned["pruned"]["max"]
-        assert cell(table, "supermask_mean", task).value == found["zeroed"]["mean"]
+        assert placed(table, "pruned_max", task).value == pruned["pruned"]["max"]
+        assert placed(table, "supermask_mean", task).value == found["zeroed"]["mean"]
         overlap = 100 * pruned["shared"] / pruned["pruned"]["weights"]
-        assert cell(table, "overlap", task).value == pytest.approx(overlap)
-        assert cell(table, "overlap", task).text == f"{overlap:.1f}%"
-    assert cell(table, "overlap", "mnli").paper == "11.1%" and cell(table, "pruned_max", "mnli").paper == "0.0093"
+        assert placed(table, "overlap", task).value == pytest.approx(overlap)
+        assert placed(table, "overlap", task).text == f"{overlap:.1f}%"
 
 
 # Table 6, Appendix A, our own
@@ -240,75 +217,59 @@ def test_table4_against_the_raw_measures(recorded: Path) -> None:
 
 def test_table6_has_a_column_a_learning_rate(recorded: Path) -> None:
     table = study_table(results_of("table6", recorded))
-    names = ["supermask", *(f"supermask-lr2e-0{digit}" for digit in (2, 3, 4, 5))]
-    assert [column.key for column in table.columns] == names
-    for name in names:
-        record = raw(recorded, "mrpc", f"{name}-seed0")
-        assert cell(table, "mrpc.sampled", name).value == pytest.approx(
-            100 * score(record, "mrpc", "sampled_scores")["mean"]
-        )
-        assert cell(table, "mrpc.sparsity.thresholded", name).text == f"{100 * record['delta']['sparsity']:.2f}%"
-    assert [cell(table, "mrpc.sampled", name).paper for name in names] == ["91.3", "82.0", "0.0", "0.0", "0.0"]
+    assert [column.key for column in table.columns] == [arm.name for arm in load_study("table6").arms]
+    for name in (column.key for column in table.columns):
+        record = raw(recorded, f"mrpc/{name}-seed0")
+        drawn = 100 * primary(record, "sampled_scores")["mean"]
+        assert placed(table, "mrpc.sampled", name).value == pytest.approx(drawn)
+        assert placed(table, "mrpc.sparsity.thresholded", name).text == f"{100 * record['delta']['sparsity']:.2f}%"
 
 
 def test_appendix_a_tells_runs_that_answer_one_class(tmp_path: Path) -> None:
     positives = 279 / 408
 
+    ones = {"f1": 2 * positives / (1 + positives), "accuracy": positives}
+
     def change(run: Any, record: Any) -> Any:
-        if run.arm != "head-only":
-            return record
-        all_ones = {"f1": 2 * positives / (1 + positives), "accuracy": positives}
-        other = {"f1": 0.80, "accuracy": 0.70}
-        return record.model_copy(update={"scores": {"dev": other if run.seed == 2 else all_ones}})
+        scores = {"dev": {"f1": 0.80, "accuracy": 0.70} if run.seed == 2 else ones}
+        return record.model_copy(update={"scores": scores}) if run.arm == "head-only" else record
 
     folder = tmp_path / "minilm-l6"
     fill(folder, [load_study("appendix-a")], leave_out=lambda run: run.seed > 2, change=change, measured=False)
     table = study_table(results_of("appendix-a", folder))
-    assert cell(table, "mrpc.head-only", "one_class").text == "2 of 3"
-    assert cell(table, "mrpc.head-only", "score").text.startswith("80.8 ± 0.7")  # 81.22, 81.22 and 80
-    assert cell(table, "mrpc.head-only", "score").paper == "81.2"
-    assert cell(table, "mrpc.full", "score").paper == "89.4 ± 0.7"
+    assert placed(table, "mrpc.head-only", "one_class").text == "2 of 3"
+    assert placed(table, "mrpc.head-only", "score").text.startswith("80.8 ± 0.7")  # 81.22, 81.22 and 80
 
 
 def test_conventions_shows_both_masks_and_both_sparsities(recorded: Path) -> None:
     table = study_table(results_of("conventions", recorded))
     assert len(table.rows) == 10 and len(table.columns) == 6
-    record = raw(recorded, "mrpc", "supermask-stop-eps1e-06-seed0")
+    record = raw(recorded, "mrpc/supermask-stop-eps1e-06-seed0")
     row = "mrpc.supermask-stop-eps1e-06"
-    assert cell(table, row, "sparsity.sampled").text == f"{100 * record['sampled_sparsity']:.2f}%"
-    assert cell(table, row, "score").value == pytest.approx(100 * score(record, "mrpc"))
+    assert placed(table, row, "sparsity.sampled").text == f"{100 * record['sampled_sparsity']:.2f}%"
+    assert placed(table, row, "score").value == pytest.approx(100 * primary(record))
 
 
 # Records that are not as they should be
 
 
 def test_failed_and_unreadable_records_are_missing_cells(tmp_path: Path) -> None:
-    folder = tmp_path / "minilm-l6"
-    study = load_study("table6")
-    fill(
-        folder,
-        [study],
-        change=lambda run, record: tiny_record(run, status="failed") if run.arm == "supermask-lr2e-02" else record,
-    )
+    folder, study, failing = tmp_path / "minilm-l6", load_study("table6"), "supermask-lr2e-02"
+    fill(folder, [study], change=lambda run, one: tiny_record(run, status="failed") if run.arm == failing else one)
     path = folder / "mrpc" / "supermask-lr2e-03-seed0.json"
     path.write_text(re.sub(r'"scores":\{"dev":\{"f1":[\d.]+', '"scores":{"dev":{"f1":NaN', path.read_text()))
     (folder / "mrpc" / "supermask-lr2e-04-seed0.json").write_text("{")
     store = RecordStore(folder)
     assert len(store.skipped) == 2
     table = study_table(collect(study, store))
-    states = {column.key: cell(table, "mrpc.sampled", column.key).state for column in table.columns}
-    assert [states[name] for name in ("supermask", "supermask-lr2e-02", "supermask-lr2e-03", "supermask-lr2e-04")] == [
-        "whole",
-        "missing",
-        "missing",
-        "missing",
-    ]
+    arms = ("supermask", "supermask-lr2e-02", "supermask-lr2e-03", "supermask-lr2e-04")
+    assert [placed(table, "mrpc.sampled", arm).state for arm in arms] == ["whole", "missing", "missing", "missing"]
 
 
 @pytest.mark.parametrize("name", ["table1", "table2", "table3", "table4", "table5", "table6", "appendix-a", "figure3"])
 def test_no_records_at_all(tmp_path: Path, name: str) -> None:
     table = study_table(results_of(name, tmp_path))
-    assert table.absent and table.rows
+    assert table.missing and table.rows
     assert {found.state for _, _, found in table.placed()} >= {"missing"}
 
 
@@ -318,4 +279,4 @@ def test_several_tasks_get_rows_of_their_own(tmp_path: Path) -> None:
     fill(folder, [study])
     table = study_table(collect(study, RecordStore(folder)))
     assert [row.label.split(":")[0] for row in table.rows] == ["MRPC"] * 7 + ["RTE"] * 7
-    assert cell(table, "rte.full", "score").paper is None
+    assert placed(table, "rte.full", "score").paper is None

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
 from supermask.errors import ConfigurationError
-from supermask.report.tables.table import (
-    Table,
-    TableCell,
-    TableColumn,
-    TableRow,
-    table_csv,
-    table_html,
-    table_markdown,
-    terminal_table,
-)
+from supermask.report.tables import Table, TableCell, table_csv, table_html, table_markdown, terminal_table
+from supermask.report.tables.table import TableColumn, TableRow
 
 WHOLE = TableCell(
     text="84.8 ± 0.5",
@@ -44,7 +37,7 @@ TABLE = Table(
         TableRow("zeros", "zeros", (PARTIAL, TableCell()), minor=True),
     ),
     notes=("A note | with a bar.",),
-    absent=("supermask: RTE (seed 0)",),
+    missing=("supermask: RTE (seed 0)",),
     command="supermask study run table9",
 )
 
@@ -72,16 +65,12 @@ def test_markdown() -> None:
 
 def test_csv_has_a_line_a_cell() -> None:
     lines = list(csv.DictReader(io.StringIO(table_csv(TABLE))))
-    assert [(line["row"], line["column"], line["state"]) for line in lines] == [
-        ("sampled", "mrpc", "whole"),
-        ("sampled", "rte", "missing"),
-        ("zeros", "mrpc", "partial"),
-        ("zeros", "rte", "empty"),
-    ]
-    first, second = lines[:2]
-    assert (first["value"], first["seeds"], first["seed_sd"], first["draw_sd"]) == ("84.8", "2", "0.5", "0.7")
-    assert (first["paper"], first["records"]) == ("91.3", "mrpc/a.json; mrpc/b.json")
-    assert (second["value"], second["paper"], second["missing"]) == ("", "68.8", "rte/supermask-seed0")
+    states = {(line["row"], line["column"]): line["state"] for line in lines}
+    cells = itertools.product(("sampled", "zeros"), ("mrpc", "rte"))
+    assert states == dict(zip(cells, ("whole", "missing", "partial", "empty"), strict=True))
+    numbers = {"value": "84.8", "seeds": "2", "seed_sd": "0.5", "draw_sd": "0.7", "paper": "91.3"}
+    assert numbers.items() <= lines[0].items() and lines[0]["records"] == "mrpc/a.json; mrpc/b.json"
+    assert {"value": "", "paper": "68.8", "missing": "rte/supermask-seed0"}.items() <= lines[1].items()
 
 
 def test_html_marks_headers_and_what_is_missing() -> None:
@@ -90,18 +79,10 @@ def test_html_marks_headers_and_what_is_missing() -> None:
     heads = [(head.attrib["scope"], "".join(head.itertext())) for head in element.iter("th")]
     assert heads == [("col", ""), ("col", "MRPCF1"), ("col", "RTE"), ("row", "supermask <sampled>"), ("row", "zeros")]
     cells = [(cell.get("class"), "".join(cell.itertext())) for cell in element.iter("td")]
-    assert cells == [
-        (None, "84.8 ± 0.5paper: 91.3"),
-        ("missing", "missingpaper: 68.8"),
-        ("partial", "1.5"),
-        (None, ""),
-    ]
-    assert [cell.get("title") for cell in element.iter("td")] == [
-        None,
-        "missing: rte/supermask-seed0",
-        "missing: rte/supermask-seed1",
-        None,
-    ]
+    texts = ((None, "84.8 ± 0.5paper: 91.3"), ("missing", "missingpaper: 68.8"), ("partial", "1.5"), (None, ""))
+    assert cells == list(texts)
+    told = ("missing: rte/supermask-seed0", "missing: rte/supermask-seed1")
+    assert [cell.get("title") for cell in element.iter("td")] == [None, *told, None]
 
 
 def test_html_escapes_what_could_be_markup() -> None:

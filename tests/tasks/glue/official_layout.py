@@ -1,7 +1,5 @@
 """A tiny GLUE folder of invented sentences, with the columns, headers and quirks of the official files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 _MNLI_HEAD = (

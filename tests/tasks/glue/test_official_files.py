@@ -1,7 +1,5 @@
 """Checks against real GLUE files, which are not part of the project: SUPERMASK_GLUE_DIR=FOLDER pytest -m data."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from supermask.errors import UnknownNameError
@@ -46,13 +44,9 @@ def test_the_order_of_classes_is_that_of_the_hub():
     assert names["qqp"] == ("not_duplicate", "duplicate")
 
 
-@pytest.mark.parametrize("name", ["sts-b", "STS-B", "stsb", "STSB", "sts_b"])
-def test_a_task_is_found_by_any_usual_spelling(name):
-    assert glue_row(name).task.name == "stsb"
-
-
-def test_a_name_that_is_no_glue_task_lists_those_that_are():
+def test_a_task_is_found_by_any_usual_spelling_and_another_name_lists_those_that_are():
+    assert {glue_row(name).task.name for name in ("sts-b", "STS-B", "stsb", "STSB", "sts_b")} == {"stsb"}
     with pytest.raises(
-        UnknownNameError, match="'glue' is no GLUE task; these are: cola, sst2, mrpc, stsb, qqp, mnli, qn"
+        UnknownNameError, match="'glue' is no GLUE task; these are: cola, sst2, mrpc, stsb, qqp, mnli, q"
     ):
         glue_row("glue")

@@ -1,7 +1,5 @@
 """How far a classifier gets that sees words, word pairs, lengths and overlap, but no meaning."""
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
 
@@ -20,6 +18,11 @@ from sklearn.preprocessing import StandardScaler
 
 def tokens(text: str) -> list[str]:
     return re.findall(r"[a-z]+|,", text.lower())
+
+
+def replaced(first: str, second: str) -> list[tuple[str, str]]:
+    """The words in which two sentences of one length differ."""
+    return [(one, two) for one, two in zip(tokens(first), tokens(second), strict=True) if one != two]
 
 
 def _bags(examples: Examples) -> list[str]:

@@ -1,12 +1,10 @@
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest
 
 from supermask.tasks.probes import entailment, load_probe
 
-from .surface import tokens
+from .surface import replaced, tokens
 
 
 @pytest.mark.parametrize("split", ["train", "dev"])
@@ -16,21 +14,15 @@ def test_the_class_follows_from_category_and_property(split):
     examples = load_probe("probe-entailment")[split]
     synonymous_contradictions = 0
     for first, second, label in zip(examples.first, examples.second, examples.labels, strict=True):
-        replaced = [(a, b) for a, b in zip(tokens(first), tokens(second), strict=True) if a != b]
-        (trait, new_trait), (noun, category) = replaced
+        (trait, new_trait), (noun, category) = replaced(first, second)
         assert category_of[category] == category != noun
         same_category = category_of[noun] == category
         same_property = property_of[trait] == property_of[new_trait]
-        assert entailment.ENTAILMENT.task.label_names[label] == relation(same_category, same_property)
+        relation = ("entailment" if same_property else "neutral") if same_category else "contradiction"
+        assert entailment.ENTAILMENT.task.label_names[label] == relation
         synonymous_contradictions += same_property and not same_category
     share = synonymous_contradictions / (len(examples) / 3)
     assert 0.35 < share < 0.65
-
-
-def relation(same_category, same_property):
-    if not same_category:
-        return "contradiction"
-    return "entailment" if same_property else "neutral"
 
 
 def test_the_second_sentence_alone_tells_nothing():

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import random
 from collections import Counter
 
@@ -22,15 +20,11 @@ def test_dice_are_the_promised_part_of_random():
     assert [dice.below(10**6) for _ in range(50)] == [int(promised.random() * 10**6) for _ in range(50)]
 
 
-def test_dice_cover_all_choices_evenly():
+def test_dice_cover_all_choices_evenly_and_a_sample_takes_no_position_twice():
     dice = Dice("even")
     counts = Counter(dice.pick("abcd") for _ in range(4000))
     assert set(counts) == set("abcd")
     assert all(850 < count < 1150 for count in counts.values())
-
-
-def test_a_sample_takes_no_position_twice():
-    dice = Dice("sample")
     for _ in range(50):
         assert sorted(dice.sample(range(6), 6)) == [0, 1, 2, 3, 4, 5]
         assert len(set(dice.sample(range(6), 3))) == 3

@@ -1,14 +1,20 @@
-"""A keep mask as bytes, by a model of where its zeros fall: by row, by column, and by the base's magnitudes and signs.
-
-    fit (find a model)  →  classes (which weights are alike)  →  symbols (entropy-code each class)
-
-Every weight gets a class from whole-number arithmetic on what the decoder knows, and inside a class all weights are
-alike, so its zeros cost what zeros strewn at random among so many weights must cost. docs/FORMAT.md, section "Keep
-masks", specifies the bytes.
-"""
+"""Masks and values as bytes, and back: arrays in, arrays out, and never a document, a file or a model."""
 
 from __future__ import annotations
 
-from supermask.deltas.coding.codec import decode_mask, encode_mask, payload_needs_base
+from supermask.deltas.coding.masks import MAX_WEIGHTS, decode_mask, encode_mask, is_storable_shape
+from supermask.deltas.coding.model import mask_needs_base
+from supermask.deltas.coding.values import VALUE_CODINGS, EncodedValues, decode_values, encode_values, needs_reference
 
-__all__ = ["decode_mask", "encode_mask", "payload_needs_base"]
+__all__ = [
+    "MAX_WEIGHTS",
+    "VALUE_CODINGS",
+    "EncodedValues",
+    "decode_mask",
+    "decode_values",
+    "encode_mask",
+    "encode_values",
+    "is_storable_shape",
+    "mask_needs_base",
+    "needs_reference",
+]

@@ -1,44 +1,104 @@
-"""Runs of whole numbers on an entropy coder: what a mask is written in.
+"""What a mask is written in: runs of whole numbers by geometric laws, on the entropy coder of `constriction`.
 
-The library `constriction` writes them. They are read by a loop of our own, since all runs that are known ahead then
-take one call, which does not hold the interpreter's lock, and escapes take no more than that.
+Rate r stands for the odds 2^(-r/8) of the rarer symbol against the other, r from -32 (16 to 1) to 128 (1 to 65536). The
+laws come from whole numbers alone, so every machine agrees on them. Runs are read by a loop of our own: all that are
+known ahead take one call, which does not hold the interpreter's lock.
 """
 
 from __future__ import annotations
 
+import bisect
 import functools
+import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias, final
+from typing import Any, NamedTuple, final
 
 import constriction
 import numpy as np
 import numpy.typing as npt
 
-from supermask.deltas.coding.rates import RATES, escape_symbol, gap_frequencies
-from supermask.deltas.entropy_model import PRECISION, exact_model
 from supermask.errors import DeltaFormatError
 
-__all__ = ["COINS", "Laws", "Run", "SymbolReader", "SymbolWriter"]
+__all__ = ["COINS", "ODDS_BITS", "RATES", "Run", "SymbolReader", "SymbolWriter", "odds", "rate_of"]
 
-Numbers: TypeAlias = npt.NDArray[np.int64]
+ODDS_BITS = 32
+RATES = range(-32, 129)
+COINS = RATES.stop  # in place of a rate: zeros and ones, a bit each
 
-COINS = RATES.stop
-"""In place of a rate: zeros and ones, a bit each."""
-
-_SYMBOLS = 1025  # of the longest table
+_PRECISION = 24  # fixed by the default coder of the library `constriction`
+_SURVIVAL_BITS = 60
+_OCTAVE = (4294967296, 3938502375, 3611622602, 3311872529, 3037000499, 2784941737, 2553802833, 2341847523)
+_MOST = 1024
+_MEAN_GAPS = 8  # a gap of 8 mean gaps or more, which needs an escape, has probability exp(-8)
 _BUCKETS = 1024
-_BUCKET_STARTS = np.arange(_BUCKETS) << PRECISION - 10
-_COIN_SIDES = 2
 
 
-class Run(NamedTuple):
-    """Numbers that follow one law.
+def odds(rate: int) -> int:
+    """The odds of the rarer symbol at a rate, times 2^32."""
+    octaves, step = divmod(rate, 8)
+    return _OCTAVE[step] >> octaves if octaves >= 0 else _OCTAVE[step] << -octaves
 
-    Args:
-        rate: of the geometric law; or `COINS`.
-        numbers: how many.
-        room: what they sum to at most; it bounds the work, whatever the payload says.
+
+def rate_of(rarer: int, others: int) -> int:
+    """The first rate whose odds are at most rarer, at least one, / others; or the last."""
+    if others == 0:
+        return RATES[0]
+    found = bisect.bisect_left(RATES, -((rarer << ODDS_BITS) // others), key=lambda rate: -odds(rate))
+    return RATES[min(found, len(RATES) - 1)]
+
+
+def escape_symbol(rate: int) -> int:
+    """The number from which on a number is escaped: 8 mean gaps, at most 1024."""
+    if rate == COINS:
+        return 2
+    value = odds(rate)
+    return min(_MOST, -(-_MEAN_GAPS * ((1 << ODDS_BITS) + value) // value))
+
+
+def frequencies(rate: int) -> list[int]:
+    """How many of the coder's 2^24 go to each number below the escape symbol, and to that, if there is one."""
+    if rate == COINS:
+        return [1 << _PRECISION - 1] * 2
+    limit, value, one = escape_symbol(rate), odds(rate), 1 << ODDS_BITS
+    drop = (value << ODDS_BITS) // (one + value)
+    room, survival, cumulative = (1 << _PRECISION) - limit - 1, 1 << _SURVIVAL_BITS, []
+    for gap in range(limit + 1):
+        cumulative.append(gap + (room * ((1 << _SURVIVAL_BITS) - survival) >> _SURVIVAL_BITS))
+        survival = survival * (one - drop) >> ODDS_BITS
+    cumulative.append(1 << _PRECISION)
+    return [after - before for before, after in itertools.pairwise(cumulative)]
+
+
+@functools.cache
+def encoder_model(rate: int) -> Any:
+    """The library's entropy model of a law, with our frequencies to the last one."""
+    # The library gives every symbol a frequency of 1 and shares out the rest in proportion. Frequencies less 1 sum to
+    # just that rest, so it rounds nothing: float32 holds every whole number up to 2^24.
+    shares = np.array(frequencies(rate), dtype=np.int64) - 1
+    return constriction.stream.model.Categorical(shares.astype(np.float32), perfect=False)
+
+
+@functools.cache
+def decoder_laws() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint16], npt.NDArray[np.int64]]:
+    """All laws as decoding needs them, each at its rate's place in `RATES`, coins behind them.
+
+    Where each symbol's share of 2^24 starts, filled up with 2^24; the first symbol that reaches into each 1024th of
+    2^24; and the escape symbol.
     """
+    rates = [*RATES, COINS]
+    cumulative = np.full((len(rates), _MOST + 2), 1 << _PRECISION, dtype=np.uint32)
+    first = np.empty((len(rates), _BUCKETS), dtype=np.uint16)
+    starts = np.arange(_BUCKETS) << _PRECISION - 10
+    for place, rate in enumerate(rates):
+        ends = np.cumsum(frequencies(rate))
+        cumulative[place, 0], cumulative[place, 1 : 1 + ends.size] = 0, ends
+        first[place] = np.searchsorted(ends, starts, side="right")
+    return cumulative, first, np.array([escape_symbol(rate) for rate in rates])
+
+
+@final
+class Run(NamedTuple):
+    """So many numbers by the law of a rate or of `COINS`; they sum to `room` at most, which bounds the work."""
 
     rate: int
     numbers: int
@@ -46,91 +106,36 @@ class Run(NamedTuple):
 
 
 @final
-class Laws:
-    """Frequency tables in the form that decoding needs.
-
-    Args:
-        size: how many there can be.
-
-    Attributes:
-        cumulative: uint32, where each symbol's share of 2^24 starts; filled up with 2^24.
-        first: uint16, the first symbol that reaches into each 1024th of 2^24.
-        escapes: int64, the symbol that a number of as much or more takes.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.cumulative = np.empty((size, _SYMBOLS + 1), dtype=np.uint32)
-        self.first = np.empty((size, _BUCKETS), dtype=np.uint16)
-        self.escapes = np.zeros(size, dtype=np.int64)
-
-    def put(self, index: int, frequencies: Sequence[int], escape: int) -> None:
-        """Make a table; the same one again does no harm to those who read it.
-
-        Args:
-            index: of the table.
-            frequencies: at most 1025 whole numbers of at least 1 that sum to 2^24.
-            escape: the symbol that a number of as much or more takes.
-        """
-        cumulative = np.full(_SYMBOLS + 1, 1 << PRECISION, dtype=np.uint32)
-        cumulative[0] = 0
-        ends = cumulative[1 : 1 + len(frequencies)]
-        np.cumsum(frequencies, out=ends)
-        self.cumulative[index] = cumulative
-        self.first[index] = np.searchsorted(ends, _BUCKET_STARTS, side="right")
-        self.escapes[index] = escape
-
-
-@final
 class SymbolWriter:
-    """Collects runs of numbers in the order of reading, and codes them at the end.
-
-    The coder is a stack: what goes in last comes out first.
-
-    Example:
-        >>> writer = SymbolWriter()
-        >>> writer.run([0, 3, 40], rate=0)
-        >>> writer.run([1, 0], rate=COINS)
-        >>> reader = SymbolReader(writer.finish())
-        >>> reader.take([Run(0, 3, room=100), Run(COINS, 2, room=2)]).tolist()
-        [0, 3, 40, 1, 0]
-    """
+    """Collects runs in the order of reading, and codes them at the end: the coder is a stack."""
 
     def __init__(self) -> None:
-        self._runs: list[tuple[Any, npt.NDArray[np.int32]]] = []
+        self._runs: list[tuple[int, npt.NDArray[np.int32]]] = []
 
     def run(self, values: npt.ArrayLike, *, rate: int) -> None:
-        """Numbers that follow the geometric law of a rate, where one of L or more takes an escape for each L in it.
-
-        Args:
-            values: whole numbers of at least 0; if they are coins, at most 1.
-            rate: of the law; or `COINS`.
-        """
+        """Whole numbers by the law of a rate or of `COINS`; one of L or more takes an escape for each L in it."""
         numbers = np.asarray(values, dtype=np.int64)
-        limit = _escape(rate)
-        escapes = numbers // limit
-        symbols = np.full(numbers.size + int(escapes.sum()), limit, dtype=np.int32)
-        symbols[np.arange(numbers.size) + np.cumsum(escapes)] = numbers - escapes * limit
-        self._runs.append((_model(rate), symbols))
+        limit = escape_symbol(rate)
+        if numbers.size and int(numbers.max()) >= limit:
+            escapes = numbers // limit
+            symbols = np.full(numbers.size + int(escapes.sum()), limit, dtype=np.int32)
+            symbols[np.arange(numbers.size) + np.cumsum(escapes)] = numbers - escapes * limit
+        else:
+            symbols = numbers.astype(np.int32)
+        self._runs.append((rate, symbols))
 
     def finish(self) -> bytes:
         """All runs as 32-bit little-endian words."""
         coder = constriction.stream.stack.AnsCoder()
-        for model, symbols in reversed(self._runs):
-            coder.encode_reverse(symbols, model)
+        for rate, symbols in reversed(self._runs):
+            coder.encode_reverse(symbols, encoder_model(rate))
         words: npt.NDArray[np.uint32] = coder.get_compressed()
         return words.astype("<u4").tobytes()
 
 
 @final
 class SymbolReader:
-    """Takes the runs of a `SymbolWriter` out again, refusing what no writer writes.
-
-    Args:
-        data: the words.
-
-    Raises:
-        DeltaFormatError: if the bytes are no whole words, or end in a zero word.
-    """
+    """Takes the runs of a `SymbolWriter` out again, refusing with DeltaFormatError what no writer writes."""
 
     def __init__(self, data: bytes | memoryview) -> None:
         if len(data) % 4:
@@ -144,65 +149,19 @@ class SymbolReader:
         self._state[0] = sum(word << 32 * place for place, word in enumerate(last))
         self._state[1] = self._words.size - len(last)
 
-    def take(self, runs: Sequence[Run], *, law: Laws | None = None) -> Numbers:
-        """Take runs of numbers.
-
-        Args:
-            runs: what to take, in order.
-            law: of all of them, in place of those of their rates.
-
-        Returns:
-            All numbers end to end.
-
-        Raises:
-            DeltaFormatError: if a run sums to more than there is room for.
-        """
-        from supermask.deltas.coding import kernels
+    def take(self, runs: Sequence[Run]) -> npt.NDArray[np.int64]:
+        """The numbers of some runs, end to end."""
+        from supermask.deltas.coding import loops
 
         if not runs:
             return np.empty(0, dtype=np.int64)
         rates, counts, rooms = np.array(runs, dtype=np.int64).T.copy()
-        laws = law or _laws(rates.tolist())
-        tables = np.zeros_like(rates) if law else rates - RATES[0]
         numbers = np.empty(int(counts.sum()), dtype=np.int64)
-        if not kernels.take_runs(
-            self._words, self._state, laws.cumulative, laws.first, laws.escapes, tables, counts, rooms, numbers
-        ):
+        if not loops.take_runs(self._words, self._state, decoder_laws(), rates - RATES[0], counts, rooms, numbers):
             raise DeltaFormatError("the payload of a keep mask points behind its last weight")
         return numbers
 
     def finish(self) -> None:
-        """Refuse bytes that no run has asked for.
-
-        Raises:
-            DeltaFormatError: if there are any.
-        """
+        """Refuse bytes that no run has asked for."""
         if self._state.any():
             raise DeltaFormatError("the payload of a keep mask goes on after its last weight")
-
-
-def _laws(rates: Sequence[int]) -> Laws:
-    """The laws of all rates, ready for those that are asked for; each is at its rate's place in `RATES`."""
-    laws = _all_laws()
-    for rate in rates:
-        if not laws.escapes[rate - RATES[0]]:  # set last
-            laws.put(rate - RATES[0], _frequencies(rate), _escape(rate))
-    return laws
-
-
-@functools.lru_cache(maxsize=1)
-def _all_laws() -> Laws:
-    return Laws(len(RATES) + 1)
-
-
-@functools.lru_cache(maxsize=len(RATES) + 1)
-def _model(rate: int) -> Any:
-    return exact_model(_frequencies(rate))
-
-
-def _frequencies(rate: int) -> list[int]:
-    return [1 << PRECISION - 1] * _COIN_SIDES if rate == COINS else gap_frequencies(rate)
-
-
-def _escape(rate: int) -> int:
-    return _COIN_SIDES if rate == COINS else escape_symbol(rate)

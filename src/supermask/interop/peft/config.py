@@ -8,9 +8,11 @@ from typing import Any, ClassVar, final
 
 from peft import PeftConfig
 
+from supermask.configuration import Configuration
 from supermask.core.straight_through import GradientConvention
 from supermask.errors import ConfigurationError
 from supermask.methods import Supermask
+from supermask.settings import SupermaskSettings, TrainingConfig
 
 __all__ = ["SupermaskConfig", "SupermaskPeftType"]
 
@@ -25,6 +27,12 @@ class SupermaskPeftType(str, Enum):
     SUPERMASK = "SUPERMASK"
 
 
+def _setting(name: str, settings: type[Configuration] = SupermaskSettings) -> Any:
+    """A field with the default and the help that the setting has elsewhere."""
+    known = settings.model_fields[name]
+    return field(default=known.default, metadata={"help": known.description})
+
+
 @final
 @dataclass
 class SupermaskConfig(PeftConfig):  # type: ignore[misc]  # peft is not typed
@@ -37,19 +45,16 @@ class SupermaskConfig(PeftConfig):  # type: ignore[misc]  # peft is not typed
         exclude_modules: modules to leave out of these, in the same forms.
         modules_to_save: modules that train by value and are stored whole. The task head is added to them: all of it,
             where PEFT adds what is called `classifier` or `score`.
-        initial_sparsity: fraction of each matrix, smallest magnitudes first, that starts at ν = -init_logit.
-        init_logit: |ν| at the start, and where training goes on from when an adapter is loaded to train further without
-            its logits.
-        gradient: the straight-through convention, see `supermask.core.masked_weight`.
+        initial_sparsity, init_logit, gradient: as of `supermask.Supermask`; an adapter that is loaded without its
+            logits to train further goes on from ν = ±init_logit.
         seed: keys every draw.
         save_logits: store ν as well, at 4 bytes a weight, so that training can go on exactly where it was. Checkpoints
             of a Trainer with a `SupermaskCallback` do so whatever this says.
         verify_base: store the base's fingerprint, and refuse another base when the adapter is loaded. It reads every
             weight of the base once.
-        base_digest: the fingerprint's digest; it is filled in.
         record: what is known of the delta that the adapter was converted from; it is filled in, and dropped when the
             adapter trains on.
-        mask_format: the version of the packed masks; it is filled in.
+        base_digest, mask_format: the fingerprint's digest, and the version of the packed masks; they are filled in.
 
     Raises:
         ConfigurationError: if a setting is outside its range, or the adapter comes from a later version.
@@ -66,10 +71,10 @@ class SupermaskConfig(PeftConfig):  # type: ignore[misc]  # peft is not typed
     target_modules: list[str] | str | None = field(default=None, metadata={"help": "Modules whose weights are masked."})
     exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Modules to leave out of these."})
     modules_to_save: list[str] | None = field(default=None, metadata={"help": "Modules that train by value."})
-    initial_sparsity: float = field(default=0.0, metadata={"help": "Fraction that starts at -init_logit."})
-    init_logit: float = field(default=5.0, metadata={"help": "Magnitude of the mask logits at the start."})
-    gradient: GradientConvention = field(default="through", metadata={"help": "Straight-through convention."})
-    seed: int = field(default=0, metadata={"help": "Keys every draw."})
+    initial_sparsity: float = _setting("initial_sparsity")
+    init_logit: float = _setting("init_logit")
+    gradient: GradientConvention = _setting("gradient")  # noqa: RUF009 - it is a field
+    seed: int = _setting("seed", TrainingConfig)
     save_logits: bool = field(default=False, metadata={"help": "Store the mask logits as well."})
     verify_base: bool = field(default=True, metadata={"help": "Check the base's fingerprint."})
     base_digest: str | None = field(default=None, metadata={"help": "Digest of the base's fingerprint."})
@@ -80,8 +85,7 @@ class SupermaskConfig(PeftConfig):  # type: ignore[misc]  # peft is not typed
         """Check the settings that no other part checks."""
         super().__post_init__()
         self.peft_type = SupermaskPeftType.SUPERMASK
-        # The method's own settings know the ranges.
-        Supermask(initial_sparsity=self.initial_sparsity, init_logit=self.init_logit, gradient=self.gradient)
+        Supermask(**self.method)  # it knows the ranges
         if self.mask_format != MASK_FORMAT:
             raise ConfigurationError(
                 f"this adapter's masks are packed in format {self.mask_format}, and this version of supermask knows "
@@ -93,6 +97,11 @@ class SupermaskConfig(PeftConfig):  # type: ignore[misc]  # peft is not typed
                 setattr(self, name, set(modules))
         if self.modules_to_save is not None:
             self.modules_to_save = list(dict.fromkeys(self.modules_to_save))
+
+    @property
+    def method(self) -> dict[str, Any]:
+        """What the adapter says of its method, in the words of `supermask.Supermask`."""
+        return {name: getattr(self, name) for name in ("initial_sparsity", "init_logit", "gradient")}
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON holds them, in an order that does not change from run to run."""

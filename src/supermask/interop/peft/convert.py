@@ -12,13 +12,16 @@ import torch
 from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, TaskDelta, fingerprint
-from supermask.deltas.fingerprint import require_same_base
-from supermask.deltas.tensor_bytes import as_bits, dtype_name
+from supermask.deltas import Change, ChangePlace, DenseValues, KeepMask, TaskDelta
+from supermask.deltas.applying import find_targets
+from supermask.deltas.fingerprint import require_base
+from supermask.deltas.tensor_bytes import as_bits
 from supermask.errors import BaseMismatchError, ConfigurationError
 from supermask.interop.peft.config import SupermaskConfig
+from supermask.interop.peft.layer import some
 from supermask.interop.peft.targets import base_tensors, head_modules
 from supermask.interop.peft.training import supermask_tuner
+from supermask.methods import Supermask
 from supermask.models import ParameterMap, map_parameters
 
 __all__ = ["adapter_to_delta", "delta_to_adapter", "delta_to_peft", "peft_to_delta"]
@@ -56,7 +59,7 @@ def delta_to_peft(
     parameters = map_parameters(model) if tuner is None else tuner.parameter_map
     tensors = base_tensors(base)
     _require_expressible(delta, parameters)
-    _require_same_shapes(delta, tensors)
+    find_targets(tensors, delta.document)
     masked = {record.name for record in delta.document.changes if record.kind == "keep_mask"}
     config = SupermaskConfig(
         task_type=task_type,
@@ -74,8 +77,7 @@ def delta_to_peft(
             peft_model.add_adapter(adapter_name, config)
     except BaseMismatchError:
         # Say which tensors differ; only a delta knows.
-        found = fingerprint({name: tensor for name, tensor in tensors.items() if name not in delta.head})
-        require_same_base(found, delta.base, base_name=delta.document.base.name)
+        require_base(tensors, delta.base, head=delta.head)
         raise
     _fill(peft_model, adapter_name, delta, base)
     return peft_model.eval()
@@ -95,10 +97,8 @@ def peft_to_delta(
     Args:
         model: a PEFT model with supermask adapters, none merged.
         adapter_name: which of them.
-        base_name: where the base came from; by default what the adapter says.
-        base_revision: at which revision.
-        task: the task as JSON.
-        training: how it was trained, as JSON.
+        base_name, base_revision: where the base came from; by default what the adapter says.
+        task, training: the task, and how it was trained, as JSON.
 
     Returns:
         The delta; an adapter that `delta_to_peft` made gives the delta's masks, head and descriptions back.
@@ -136,7 +136,7 @@ def peft_to_delta(
         architecture=record.get("architecture", parameters.architecture),
         base_name=base_name or record.get("base_name") or config.base_model_name_or_path or None,
         base_revision=base_revision or record.get("base_revision") or config.revision,
-        method=record.get("method") or _described(config),
+        method=record.get("method") or {"kind": Supermask.kind, **config.method},
         task=record.get("task", {}) if task is None else task,
         training=record.get("training", {}) if training is None else training,
     )
@@ -155,12 +155,8 @@ def delta_to_adapter(
     Args:
         delta: keep masks, and a head.
         model: its base, with a head of the task's shape; it comes back as it was.
-        folder: where to write.
-        task_type: PEFT's word for the task, such as `"SEQ_CLS"`.
-        verify: check the base's fingerprint.
-
-    Returns:
-        The folder; errors are those of `delta_to_peft`.
+        folder: where to write; it is returned.
+        task_type, verify: as for `delta_to_peft`, whose errors are this one's.
     """
     with _given_back(model):
         peft_model = delta_to_peft(delta, model, task_type=task_type, verify=verify)
@@ -201,29 +197,15 @@ def _require_expressible(delta: TaskDelta, parameters: ParameterMap) -> None:
     if values:
         raise ConfigurationError(
             f"a supermask adapter has masks and a head, and this delta changes values of {len(values)} other tensors: "
-            f"{_some(values)}; save the task model as a checkpoint instead (supermask.interop.save_checkpoint)"
+            f"{some(values)}; save the task model as a checkpoint instead (supermask.interop.save_checkpoint)"
         )
     if delta.head and set(delta.head) != set(parameters.head):
         raise BaseMismatchError(
-            f"the delta's head is {_some(list(delta.head))}, and this {parameters.architecture}'s is "
-            f"{_some(list(parameters.head)) or 'nothing'}; load the base as the delta's task has it"
+            f"the delta's head is {some(list(delta.head))}, and this {parameters.architecture}'s is "
+            f"{some(list(parameters.head)) or 'nothing'}; load the base as the delta's task has it"
         )
     if all(record.name in delta.head for record in delta.document.changes):
         raise ConfigurationError("this delta masks nothing, so there is nothing for a supermask adapter to do")
-
-
-def _require_same_shapes(delta: TaskDelta, tensors: Mapping[str, Tensor]) -> None:
-    faults = []
-    for record in delta.document.changes:
-        tensor = tensors.get(record.name)
-        if tensor is None:
-            faults.append(f"{record.name} is missing here")
-        elif tuple(tensor.shape) != record.shape:
-            faults.append(f"{record.name} has shape {tuple(tensor.shape)} here and {record.shape} in the delta")
-        elif record.dtype is not None and dtype_name(tensor.dtype) != record.dtype:
-            faults.append(f"{record.name} is {dtype_name(tensor.dtype)} here and {record.dtype} in the delta")
-    if faults:
-        raise BaseMismatchError(f"this model does not fit the delta: {_some(faults)}")
 
 
 def _owners(parameters: ParameterMap, names: set[str]) -> list[str]:
@@ -231,7 +213,7 @@ def _owners(parameters: ParameterMap, names: set[str]) -> list[str]:
     infos = [info for info in parameters.infos if info.name in names]
     unfit = [info.name for info in infos if not info.is_matrix] + sorted(names - {info.name for info in infos})
     if unfit:
-        raise ConfigurationError(f"a supermask adapter masks matrices of layers; the delta masks {_some(unfit)}")
+        raise ConfigurationError(f"a supermask adapter masks matrices of layers; the delta masks {some(unfit)}")
     return [name.removesuffix(".weight") for info in infos for name in (info.name, *info.aliases)]
 
 
@@ -266,16 +248,6 @@ def _record(delta: TaskDelta) -> dict[str, Any]:
     }
 
 
-def _described(config: SupermaskConfig) -> dict[str, Any]:
-    """The method of an adapter that was trained here, in the words of `Supermask.describe`."""
-    return {
-        "kind": "supermask",
-        "initial_sparsity": config.initial_sparsity,
-        "init_logit": config.init_logit,
-        "gradient": config.gradient,
-    }
-
-
 @contextmanager
 def _given_back(model: nn.Module) -> Iterator[None]:
     """The model trains what it trained and is in the mode it was in, whatever PEFT has done to it."""
@@ -292,7 +264,3 @@ def _given_back(model: nn.Module) -> Iterator[None]:
 
 def _same_bits(first: Tensor, second: Tensor) -> bool:
     return torch.equal(as_bits(first.cpu()), as_bits(second.cpu()))
-
-
-def _some(items: list[str]) -> str:
-    return ", ".join(items[:3]) + (f" and {len(items) - 3} more" if len(items) > 3 else "")

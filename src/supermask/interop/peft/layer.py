@@ -15,7 +15,7 @@ from supermask.errors import DeltaFormatError, DeltaStateError
 from supermask.interop.peft.mask import AdapterMask
 from supermask.methods.mask_parametrization import multiplies_transposed
 
-__all__ = ["KEEP_KEY", "LOGITS_KEY", "SupermaskLayer", "adapter_entries", "check_loaded", "named_entries"]
+__all__ = ["KEEP_KEY", "LOGITS_KEY", "SupermaskLayer", "adapter_entries", "check_loaded", "named_entries", "some"]
 
 KEEP_KEY = "supermask_keep"
 """What a packed mask is called in a file, behind the module's path."""
@@ -201,16 +201,17 @@ def check_loaded(model: nn.Module, incompatible: Any) -> None:
         missing = [key for key in incompatible.missing_keys if key.endswith(f".{KEEP_KEY}.{name}")]
         if 0 < len(missing) < count:
             raise DeltaFormatError(
-                f"the file has no mask for {len(missing)} of the {count} modules of adapter {name!r}: {_some(missing)}"
+                f"the file has no mask for {len(missing)} of the {count} modules of adapter {name!r}: {some(missing)}"
             )
     # PEFT ignores what has no place. (Of `keep.NAME.OTHER`, see `SupermaskLayer`.)
     places = {key: key.rpartition(f".{KEEP_KEY}.") for key in incompatible.unexpected_keys}
     spare = [key for key, (path, _, name) in places.items() if path and "." not in name]
     if spare:
-        raise DeltaFormatError(f"the file has masks for modules that the adapter does not target: {_some(spare)}")
+        raise DeltaFormatError(f"the file has masks for modules that the adapter does not target: {some(spare)}")
     loaded = tuple(f".masks.{name}.mask_logits" for name in wanted)
     incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if not key.endswith(loaded)]
 
 
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+def some(names: list[str]) -> str:
+    """The first few of many names, for a message."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

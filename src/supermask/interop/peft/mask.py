@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from supermask.core import threshold_keep_mask, zero_count
 from supermask.core.kernels.masked_linear import masked_linear
 from supermask.core.kernels.ops import MaskKey, masked_by_logits
-from supermask.deltas import decode_keep_mask, encode_keep_mask
+from supermask.deltas.coding import decode_mask, encode_mask, mask_needs_base
+from supermask.deltas.keep_mask import KeepMask, MaskPositions, Overwritten
 from supermask.deltas.tensor_bytes import as_bits
 from supermask.errors import DeltaFormatError, DeltaStateError
 from supermask.methods.draw_clock import DrawClock
@@ -25,7 +23,7 @@ from supermask.methods.supermask import initial_mask_logits
 if TYPE_CHECKING:
     from supermask.interop.peft.config import SupermaskConfig
 
-__all__ = ["AdapterMask", "DroppedWeights", "drop_", "pack_keep_mask", "unpack_keep_mask"]
+__all__ = ["AdapterMask", "pack_keep_mask", "unpack_keep_mask"]
 
 _HEADER = struct.Struct("<QQQ")
 
@@ -53,7 +51,7 @@ class AdapterMask(nn.Module):
         self.saves_logits = False
         self.recompute = True
         self._merges = 0
-        self._dropped: DroppedWeights | None = None
+        self._overwritten: tuple[torch.dtype, Overwritten] | None = None
         logits = None
         if not config.inference_mode:
             logits = nn.Parameter(
@@ -109,22 +107,26 @@ class AdapterMask(nn.Module):
             recompute=self.recompute,
         )
 
-    # Merging.
-
     def merge_(self, weight: Tensor) -> None:
         """Zero the dropped weights of the base in place; the layers of a tied weight each call it, once it is done."""
         if self._merges == 0:
-            self._dropped = drop_(weight, self.keep_mask())
+            overwritten = Overwritten(as_bits(weight), KeepMask(self.keep_mask()))
+            overwritten.put_on_(as_bits(weight))
+            self._overwritten = (weight.dtype, overwritten)
         self._merges += 1
 
     def unmerge_(self, weight: Tensor) -> None:
-        """Give the base's weight back to the last bit, when the last layer asks for it."""
-        if self._merges == 1 and self._dropped is not None:
-            self._dropped.restore_(weight)
-            self._dropped = None
+        """Give the base's weight back to the last bit, on whatever device it is by now, when the last layer asks."""
+        if self._merges == 1 and self._overwritten is not None:
+            dtype, overwritten = self._overwritten
+            if (weight.dtype, tuple(weight.shape)) != (dtype, self.shape):
+                raise DeltaStateError(
+                    f"the model was converted while a mask was merged into it: {self.name} is {weight.dtype} of shape "
+                    f"{tuple(weight.shape)} now; convert it back before unmerging, or load the base again"
+                )
+            overwritten.take_off_(as_bits(weight))
+            self._overwritten = None
         self._merges -= 1
-
-    # Files.
 
     def packed(self) -> Tensor:
         """The mask outside training as a file holds it: uint8, one-dimensional."""
@@ -179,64 +181,21 @@ class AdapterMask(nn.Module):
         return f"{kind}, {'x'.join(str(size) for size in self.shape)}"
 
 
-@final
-@dataclass(frozen=True)
-class DroppedWeights:
-    """What merging a mask overwrote: the dropped weights' bits in row-major order, and the mask at one bit a weight."""
-
-    packed_keep: npt.NDArray[np.uint8]
-    bits: Tensor
-
-    @torch.no_grad()
-    def restore_(self, weight: Tensor) -> None:
-        """Put the dropped weights back, on whatever device they are by now; not into another dtype or shape."""
-        bits = as_bits(weight)
-        if bits.dtype is not self.bits.dtype or len(self.packed_keep) != -(-bits.numel() // 8):
-            raise DeltaStateError(
-                f"the model was converted while a mask was merged into it: a weight is {weight.dtype} of shape "
-                f"{tuple(weight.shape)} now; convert it back before unmerging, or load the base again"
-            )
-        keep = np.unpackbits(self.packed_keep, count=bits.numel()).view(np.bool_)
-        dropped = torch.from_numpy(~keep).reshape(bits.shape).to(bits.device)
-        bits[dropped] = self.bits.to(bits.device)
-
-
-@torch.no_grad()
-def drop_(weight: Tensor, keep_mask: Tensor) -> DroppedWeights:
-    """Zero the weights that a mask drops, in place.
-
-    Example:
-        >>> weight = torch.tensor([1.0, -0.0, float("nan")])
-        >>> dropped = drop_(weight, torch.tensor([False, False, True]))
-        >>> weight
-        tensor([0., 0., nan])
-        >>> dropped.restore_(weight)
-        >>> weight
-        tensor([1., -0., nan])
-    """
-    bits = as_bits(weight)
-    drop = keep_mask.logical_not().to(bits.device)
-    packed = np.packbits(keep_mask.cpu().contiguous().numpy())
-    dropped = DroppedWeights(packed, bits[drop])
-    bits.masked_fill_(drop, 0)
-    return dropped
-
-
 def pack_keep_mask(keep_mask: Tensor) -> Tensor:
     """Code a keep mask as one row of bytes, as an adapter's file holds it, in about N·H(s) bits, base not needed.
 
     First rows and columns of the weight and the number of zeros, 8 bytes each, little-endian; the rest is the mask,
-    entropy-coded as docs/FORMAT.md, section "Version 1", specifies.
+    entropy-coded as docs/FORMAT.md, section "Keep masks", specifies.
 
     Example:
         >>> keep_mask = torch.ones(32, 32, dtype=torch.bool)
         >>> keep_mask[3, 5] = False
         >>> packed = pack_keep_mask(keep_mask)
         >>> packed.dtype, len(packed), torch.equal(unpack_keep_mask(packed, (32, 32)), keep_mask)
-        (torch.uint8, 32, True)
+        (torch.uint8, 30, True)
     """
     rows, columns = keep_mask.shape
-    content = _HEADER.pack(rows, columns, zero_count(keep_mask)) + encode_keep_mask(keep_mask)
+    content = _HEADER.pack(rows, columns, zero_count(keep_mask)) + encode_mask(MaskPositions.of(keep_mask))
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
@@ -259,4 +218,7 @@ def unpack_keep_mask(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
         raise DeltaFormatError(
             f"the mask is for a weight of shape {(rows, columns)}, and the model's is {tuple(shape)}"
         )
-    return decode_keep_mask(content[_HEADER.size :], shape, zeros)
+    payload = content[_HEADER.size :]
+    if mask_needs_base(payload):
+        raise DeltaFormatError("the mask is coded against its base's weights, and a packed one is read alone")
+    return decode_mask(payload, shape, zeros).keep

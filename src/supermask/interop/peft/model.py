@@ -14,13 +14,8 @@ from torch import Tensor, nn
 
 from supermask.core.sparsity import zero_count, zeros_of_logits
 from supermask.deltas import Fingerprint, fingerprint
-from supermask.deltas.application import applied_digest
-from supermask.errors import (
-    BaseMismatchError,
-    ConfigurationError,
-    DeltaStateError,
-    UnknownNameError,
-)
+from supermask.deltas.applying import applied_digest
+from supermask.errors import BaseMismatchError, ConfigurationError, DeltaStateError, UnknownNameError
 from supermask.interop.peft.config import SupermaskConfig
 from supermask.interop.peft.layer import SupermaskLayer, adapter_entries, check_loaded, named_entries
 from supermask.interop.peft.mask import AdapterMask
@@ -91,11 +86,7 @@ class SupermaskModel(BaseTuner):  # type: ignore[misc]  # peft is not typed
         self.clock.begin_step(step, micro_batch)
 
     def statistics(self, adapter_name: str = "default") -> dict[str, float]:
-        """Fractions of zeros among the masked weights: of the thresholded mask, and of a draw in expectation.
-
-        Raises:
-            UnknownNameError: if there is no such adapter.
-        """
+        """Fractions of zeros among the masked weights: of the thresholded mask, and of a draw in expectation."""
         masks = self.masks(adapter_name).values()
         logits = [mask.mask_logits for mask in masks if mask.mask_logits is not None]
         fixed = sum(zero_count(mask.keep_mask()) for mask in masks if mask.mask_logits is None)
@@ -109,19 +100,17 @@ class SupermaskModel(BaseTuner):  # type: ignore[misc]  # peft is not typed
 
         The numbers are the same; see `supermask.core.kernels.masked_linear`. Adapters added later start with True.
         """
-        return all(mask.recompute for name in self.peft_config for mask in self.masks(name).values())
+        return all(mask.recompute for mask in self._all_masks())
 
     @recompute.setter
     def recompute(self, recompute: bool) -> None:
-        for name in self.peft_config:
-            for mask in self.masks(name).values():
-                mask.recompute = recompute
+        for mask in self._all_masks():
+            mask.recompute = recompute
 
     def save_logits_(self, on: bool) -> None:
         """Have state dictionaries hold the logits of all adapters, or only of those whose settings say so."""
-        for name in self.peft_config:
-            for mask in self.masks(name).values():
-                mask.saves_logits = on
+        for mask in self._all_masks():
+            mask.saves_logits = on
 
     # What is there.
 
@@ -132,16 +121,11 @@ class SupermaskModel(BaseTuner):  # type: ignore[misc]  # peft is not typed
             UnknownNameError: if there is no such adapter.
         """
         self._require(adapter_name)
-        layers = (module for module in self.model.modules() if isinstance(module, SupermaskLayer))
-        masks = (layer.mask(adapter_name) for layer in layers if adapter_name in layer.masks)
+        masks = (layer.mask(adapter_name) for layer in self._layers() if adapter_name in layer.masks)
         return {mask.name: mask for mask in masks}
 
     def saved_modules(self, adapter_name: str = "default") -> dict[str, tuple[nn.Module, nn.Module]]:
-        """The modules that an adapter stores whole, by path: the base's, and the adapter's.
-
-        Raises:
-            UnknownNameError: if there is no such adapter.
-        """
+        """The modules that an adapter stores whole, by path: the base's, and the adapter's."""
         self._require(adapter_name)
         return {
             path: (module.original_module, module.modules_to_save[adapter_name])
@@ -215,11 +199,7 @@ class SupermaskModel(BaseTuner):  # type: ignore[misc]  # peft is not typed
         super().delete_adapter(adapter_name)
 
     def unload(self) -> nn.Module:
-        """Take everything off: the base comes back as it was, bit for bit, its head too.
-
-        Returns:
-            The base.
-        """
+        """Take everything off: the base, which is returned, is as it was, bit for bit, its head too."""
         for layer in self._layers():
             layer.unmerge()
         # PEFT's own gives back the active adapter's copies of what it stores whole.
@@ -237,11 +217,7 @@ class SupermaskModel(BaseTuner):  # type: ignore[misc]  # peft is not typed
     def merge_and_unload(
         self, progressbar: bool = False, safe_merge: bool = False, adapter_names: list[str] | None = None
     ) -> nn.Module:
-        """The task model without PEFT: dropped weights are zero in it, and it has the adapter's head.
-
-        Returns:
-            The base, changed in place.
-        """
+        """The base as the task model, without PEFT: dropped weights are zero, and it has the adapter's head."""
         return self._unhooked(cast(nn.Module, super().merge_and_unload(progressbar, safe_merge, adapter_names)))
 
     def _unhooked(self, model: nn.Module) -> nn.Module:
@@ -252,6 +228,9 @@ class SupermaskModel(BaseTuner):  # type: ignore[misc]  # peft is not typed
 
     def _layers(self) -> Iterator[SupermaskLayer]:
         return (module for module in self.model.modules() if isinstance(module, SupermaskLayer))
+
+    def _all_masks(self) -> Iterator[AdapterMask]:
+        return (mask for name in self.peft_config for mask in self.masks(name).values())
 
     def _require(self, adapter_name: str) -> SupermaskConfig:
         if adapter_name not in self.peft_config:

@@ -11,8 +11,12 @@ from transformers import TrainerCallback
 
 from supermask.errors import ConfigurationError
 from supermask.interop.peft.model import SupermaskModel
+from supermask.methods import Supermask
+from supermask.settings import TrainingConfig
 
 __all__ = ["SupermaskCallback", "make_optimizer", "supermask_tuner"]
+
+_METHOD, _TRAINING = Supermask(), TrainingConfig()
 
 
 def supermask_tuner(model: Any) -> SupermaskModel:
@@ -38,8 +42,7 @@ class SupermaskCallback(TrainerCallback):  # type: ignore[misc]  # transformers 
     with the draws and the logits that it would have had. What is saved after training holds the packed masks alone.
     """
 
-    def __init__(self) -> None:
-        self._micro_batch = 0
+    _micro_batch = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Check that the optimizer can move the logits, and does not decay them.
@@ -95,12 +98,12 @@ def _check_optimizer(tuner: SupermaskModel, optimizer: Any, steps: int) -> None:
 def make_optimizer(
     model: nn.Module,
     *,
-    mask_learning_rate: float = 0.2,
-    mask_eps: float = 1e-8,
-    head_learning_rate: float = 1e-3,
-    weight_decay: float = 0.01,
-    eps: float = 1e-6,
-    max_grad_norm: float = 1.0,
+    mask_learning_rate: float = _METHOD.learning_rate,
+    mask_eps: float = _METHOD.eps,
+    head_learning_rate: float = _TRAINING.head_learning_rate,
+    weight_decay: float = _TRAINING.weight_decay,
+    eps: float = _TRAINING.adam_epsilon,
+    max_grad_norm: float = _TRAINING.max_grad_norm,
 ) -> torch.optim.AdamW:
     """AdamW over what trains, with the settings of `supermask.methods.Supermask`.
 
@@ -110,11 +113,8 @@ def make_optimizer(
 
     Args:
         model: a PEFT model with a supermask adapter that trains.
-        mask_learning_rate: of mask logits.
-        mask_eps: Adam's epsilon for mask logits; it decides which weights may flip.
-        head_learning_rate: of the head and whatever else is stored whole.
-        weight_decay: of the head's matrices.
-        eps: Adam's epsilon for the head.
+        mask_learning_rate, mask_eps: of mask logits, as of `supermask.Supermask`.
+        head_learning_rate, weight_decay, eps: of the head and whatever else is stored whole; only matrices decay.
         max_grad_norm: largest L2 norm of the gradients, of mask logits and of the rest; 0 clips nothing.
 
     Returns:
@@ -124,8 +124,8 @@ def make_optimizer(
         ConfigurationError: if no mask logits train.
     """
     tuner = supermask_tuner(model)
-    masks = [mask for name in tuner.peft_config for mask in tuner.masks(name).values()]
-    logits = [mask.mask_logits for mask in masks if mask.mask_logits is not None and mask.mask_logits.requires_grad]
+    masks = (mask for name in tuner.peft_config for mask in tuner.masks(name).values())
+    logits = [mask.mask_logits for mask in masks if mask.mask_logits is not None and mask.trains]
     if not logits:
         raise ConfigurationError("no mask logits train; load adapters that are to train with is_trainable=True")
     identities = {id(parameter) for parameter in logits}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Final, Literal, final
 
-from supermask.report.drawing import MUTED, SERIES, new_figure, panel_title, say_missing, tidy
-from supermask.report.figures.figure import StudyFigure, figure_of
+from supermask.report.drawing import MUTED, SERIES, label_below, new_figure, panel_title, say_missing, tidy
+from supermask.report.figures.figure import Plot
 from supermask.report.results import Observation, StudyResults
 from supermask.report.wording import display_name, task_label
 from supermask.study.measures import TensorMeasures
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PlacePoint", "distances_by_block", "place_points", "sparsity_by_block"]
+__all__ = ["DISTANCES_BY_BLOCK", "SPARSITY_BY_BLOCK", "PlacePoint", "place_points"]
 
 Measure = Literal["l1", "angular", "sparsity"]
 
-# The six matrices of a block: first those that the paper finds sparser, then the others. Cool colours and filled
-# markers for the first three, warm ones and hollow markers for the others.
+# The six matrices of a block: first those that the paper finds sparser, in cool colours, with filled markers and full
+# lines, then the others.
 _LABELS: Final = {
     "query": "query",
     "key": "key",
@@ -33,7 +34,6 @@ _LABELS: Final = {
 }
 _ROLES: Final = tuple(_LABELS)
 _COLOURS: Final = (SERIES[0], SERIES[5], SERIES[2], SERIES[1], SERIES[6], SERIES[4])
-_MARKERS: Final = ("o", "s", "^", "o", "s", "^")
 _READ: Final[dict[Measure, tuple[str, Callable[[TensorMeasures], float | None]]]] = {
     "l1": ("L1 distance / √n", lambda tensor: tensor.l1),
     "angular": ("angle / π", lambda tensor: tensor.angular),
@@ -58,41 +58,6 @@ class PlacePoint:
     highest: float
     seeds: int
     is_subset: bool  # whether the task's data are a part of the official ones
-
-
-def distances_by_block(results: StudyResults) -> StudyFigure:
-    """Figure 2: distances by kind of matrix and block."""
-    return _figure(
-        results,
-        ("l1", "angular"),
-        "Distance of each fine-tuned matrix from the pretrained one: L1 distance divided by the square root of "
-        "the number of weights, so that matrices of different size compare, and angle in units of π.",
-        told=True,
-    )
-
-
-def sparsity_by_block(results: StudyResults) -> StudyFigure:
-    """Figure 4: sparsity by kind of matrix and block."""
-    return _figure(
-        results,
-        ("sparsity",),
-        "Zeros of the thresholded mask in each matrix. Filled markers and full lines: the three kinds that the "
-        "paper finds sparser. The pooler, which is masked too, lies outside the blocks and is not drawn.",
-    )
-
-
-def _figure(results: StudyResults, measures: Sequence[Measure], caption: str, *, told: bool = False) -> StudyFigure:
-    points = place_points(results, measures)
-    arms = dict.fromkeys(point.arm for point in points) if told else {}
-    return figure_of(
-        results,
-        points,
-        lambda points, _: _draw(points, measures),
-        measured=True,
-        caption=caption,
-        phrases=_in_words(points),
-        notes=[f"Shown: {results.study.arm(arm).label}." for arm in arms],
-    )
 
 
 def place_points(results: StudyResults, measures: Sequence[Measure]) -> tuple[PlacePoint, ...]:
@@ -130,32 +95,33 @@ def _in_words(points: Sequence[PlacePoint]) -> Iterator[str]:
         )
 
 
-def _draw(points: Sequence[PlacePoint], measures: Sequence[Measure]) -> Figure:
-    """A panel a task and measure: blocks across, a line for each kind of matrix.
+def _shown(results: StudyResults, points: Sequence[PlacePoint]) -> list[str]:
+    return [f"Shown: {results.study.arm(arm).label}." for arm in dict.fromkeys(point.arm for point in points)]
 
-    The first task with points stands large, as the paper shows one; the others follow small.
-    """
+
+def _draw(points: Sequence[PlacePoint], _: Sequence[str], measures: Sequence[Measure]) -> Figure:
+    """A panel a task and measure, blocks across: the first task large, as the paper shows one, the others small."""
     tasks = list(dict.fromkeys(point.task for point in points))
     rest = [(task, measure) for task in tasks[1:] for measure in measures]
     heights = [*[_LARGE_INCHES] * len(measures), *[_SMALL_INCHES] * -(-len(rest) // 2)]
     with new_figure(sum(heights) + 0.6) as figure:
         grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
         if not tasks:
-            say_missing(figure.add_subplot(grid[:, :]), "nothing measured")
+            say_missing(figure.add_subplot(grid[:, :]), text="nothing measured")
             return figure
         for index, measure in enumerate(measures):
             axes = figure.add_subplot(grid[index, :])
-            _panel(axes, _of(points, tasks[0], measure), measure, titled=not index, labelled=index == len(measures) - 1)
+            _panel(axes, _of(points, tasks[0], measure), measure, titled=not index, lowest=index == len(measures) - 1)
             axes.set_ylabel(_READ[measure][0])
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
         for index, (task, measure) in enumerate(rest):
             axes = figure.add_subplot(grid[len(measures) + index // 2, index % 2])
-            _panel(axes, _of(points, task, measure), measure, titled=True, labelled=index >= len(rest) - 2, small=True)
+            _panel(axes, _of(points, task, measure), measure, titled=True, lowest=index >= len(rest) - 2, small=True)
     return figure
 
 
 def _panel(
-    axes: Axes, points: Sequence[PlacePoint], measure: Measure, *, titled: bool, labelled: bool, small: bool = False
+    axes: Axes, points: Sequence[PlacePoint], measure: Measure, *, titled: bool, lowest: bool, small: bool = False
 ) -> None:
     tidy(axes)
     if titled:
@@ -171,7 +137,7 @@ def _panel(
             [point.value for point in line],
             label=label,
             color=_COLOURS[index],
-            marker=_MARKERS[index],
+            marker="os^"[index % 3],
             fillstyle="none" if warm else "full",
             linestyle=(0, (3, 1)) if warm else "-",
             markersize=2.4 if small else 3.5,
@@ -183,12 +149,30 @@ def _panel(
     axes.set_ylim(bottom=0)
     axes.margins(x=0.03)
     axes.locator_params(axis="x", integer=True)
-    if labelled:
-        axes.set_xlabel("block, from the input")
-    else:
-        axes.tick_params(labelbottom=False)
+    label_below(axes, "block, from the input", lowest=lowest)
     axes.spines["bottom"].set_color(MUTED)
 
 
 def _of(points: Sequence[PlacePoint], task: str, measure: Measure) -> list[PlacePoint]:
     return [point for point in points if point.task == task and point.measure == measure]
+
+
+def _plot(measures: tuple[Measure, ...], caption: str, **more: Any) -> Plot:
+    points, draw = functools.partial(place_points, measures=measures), functools.partial(_draw, measures=measures)
+    return Plot(points=points, draw=draw, measured=True, caption=caption, phrases=_in_words, **more)
+
+
+DISTANCES_BY_BLOCK: Final = _plot(
+    ("l1", "angular"),
+    "Distance of each fine-tuned matrix from the pretrained one: L1 distance divided by the square root of "
+    "the number of weights, so that matrices of different size compare, and angle in units of π.",
+    notes=_shown,
+)
+"""Figure 2."""
+
+SPARSITY_BY_BLOCK: Final = _plot(
+    ("sparsity",),
+    "Zeros of the thresholded mask in each matrix. Filled markers and full lines: the three kinds that the "
+    "paper finds sparser. The pooler, which is masked too, lies outside the blocks and is not drawn.",
+)
+"""Figure 4."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from supermask.report.drawing import MUTED, key, new_figure, say_missing, series_look, tidy
-from supermask.report.figures.figure import StudyFigure, figure_of
+from supermask.report.figures.figure import Plot
 from supermask.report.results import StudyResults
 from supermask.report.tables.distances import attention_matrices
 from supermask.report.wording import display_name, task_label
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["DistancePoint", "distance_over_steps", "distance_points"]
+__all__ = ["DISTANCE_OVER_STEPS", "DistancePoint", "distance_points"]
 
 _TICKS = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 
@@ -41,21 +41,6 @@ class DistancePoint:
     is_subset: bool  # whether the task's data are a part of the official ones
 
 
-def distance_over_steps(results: StudyResults) -> StudyFigure:
-    """Figure 10: distance over the number of steps."""
-    points = tuple(distance_points(results))
-    told = "; ".join(f"{display_name(p.task)} {p.steps:,.0f} steps, {p.angular:.4f}" for p in points)
-    return figure_of(
-        results,
-        points,
-        _draw,
-        measured=True,
-        caption="Mean distance over the self-attention matrices, a marker a task; lines reach from the smallest to the "
-        "largest matrix.",
-        phrases=[f"Mean angle in units of π: {told}"] if told else [],
-    )
-
-
 def distance_points(results: StudyResults) -> Iterator[DistancePoint]:
     """Steps and distances of every arm on every task that was measured."""
     for arm in results.study.arms:
@@ -69,14 +54,19 @@ def distance_points(results: StudyResults) -> Iterator[DistancePoint]:
                 yield DistancePoint(seen.task, arm.name, arm.label, steps, *angular, *l1, len(seen.measured()), subset)
 
 
+def _in_words(points: Sequence[DistancePoint]) -> Iterator[str]:
+    if points:
+        told = (f"{display_name(point.task)} {point.steps:,.0f} steps, {point.angular:.4f}" for point in points)
+        yield f"Mean angle in units of π: {'; '.join(told)}"
+
+
 def _draw(points: Sequence[DistancePoint], tasks: Sequence[str]) -> Figure:
     """Angle above, L1 distance below, over the steps on a logarithmic axis; the first arm's markers are filled."""
     arms = list(dict.fromkeys((point.arm, point.label) for point in points))
     with new_figure(4.1) as figure:
         above, below = figure.subplots(2, 1, sharex=True)
         if not points:
-            say_missing(above, "nothing measured")
-            say_missing(below, "nothing measured")
+            say_missing(above, below, text="nothing measured")
             return figure
         for axes, measure, label in ((above, "angular", "angle / π"), (below, "l1", "L1 distance / √n")):
             tidy(axes)
@@ -111,3 +101,14 @@ def _point(axes: Axes, point: DistancePoint, measure: str, index: int, *, filled
         label=task_label(point.task, subset=point.is_subset) if filled else "_",
         zorder=3,
     )
+
+
+DISTANCE_OVER_STEPS: Final = Plot(
+    points=distance_points,
+    draw=_draw,
+    measured=True,
+    caption="Mean distance over the self-attention matrices, a marker a task; lines reach from the smallest to the "
+    "largest matrix.",
+    phrases=_in_words,
+)
+"""Figure 10."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, final
 
 from supermask.analysis import OverlapCount
 from supermask.report.drawing import CELL_DARK, CELL_LIGHT, GRID, MISSING, new_figure, say_missing
-from supermask.report.figures.figure import StudyFigure, figure_of
+from supermask.report.figures.figure import Plot
 from supermask.report.results import StudyResults
 from supermask.report.wording import display_name
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PLACES", "OverlapPoint", "overlap_grid", "overlap_points"]
+__all__ = ["OVERLAP_GRID", "PLACES", "OverlapPoint", "overlap_points"]
 
 Place = Literal["first block's value matrix", "all masked weights"]
 PLACES: Final[tuple[Place, ...]] = ("first block's value matrix", "all masked weights")
@@ -43,25 +43,6 @@ class OverlapPoint:
     rows_and_columns_ratio: float | None  # to what the numbers of zeros in every row and column lead one to expect
     pairs: int
     is_subset: bool  # whether the data of one of the tasks are a part of the official ones
-
-
-def overlap_grid(results: StudyResults) -> StudyFigure:
-    """Figure 7: zeros shared between tasks."""
-    points = tuple(overlap_points(results))
-    there = {frozenset((point.task, point.other)) for point in points}
-    recorded = {cell.spec.task for cell in results.cells if cell.record is not None}
-    masked = [task for task in results.study.tasks if task in recorded]
-    absent = [pair for pair in itertools.combinations(masked, 2) if frozenset(pair) not in there]
-    return figure_of(
-        results,
-        points,
-        _draw,
-        missing=[f"{display_name(one)} with {display_name(other)} (overlap not measured)" for one, other in absent],
-        caption="Of the zeros of one task's thresholded mask (across), the percentage that another task's mask "
-        "(down) has, too; on the right, what zeros at random within each matrix would give. A cell on the diagonal "
-        "compares two seeds of one task.",
-        phrases=_in_words(points),
-    )
 
 
 def overlap_points(results: StudyResults) -> Iterator[OverlapPoint]:
@@ -99,25 +80,30 @@ def _in_words(points: Sequence[OverlapPoint]) -> Iterator[str]:
             yield f"{place}: {min(ratios):.2f} to {max(ratios):.2f} times chance"
 
 
+def _missing(results: StudyResults, points: Sequence[OverlapPoint]) -> Iterator[str]:
+    there = {frozenset((point.task, point.other)) for point in points}
+    recorded = {cell.spec.task for cell in results.cells if cell.record is not None}
+    for one, other in itertools.combinations((task for task in results.study.tasks if task in recorded), 2):
+        if frozenset((one, other)) not in there:
+            yield f"{display_name(one)} with {display_name(other)} (overlap not measured)"
+
+
 def _draw(points: Sequence[OverlapPoint], tasks: Sequence[str]) -> Figure:
     """Learnt masks on the left, chance on the right, on one colour scale; above one matrix, below the whole model."""
     with new_figure(0.4 * len(tasks) + 1.35) as figure:
         if not points:
-            say_missing(figure.subplots(), "no pairs of masks measured")
+            say_missing(figure.subplots(), text="no pairs of masks measured")
             return figure
         grid = figure.subplots(2, 2, sharex=True, sharey=True)
         for row, place in enumerate(PLACES):
             here = [point for point in points if point.place == place]
             both = [max(point.shared_percent, point.chance_percent) for point in here if point.task != point.other]
             highest = max(both, default=1.0) or 1.0
-            learnt = {(point.task, point.other): point.shared_percent for point in here}
-            chance = {(point.task, point.other): point.chance_percent for point in here}
-            for axes, values in zip(grid[row], (learnt, chance), strict=True):
+            for axes, text, field in zip(grid[row], ("learnt", "by chance"), ("shared", "chance"), strict=True):
+                values = {(point.task, point.other): getattr(point, f"{field}_percent") for point in here}
                 _heat(axes, values, tasks, highest)
-            grid[row][0].set_title(place[:1].upper() + place[1:], loc="left", pad=12)
-        for row in (0, 1):
-            for axes, text in zip(grid[row], ("learnt", "by chance"), strict=True):
                 axes.text(0, 1.02, text, transform=axes.transAxes, va="bottom")
+            grid[row][0].set_title(place[:1].upper() + place[1:], loc="left", pad=12)
         figure.supxlabel("of the zeros of this task's mask, % …", fontsize=7)
         figure.supylabel("… are zeros of this one's, too", fontsize=7)
     return figure
@@ -160,3 +146,15 @@ def _short(percent: float) -> str:
     if percent >= 9.95:
         return f"{percent:.0f}"
     return f"{percent:.1f}" if percent >= 0.95 else f"{percent:.2f}".removeprefix("0") if percent >= 0.005 else "0"
+
+
+OVERLAP_GRID: Final = Plot(
+    points=overlap_points,
+    draw=_draw,
+    caption="Of the zeros of one task's thresholded mask (across), the percentage that another task's mask "
+    "(down) has, too; on the right, what zeros at random within each matrix would give. A cell on the diagonal "
+    "compares two seeds of one task.",
+    phrases=_in_words,
+    missing=_missing,
+)
+"""Figure 7."""

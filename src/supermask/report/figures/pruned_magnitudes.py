@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from supermask.analysis import MAGNITUDE_BINS, Magnitudes
 from supermask.errors import DataError
-from supermask.report.drawing import MUTED, SERIES, key, new_figure, panel_title, say_missing, tidy
-from supermask.report.figures.figure import StudyFigure, figure_of
+from supermask.report.drawing import MUTED, SERIES, key, label_below, new_figure, panel_title, say_missing, tidy
+from supermask.report.figures.figure import Plot
 from supermask.report.results import StudyResults
 from supermask.report.wording import display_name, task_label
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["MagnitudePoint", "magnitude_points", "pruned_magnitudes"]
+__all__ = ["PRUNED_MAGNITUDES", "MagnitudePoint"]
 
 Drops = Literal["supermask", "magnitude pruning", "all masked weights"]
 _LOOKS: Final[dict[Drops, tuple[str, dict[str, Any]]]] = {
@@ -46,28 +46,8 @@ class MagnitudePoint:
     is_subset: bool  # whether the task's data are a part of the official ones
 
 
-def pruned_magnitudes(results: StudyResults) -> StudyFigure:
-    """Figure 5: magnitudes of zeroed weights."""
-    points = tuple(magnitude_points(results))
-    shown = ", ".join(sorted({display_name(point.task) for point in points}))
-    return figure_of(
-        results,
-        points,
-        _draw,
-        measured=True,
-        caption="How the magnitudes of zeroed weights are distributed: by the thresholded supermask, and by magnitude "
-        "pruning of as many weights, all matrices ranked together. Dotted: all weights that could be zeroed, which is "
-        "what zeros at random would show. Four bins an octave.",
-        phrases=[f"Histograms of {shown}: magnitude pruning ends where supermasks hardly begin"] if shown else [],
-    )
-
-
-def magnitude_points(results: StudyResults) -> Iterator[MagnitudePoint]:
-    """The histograms of every task, of the study's first arm with measured masks; magnitude pruning ranks globally.
-
-    Raises:
-        DataError: if measures have other bins than there are now.
-    """
+def _points(results: StudyResults) -> Iterator[MagnitudePoint]:
+    """The histograms of every task, of the study's first arm with measured masks; magnitude pruning ranks globally."""
     for task in results.study.tasks:
         subset = results.subset(task) is not None
         of_arms = (results.observe(arm.name, task).measured() for arm in results.study.arms)
@@ -75,7 +55,7 @@ def magnitude_points(results: StudyResults) -> Iterator[MagnitudePoint]:
         measured = next((found for found in of_masks if found), [])
         pruned = [one.against_magnitude("global") for one in measured]
         yield from _histogram(task, "all masked weights", [one.masked for one in measured], subset)
-        yield from _histogram(task, "magnitude pruning", [one.pruned if one else None for one in pruned], subset)
+        yield from _histogram(task, "magnitude pruning", [one.pruned for one in pruned if one], subset)
         yield from _histogram(task, "supermask", [one.zeroed for one in measured], subset)
 
 
@@ -101,6 +81,12 @@ def _histogram(
         yield MagnitudePoint(task, weights_of, edges[index], high, counts[index], percent, percent / octaves, subset)
 
 
+def _in_words(points: Sequence[MagnitudePoint]) -> Iterator[str]:
+    if points:
+        shown = ", ".join(sorted({display_name(point.task) for point in points}))
+        yield f"Histograms of {shown}: magnitude pruning ends where supermasks hardly begin"
+
+
 def _draw(points: Sequence[MagnitudePoint], tasks: Sequence[str]) -> Figure:
     """A panel a task: the share of weights per octave of magnitude."""
     rows = -(-len(tasks) // 2)
@@ -121,7 +107,7 @@ def _draw(points: Sequence[MagnitudePoint], tasks: Sequence[str]) -> Figure:
 def _panel(axes: Axes, points: Sequence[MagnitudePoint], task: str, *, lowest: bool) -> None:
     panel_title(axes, task_label(task, subset=any(point.is_subset for point in points)))
     if not points:
-        say_missing(axes, "not measured")
+        say_missing(axes, text="not measured")
         return
     tidy(axes)
     axes.set_xscale("log")
@@ -136,7 +122,16 @@ def _panel(axes: Axes, points: Sequence[MagnitudePoint], task: str, *, lowest: b
     axes.set_xlim(3e-6, 10)
     axes.set_xticks([1e-5, 1e-3, 1e-1, 10], ["10⁻⁵", "10⁻³", "0.1", "10"])
     axes.minorticks_off()
-    if lowest:
-        axes.set_xlabel("weight magnitude")
-    else:
-        axes.tick_params(labelbottom=False)
+    label_below(axes, "weight magnitude", lowest=lowest)
+
+
+PRUNED_MAGNITUDES: Final = Plot(
+    points=_points,
+    draw=_draw,
+    measured=True,
+    caption="How the magnitudes of zeroed weights are distributed: by the thresholded supermask, and by magnitude "
+    "pruning of as many weights, all matrices ranked together. Dotted: all weights that could be zeroed, which is "
+    "what zeros at random would show. Four bins an octave.",
+    phrases=_in_words,
+)
+"""Figure 5."""

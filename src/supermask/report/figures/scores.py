@@ -6,21 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
-from supermask.report.drawing import (
-    DASHED,
-    INK,
-    MISSING,
-    MUTED,
-    SERIES,
-    key,
-    new_figure,
-    panel_title,
-    say_missing,
-    series_look,
-    tidy,
-    widen,
-)
-from supermask.report.figures.figure import StudyFigure, figure_of
+from supermask.report import drawing
+from supermask.report.drawing import DASHED, INK, MUTED, SERIES, say_missing, series_look, tidy
+from supermask.report.figures.figure import Plot
 from supermask.report.results import Seeded, StudyResults
 from supermask.report.wording import display_name, metric_name, task_label
 
@@ -28,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["ScorePoint", "low_sparsity", "score_over_sparsity", "score_points"]
+__all__ = ["LOW_SPARSITY", "SCORE_OVER_SPARSITY", "ScorePoint", "score_points"]
 
 Curve = Literal["baseline", "sampled", "thresholded", "pruned"]
 _CURVES: Final[tuple[Curve, ...]] = ("baseline", "sampled", "thresholded", "pruned")
@@ -65,33 +53,6 @@ class ScorePoint:
     is_subset: bool  # whether the task's data are a part of the official ones
 
 
-def score_over_sparsity(results: StudyResults) -> StudyFigure:
-    """Figures 3 and 8: score over sparsity."""
-    points = score_points(results)
-    return figure_of(
-        results,
-        points,
-        _draw,
-        caption="Above, all tasks on one scale: the mean over the drawn masks (or the pruned model), with full "
-        "fine-tuning at the left end of each curve. Below, each task on its own scale: bars are the standard deviation "
-        "over the draws of a run, small dots single seeds, hollow markers the thresholded mask at its own sparsity.",
-        phrases=_in_words(points),
-    )
-
-
-def low_sparsity(results: StudyResults) -> StudyFigure:
-    """Figure 6: low-sparsity supermasks beside the baseline."""
-    points = score_points(results)
-    return figure_of(
-        results,
-        points,
-        _draw_low,
-        caption="Left, scores; right, how far each lies from the baseline, in points. Filled: mean over drawn "
-        "masks, with the standard deviation over the draws of a run. Hollow: the thresholded mask.",
-        phrases=_in_words(points),
-    )
-
-
 def score_points(results: StudyResults) -> tuple[ScorePoint, ...]:
     """All points of a study whose arms are baselines (`freezing`), supermasks or pruning; curves by rising sparsity."""
     found: list[ScorePoint] = []
@@ -106,7 +67,7 @@ def _points(results: StudyResults, name: str, task: str) -> Iterator[ScorePoint]
     kind, subset = arm.method["kind"], results.subset(task) is not None
     curves: dict[Curve, tuple[Seeded | None, Seeded | None, float | None]] = {}
     if kind == "freezing":
-        curves["baseline"] = seen.score(), Seeded({cell.spec.seed: 0.0 for cell in seen.recorded}), None
+        curves["baseline"] = seen.score(), Seeded(dict.fromkeys(seen.records, 0.0)), None
     elif kind == "pruning":
         curves["pruned"] = seen.score(), seen.sparsity(), None
     else:
@@ -133,26 +94,21 @@ def _in_words(points: Sequence[ScorePoint]) -> Iterator[str]:
 
 
 def _draw(points: Sequence[ScorePoint], tasks: Sequence[str]) -> Figure:
-    """All tasks on one scale, as in the paper, and below it each task on its own scale, where a point can be seen.
-
-    Above: the mean of the draws (or the pruned model), full fine-tuning at the left end. Below also the thresholded
-    mask (hollow, dashed), the draws' standard deviation (bars) and every seed (small dots).
-    """
+    """All tasks on one scale, as in the paper, and below it each task on its own scale, where a point can be seen."""
     rows = -(-len(tasks) // 2)
     labels = dict.fromkeys(point.label for point in points if point.curve == "baseline")
     styles = {label: _BASELINE_STYLES[index % len(_BASELINE_STYLES)] for index, label in enumerate(labels)}
     signs = _signs(points, styles)
-    with new_figure(_OVERVIEW_INCHES + _PANEL_INCHES * rows + 0.32 + 0.14 * len(signs) / 2) as figure:
+    with drawing.new_figure(_OVERVIEW_INCHES + _PANEL_INCHES * rows + 0.32 + 0.14 * len(signs) / 2) as figure:
         grid = figure.add_gridspec(1 + rows, 2, height_ratios=[_OVERVIEW_INCHES, *[_PANEL_INCHES] * rows])
-        overview = figure.add_subplot(grid[0, :])
-        if _overview(overview, points, tasks):
+        if _overview(figure.add_subplot(grid[0, :]), points, tasks):
             figure.legend(loc="outside upper left", ncols=4)
         for index, task in enumerate(tasks):
             axes = figure.add_subplot(grid[1 + index // 2, index % 2])
             own = [point for point in points if point.task == task]
             _panel(axes, own, task, index, styles, lowest=index >= len(tasks) - 2)
         if signs:
-            key(figure, signs)
+            drawing.key(figure, signs)
     return figure
 
 
@@ -174,16 +130,14 @@ def _signs(points: Sequence[ScorePoint], styles: Mapping[str, Any]) -> list[tupl
 
 
 def _overview(axes: Axes, points: Sequence[ScorePoint], tasks: Sequence[str]) -> bool:
-    drawn = False
+    if not points:
+        say_missing(axes)
+        return False
     for index, task in enumerate(tasks):
         means = [point for point in points if point.task == task and point.seed is None]
         path = [*_baseline(means), *(point for point in means if point.curve in ("sampled", "pruned"))]
         if path:
-            drawn = True
             axes.plot(*_places(path), **series_look(index), label=display_name(task))
-    if not drawn:
-        say_missing(axes)
-        return False
     tidy(axes)
     axes.set_xlim(-2, 100)
     axes.set_xlabel("zeros, %")
@@ -195,7 +149,7 @@ def _panel(
     axes: Axes, points: Sequence[ScorePoint], task: str, index: int, styles: Mapping[str, Any], *, lowest: bool
 ) -> None:
     subset = any(point.is_subset for point in points)
-    panel_title(axes, task_label(task, subset=subset), note=metric_name(task))
+    drawing.panel_title(axes, task_label(task, subset=subset), note=metric_name(task))
     if not points:
         say_missing(axes)
         return
@@ -224,12 +178,9 @@ def _panel(
     axes.plot(*_places(several), linestyle="none", marker=".", markersize=3, color=INK, zorder=4)
     axes.set_xlim(-4, 100)
     axes.set_xticks([0, 50, 100])
-    if lowest:
-        axes.set_xlabel("zeros, %")
-    else:
-        axes.tick_params(labelbottom=False)
+    drawing.label_below(axes, "zeros, %", lowest=lowest)
     axes.margins(y=0.12)
-    widen(axes, _LEAST_SPAN_POINTS, highest=100.0)
+    drawing.widen(axes, _LEAST_SPAN_POINTS, highest=100.0)
 
 
 def _places(points: Sequence[ScorePoint]) -> tuple[list[float], list[float]]:
@@ -244,11 +195,10 @@ def _baseline(means: Sequence[ScorePoint]) -> list[ScorePoint]:
 def _draw_low(points: Sequence[ScorePoint], tasks: Sequence[str]) -> Figure:
     """Scores on the left, and on the right, on a scale of its own, how much they differ from the first baseline."""
     baselines = list(dict.fromkeys((p.arm, p.label) for p in points if p.curve == "baseline"))
-    with new_figure(0.27 * len(tasks) + 1.05) as figure:
+    with drawing.new_figure(0.27 * len(tasks) + 1.05) as figure:
         scores, gaps = figure.subplots(1, 2, sharey=True)
         if not points:
-            say_missing(scores)
-            say_missing(gaps)
+            say_missing(scores, gaps)
             return figure
         for row, task in enumerate(tasks):
             _row(scores, gaps, [point for point in points if point.task == task], row, [arm for arm, _ in baselines])
@@ -271,7 +221,7 @@ def _draw_low(points: Sequence[ScorePoint], tasks: Sequence[str]) -> Figure:
             signs.append(("One seed", {"marker": ".", "markersize": 3, "linestyle": "none", "color": INK}))
         if subset:
             signs.append(("* Subset of the data", {"linestyle": "none"}))
-        key(figure, signs, columns=2)
+        drawing.key(figure, signs, columns=2)
     return figure
 
 
@@ -301,4 +251,24 @@ def _row(scores: Axes, gaps: Axes, points: Sequence[ScorePoint], row: int, basel
 
 def _say(axes: Axes, row: int, text: str) -> None:
     place = axes.get_yaxis_transform()
-    axes.text(0.02, row, text, transform=place, va="center", color=MISSING, style="italic")
+    axes.text(0.02, row, text, transform=place, va="center", color=drawing.MISSING, style="italic")
+
+
+SCORE_OVER_SPARSITY: Final = Plot(
+    points=score_points,
+    draw=_draw,
+    caption="Above, all tasks on one scale: the mean over the drawn masks (or the pruned model), with full "
+    "fine-tuning at the left end of each curve. Below, each task on its own scale: bars are the standard deviation "
+    "over the draws of a run, small dots single seeds, hollow markers the thresholded mask at its own sparsity.",
+    phrases=_in_words,
+)
+"""Figures 3 and 8."""
+
+LOW_SPARSITY: Final = Plot(
+    points=score_points,
+    draw=_draw_low,
+    caption="Left, scores; right, how far each lies from the baseline, in points. Filled: mean over drawn "
+    "masks, with the standard deviation over the draws of a run. Hollow: the thresholded mask.",
+    phrases=_in_words,
+)
+"""Figure 6."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from supermask.analysis import sampled_sparsity
 from supermask.methods import Supermask
 from supermask.report.drawing import DASHED, MUTED, key, new_figure, say_missing, series_look, tidy
-from supermask.report.figures.figure import StudyFigure, figure_of
+from supermask.report.figures.figure import Plot
 from supermask.report.results import Seeded, StudyResults
 from supermask.report.wording import task_label
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["DriftPoint", "drift_points", "sparsity_drift"]
+__all__ = ["SPARSITY_DRIFT", "DriftPoint", "drift_points"]
 
 _DOTTED = (0, (1, 1.5))
 
@@ -36,24 +36,6 @@ class DriftPoint:
     seeds: int
     seed_sd: float | None  # of the final zeros
     is_subset: bool  # whether the task's data are a part of the official ones
-
-
-def sparsity_drift(results: StudyResults) -> StudyFigure:
-    """Figure 9: initial and final sparsity."""
-    points = tuple(drift_points(results))
-    changes = [point.change_points for point in points if point.mask == "thresholded" and point.change_points]
-    sparser = sum(change > 0 for change in changes)
-    told = (
-        f"Of {len(changes)} thresholded masks that changed, {sparser} got sparser and {len(changes) - sparser} denser"
-    )
-    return figure_of(
-        results,
-        points,
-        _draw,
-        caption="Zeros before and after training, above on the whole scale, below as the change. Filled: expected in a "
-        "draw, where an untouched mask starts at 0.67 %. Hollow: thresholded.",
-        phrases=[told] if points else [],
-    )
 
 
 def drift_points(results: StudyResults) -> Iterator[DriftPoint]:
@@ -79,13 +61,22 @@ def drift_points(results: StudyResults) -> Iterator[DriftPoint]:
                     yield DriftPoint(task, name, mask, initial, end.mean, change, seeds, end.sd, subset)
 
 
+def _in_words(points: Sequence[DriftPoint]) -> Iterator[str]:
+    changes = [point.change_points for point in points if point.mask == "thresholded" and point.change_points]
+    sparser = sum(change > 0 for change in changes)
+    if points:
+        yield (
+            f"Of {len(changes)} thresholded masks that changed, {sparser} got sparser and "
+            f"{len(changes) - sparser} denser"
+        )
+
+
 def _draw(points: Sequence[DriftPoint], tasks: Sequence[str]) -> Figure:
     """Above, final over initial zeros, as in the paper; below, the change, as it is small beside the whole scale."""
     with new_figure(4.5) as figure:
         above, below = figure.subplots(2, 1, height_ratios=[1.25, 1.0], sharex=True)
         if not points:
-            say_missing(above)
-            say_missing(below)
+            say_missing(above, below)
             return figure
         above.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8, linestyle=_DOTTED, zorder=1)
         below.axhline(0, color=MUTED, linewidth=0.8, linestyle=_DOTTED, zorder=1)
@@ -121,3 +112,13 @@ def _line(axes: Axes, line: Sequence[DriftPoint], values: Sequence[float], index
             linewidth=0.8 if hollow else 1.2,
             label=task_label(line[0].task, subset=line[0].is_subset) if label else None,
         )
+
+
+SPARSITY_DRIFT: Final = Plot(
+    points=drift_points,
+    draw=_draw,
+    caption="Zeros before and after training, above on the whole scale, below as the change. Filled: expected in a "
+    "draw, where an untouched mask starts at 0.67 %. Hollow: thresholded.",
+    phrases=_in_words,
+)
+"""Figure 9."""

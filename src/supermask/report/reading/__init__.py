@@ -7,20 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from supermask.report.reading.finding import Finding, Verdict
-from supermask.report.reading.learning import CLOSE_POINTS, LEARNING, higher_sparsity
+from supermask.report.reading.finding import Finding
+from supermask.report.reading.learning import LEARNING, higher_sparsity
 from supermask.report.reading.weights import CLOSENESS, MASKS
 from supermask.report.results import StudyResults
 
-__all__ = ["CLOSE_POINTS", "Finding", "Verdict", "read_results"]
+__all__ = ["Finding", "read_results"]
 
 
 def read_results(results: Mapping[str, StudyResults]) -> tuple[Finding, ...]:
-    """All findings, in the order of the paper's sections.
-
-    Args:
-        results: of the studies, by name; what a missing study would tell is left out.
-    """
+    """All findings of studies by name, in the order of the paper's sections; what a missing study tells is left out."""
     return tuple(_findings(results))
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from supermask.report.figures.scores import ScorePoint, score_points
-from supermask.report.reading.finding import Finding, by_count, finding, task_finding
+from supermask.report.reading.finding import Finding, Reader, by_count, task_finding
 from supermask.report.results import Observation, StudyResults
 from supermask.report.statistics import rank_correlation
 from supermask.report.tables.cells import answers_one_class, compare
@@ -36,34 +36,26 @@ _ROOM = "Counted are tasks whose baseline is farther than that above the best co
 
 
 def _excluded(results: StudyResults) -> Iterator[Finding]:
-    task, arms = results.study.tasks[0], results.study.arms
-    baseline = results.observe(arms[0].name, task)
-    seeds = {cell.spec.seed for cell in baseline.recorded}
-    worse, told, enough = [], [], bool(baseline.recorded)
-    for arm in (arm for arm in arms[1:] if arm.method["kind"] == "freezing"):
-        seen = results.observe(arm.name, task)
+    task, (base, *others) = results.study.tasks[0], results.study.arms
+    baseline = results.observe(base.name, task)
+    worse, told, enough = [], [], bool(baseline.records)
+    for arm in (arm for arm in others if arm.method["kind"] == "freezing"):
+        seen = baseline.beside(arm.name)
         comparison = compare(seen, baseline)
-        enough = enough and len(seeds & {cell.spec.seed for cell in seen.recorded}) >= _FEW_SEEDS
-        if comparison is None:
-            enough = False
-            continue
-        told.append(f"{arm.label}: {signed(comparison.difference)}")
-        if comparison.distinguishable and comparison.difference < 0:
-            worse.append(arm.label)
-    yield finding(
-        results,
+        enough = enough and comparison is not None and len(seen.records.keys() & baseline.records) >= _FEW_SEEDS
+        if comparison is not None:
+            told.append(f"{arm.label}: {signed(comparison.difference)}")
+            worse += [arm.label] if comparison.distinguishable and comparison.difference < 0 else []
+    clear = f"Worse beyond the spread: {', '.join(worse)}" if worse else "None is worse beyond the spread between seeds"
+    yield Finding(
+        results.study.name,
         "Keeping keys, the two deepest blocks or the word embeddings fixed, or all three, does not significantly "
         "degrade the score.",
         f"No arm lies below the baseline by an interval that excludes 0, with at least {_FEW_SEEDS} seeds in "
         "common; with fewer the question stays open.",
         "differs" if worse else "agrees" if enough else "open",
         f"Points of {metric_name(task)} on {display_name(task)} from the baseline: {'; '.join(told) or 'no runs'}. "
-        + (
-            f"Worse beyond the spread: {', '.join(worse)}."
-            if worse
-            else "None is worse beyond the spread between seeds."
-        ),
-        records=(path for arm in arms for path in results.observe(arm.name, task).paths),
+        f"{clear}.",
     )
 
 
@@ -132,12 +124,7 @@ def _drop_finding(
 
 
 def higher_sparsity(results: StudyResults, masks: StudyResults | None) -> Finding:
-    """Pruning against supermasks of like sparsity.
-
-    Args:
-        results: of the study of pruning.
-        masks: of the study of supermasks over sparsity.
-    """
+    """The study of pruning against that of supermasks, at like sparsity."""
     pruned, masked = _means(results), {} if masks is None else _means(masks)
     gaps = {}
     for task in results.study.tasks:
@@ -159,7 +146,6 @@ def higher_sparsity(results: StudyResults, masks: StudyResults | None) -> Findin
         "Above 60 % zeros it does on {held} of {all} tasks; points above the supermask of nearest sparsity: {names}.",
         {task: signed(gap) for task, gap in gaps.items()},
         otherwise="No task has a pruned model and a supermask of like sparsity above 60 %.",
-        records=(*results.paths, *(masks.paths if masks is not None else ())),
     )
 
 
@@ -172,8 +158,7 @@ def _low_sparsity(results: StudyResults) -> Iterator[Finding]:
     masks = {seen.task: seen for seen in results.over_tasks("supermask")}
     for arm in (arm for arm in results.study.arms if arm.method["kind"] == "freezing"):
         gaps, clear, idle = {}, [], []
-        every = results.over_tasks(arm.name)
-        for theirs in every:
+        for theirs in results.over_tasks(arm.name):
             comparison, score = compare(masks[theirs.task], theirs), theirs.score()
             if comparison is None or score is None:
                 continue
@@ -193,7 +178,6 @@ def _low_sparsity(results: StudyResults) -> Iterator[Finding]:
             {task: signed(gap) for task, gap in gaps.items()},
             otherwise=f"No task has both a supermask and “{arm.label}” with room to lose.",
             after=_without_room(idle),
-            records=(path for theirs in every for path in (*masks[theirs.task].paths, *theirs.paths)),
         )
     yield _zeros_and_steps(results, masks)
     yield _few_zeros(results, masks)
@@ -205,19 +189,18 @@ def _zeros_and_steps(results: StudyResults, masks: Mapping[str, Observation]) ->
     correlation = rank_correlation(means.values())
     head = "" if correlation is None else f"Rank correlation of steps and sampled zeros {signed(correlation, 2)}: "
     told = {task: f"{steps:,.0f} steps, {zeros:.1f} %" for task, (steps, zeros) in means.items()}
-    return finding(
-        results,
+    return Finding(
+        results.study.name,
         "Final sparsity rises with the length of training: from 1.0 % on RTE to 12.9 % on MNLI.",
         "Of four tasks or more, the rank correlation of steps with sampled zeros is above 0.8.",
         by_count(int(correlation > 0.8), 1) if correlation is not None and len(means) >= 4 else "open",
         f"{head}{names(told, told)}.",
-        records=(path for seen in masks.values() for path in seen.paths),
     )
 
 
 def _few_zeros(results: StudyResults, masks: Mapping[str, Observation]) -> Finding:
-    small = [masks[task] for task in ("cola", "stsb", "mrpc", "rte") if task in masks]
-    zeros = {seen.task: value.mean for seen in small if (value := seen.sampled_sparsity()) is not None}
+    both = {task: masks[task].sampled_sparsity() for task in ("cola", "stsb", "mrpc", "rte") if task in masks}
+    zeros = {task: value.mean for task, value in both.items() if value is not None}
     return task_finding(
         results,
         "For several tasks less than 3 % zeros suffice: CoLA, STS-B, MRPC and RTE.",
@@ -226,7 +209,6 @@ def _few_zeros(results: StudyResults, masks: Mapping[str, Observation]) -> Findi
         "Sampled zeros: {names}.",
         {task: f"{value:.1f} %" for task, value in zeros.items()},
         otherwise="None of these tasks is recorded.",
-        records=(path for seen in small for path in seen.paths),
     )
 
 
@@ -237,43 +219,40 @@ def _learning_rate(results: StudyResults) -> Iterator[Finding]:
     known = {label: score.mean for label, score in scores.items() if score is not None}
     largest = known.get(arms[0].label)
     others = [mean for label, mean in known.items() if label != arms[0].label]
-    yield finding(
-        results,
+    told = ", ".join(f"{mean:.1f} at {label}" for label, mean in known.items())
+    yield Finding(
+        results.study.name,
         "Masks need a learning rate of 2e-1; at smaller ones the score falls.",
         "Every smaller learning rate that is recorded, two at least, scores lower than the largest.",
         by_count(sum(mean < largest for mean in others), len(others))
         if largest is not None and len(others) > 1
         else "open",
-        f"{metric_name(task)} on {display_name(task)}, drawn masks: "
-        + (", ".join(f"{mean:.1f} at {label}" for label, mean in known.items()) or "no runs")
-        + ".",
+        f"{metric_name(task)} on {display_name(task)}, drawn masks: {told or 'no runs'}.",
     )
 
 
 def _head_only(results: StudyResults) -> Iterator[Finding]:
-    task, arm = results.study.tasks[0], results.study.arms[0]
-    seen = results.observe(arm.name, task)
+    seen = results.observe(results.study.arms[0].name, results.study.tasks[0])
     score, expected = seen.score(), seen.expected("score")
-    constant = [bool(answers_one_class(cell.record)) for cell in seen.recorded if cell.record is not None]
+    constant = [bool(answers_one_class(record)) for record in seen.records.values()]
     near = score is not None and expected is not None and abs(score.mean - 100 * expected.value) < 0.1
-    yield finding(
-        results,
+    yield Finding(
+        results.study.name,
         "Training the head alone fails: on MRPC the model answers 1 to everything, an F1 of 81.2.",
         "The F1 is 81.2 to within 0.1, and every run's F1 is that of answering 1 to all, given its accuracy.",
         "open" if score is None else by_count(near + all(constant), 2),
         "No run is recorded."
         if score is None
         else f"F1 {score.mean:.1f}, the mean of {len(constant)} runs; {sum(constant)} of them answer 1 to everything.",
-        records=seen.paths,
     )
 
 
 def _conventions(results: StudyResults) -> Iterator[Finding]:
     task, arms = results.study.tasks[0], results.study.arms
     seen = {arm.label: results.observe(arm.name, task) for arm in arms}
-    both = {label: (one.sparsity(), one.sampled_score()) for label, one in seen.items()}
-    zeros = {label: sparsity.mean for label, (sparsity, score) in both.items() if sparsity and score}
-    scores = {label: score.mean for label, (sparsity, score) in both.items() if sparsity and score}
+    both = ((label, one.sparsity(), one.sampled_score()) for label, one in seen.items())
+    known = {label: (sparsity.mean, score.mean) for label, sparsity, score in both if sparsity and score}
+    zeros, scores = ({label: means[index] for label, means in known.items()} for index in (0, 1))
     evidence = f"{len(zeros)} of {len(arms)} settings are recorded."
     if len(zeros) > 1:
         (least, fewest), *_, (most, largest) = sorted(zeros.items(), key=lambda item: item[1])
@@ -283,8 +262,8 @@ def _conventions(results: StudyResults) -> Iterator[Finding]:
             f"from {fewest:.2f} % ({least}) to {largest:.2f} % ({most}), and scores of drawn masks from "
             f"{lowest:.1f} ({worst}) to {highest:.1f} ({best})."
         )
-    yield finding(
-        results,
+    yield Finding(
+        results.study.name,
         "The paper states neither where the straight-through gradient stops nor Adam's epsilon. How much do "
         "they decide?",
         "No claim of the paper: ranges over the settings that are recorded.",
@@ -309,7 +288,7 @@ def _without_room(tasks: Sequence[str]) -> str:
     return f" {within}: {names(told, told)}." if told else ""
 
 
-LEARNING: Final[tuple[tuple[str, Callable[[StudyResults], Iterator[Finding]]], ...]] = (
+LEARNING: Final[tuple[Reader, ...]] = (
     ("table3", _excluded),
     ("figure3", _over_sparsity),
     ("table5", _low_sparsity),
@@ -318,4 +297,3 @@ LEARNING: Final[tuple[tuple[str, Callable[[StudyResults], Iterator[Finding]]], .
     ("appendix-a", _head_only),
     ("conventions", _conventions),
 )
-"""The readers of studies, by their names."""

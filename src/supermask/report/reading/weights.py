@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import collections
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from supermask.analysis import PAPER_NORMAL, expected_distances, noise_floor, uniform_law
-from supermask.report.figures.by_block import PlacePoint, place_points
+from supermask.report.figures.by_block import Measure, PlacePoint, place_points
 from supermask.report.figures.distance_steps import distance_points
 from supermask.report.figures.overlap_grid import PLACES, overlap_points
 from supermask.report.figures.sparsity_drift import drift_points
-from supermask.report.reading.finding import Finding, Verdict, by_count, finding, task_finding
+from supermask.report.reading.finding import Finding, Reader, Verdict, by_count, task_finding
 from supermask.report.results import StudyResults
 from supermask.report.statistics import rank_correlation
 from supermask.report.tables.distances import attention_matrices
@@ -24,20 +25,20 @@ _CLEAR_CORRELATION = 0.5
 _NEAR_CHANCE, _FAR_FROM_CHANCE = 1.25, 2.0
 _SPARSER = ("query", "key", "ffn_in")
 _DENSER = ("value", "attention_output", "ffn_out")
-_UNMEASURED = "No mask was measured."
+_NO_RUN, _NO_MASK = "No run was measured.", "No mask was measured."
 
 
 def _counts(results: StudyResults) -> Iterator[Finding]:
     cells = [cell for _, _, cell in table1(results).placed() if cell.paper_value is not None]
     same = sum(cell.value == cell.paper_value for cell in cells)
-    steps: dict[str, list[int]] = {}
+    steps: dict[str, set[float]] = {}
     for cell in results.cells:
         if cell.record is not None and results.subset(cell.spec.task) is None:
-            steps.setdefault(cell.spec.task, []).append(cell.record.steps)
-    printed = {number.task: number.value for number in results.study.expected if number.quantity == "steps"}
-    exact = [task for task, taken in steps.items() if task in printed and set(taken) == {printed[task]}]
-    yield finding(
-        results,
+            steps.setdefault(cell.spec.task, set()).add(cell.record.steps)
+    printed = {number.task: {number.value} for number in results.study.expected if number.quantity == "steps"}
+    exact = [task for task, taken in steps.items() if printed.get(task) == taken]
+    yield Finding(
+        results.study.name,
         "A task adds at most 2,304 parameters, and fine-tuning takes 234 to 36,816 steps.",
         "Counts computed from outputs, hidden size 768 and 3 · ceil(n / 32) equal the printed ones.",
         by_count(same, len(cells)),
@@ -59,50 +60,41 @@ def _distances(results: StudyResults) -> Iterator[Finding]:
         sums = [one.largest_column_sum for one in matrices if one.largest_column_sum is not None]
         angles = [one.angular for one in matrices if one.angular is not None]
         if not sums or not angles:
-            yield finding(results, claim, criterion, "open", f"{arm.label}: no run was measured.", records=())
+            yield Finding(results.study.name, claim, criterion, "open", f"{arm.label}: no run was measured.")
             continue
         shape = matrices[0].shape
         laws = (uniform_law(shape[0] ** -0.5), PAPER_NORMAL)
         random = min(expected_distances(shape, law).largest_column_sum or 0.0 for law in laws)
-        yield finding(
-            results,
+        yield Finding(
+            results.study.name,
             claim,
             criterion,
             by_count((max(sums) < random / 3) + (max(angles) < 0.5 / 10), 2),
             f"{arm.label}, over {sum(bool(one.measured()) for one in seen)} tasks: L1 at most {max(sums):.2f} where "
             f"random initialisations are {random:.1f} apart, angle at most {max(angles):.4f} where they are at 0.5.",
-            records=(path for one in seen for path in one.paths),
         )
 
 
 def _places(results: StudyResults) -> Iterator[Finding]:
-    points = place_points(results, ("l1", "angular"))
-    tasks = tuple(dict.fromkeys(point.task for point in points))
-    of = {(point.task, point.measure): [] for point in points}  # type: dict[tuple[str, str], list[PlacePoint]]
-    for point in points:
-        of[point.task, point.measure].append(point)
-    slopes = {task: (_depth_correlation(of[task, "l1"]), _depth_correlation(of[task, "angular"])) for task in tasks}
+    lengths, angles = (_by_task(results, measure) for measure in ("l1", "angular"))
+    slopes = {task: (_depth_correlation(own), _depth_correlation(angles[task])) for task, own in lengths.items()}
     known = {task: (l1, angle) for task, (l1, angle) in slopes.items() if l1 is not None and angle is not None}
     deeper = sum(l1 > _CLEAR_CORRELATION for l1, _ in known.values())
     turned = sum(angle < -_CLEAR_CORRELATION for _, angle in known.values())
     told = {task: f"{signed(l1, 2)} and {signed(angle, 2)}" for task, (l1, angle) in known.items()}
-    yield finding(
-        results,
+    yield Finding(
+        results.study.name,
         "Deeper blocks are less L1-close and more angular-close than shallow ones.",
         f"On each task, the rank correlation of a block's depth with its mean distance is above "
         f"{_CLEAR_CORRELATION} for L1 and below -{_CLEAR_CORRELATION} for the angle.",
         by_count(deeper + turned, 2 * len(known)) if len(known) > 1 else "open",
         f"L1 grows with depth on {deeper} and the angle shrinks on {turned} of {len(known)} "
         f"tasks; correlations of L1 and angle: {names(told, told)}."
-        if tasks
-        else "No run was measured.",
-        records=None if tasks else (),
+        if lengths
+        else _NO_RUN,
     )
-    ratios = {
-        task: _mean_of_roles(of[task, "l1"], "value", "attention_output")
-        / _mean_of_roles(of[task, "l1"], "query", "key")
-        for task in tasks
-    }
+    values, keys = ("value", "attention_output"), ("query", "key")
+    ratios = {task: _mean_of_roles(own, *values) / _mean_of_roles(own, *keys) for task, own in lengths.items()}
     yield task_finding(
         results,
         "Value and attention output matrices change more than query and key matrices.",
@@ -110,46 +102,46 @@ def _places(results: StudyResults) -> Iterator[Finding]:
         {task: ratio > 1 for task, ratio in ratios.items()},
         "They do on {held} of {all} tasks, by a factor of {names}.",
         {task: f"{ratio:.2f}" for task, ratio in ratios.items()},
-        otherwise="No run was measured.",
-        records=None if tasks else (),
+        otherwise=_NO_RUN,
     )
 
 
 def _steps(results: StudyResults) -> Iterator[Finding]:
     points = tuple(distance_points(results))
-    correlations: dict[str, tuple[float, int]] = {}
-    for arm in results.study.arms:
-        own = [(point.steps, point.angular) for point in points if point.arm == arm.name]
-        correlation = rank_correlation(own) if len(own) >= 4 else None
-        if correlation is not None:
-            correlations[arm.label] = correlation, len(own)
-    told = (f"{label}: {signed(value, 2)} over {tasks} tasks" for label, (value, tasks) in correlations.items())
-    most = max((sum(point.arm == arm.name for point in points) for arm in results.study.arms), default=0)
-    yield finding(
-        results,
+    of = {arm.label: [(p.steps, p.angular) for p in points if p.arm == arm.name] for arm in results.study.arms}
+    every = {label: rank_correlation(own) if len(own) >= 4 else None for label, own in of.items()}
+    known = {label: correlation for label, correlation in every.items() if correlation is not None}
+    told = (f"{label}: {signed(value, 2)} over {len(of[label])} tasks" for label, value in known.items())
+    yield Finding(
+        results.study.name,
         "Distance grows with the number of fine-tuning steps.",
         "Of four tasks or more, the rank correlation of steps with the mean angle is above 0.8, for every arm.",
-        by_count(sum(value > 0.8 for value, _ in correlations.values()), len(correlations)),
-        f"Rank correlation of steps and angle: {'; '.join(told)}." if correlations else f"Measured tasks: {most}.",
-        records=None if correlations else (),
+        by_count(sum(value > 0.8 for value in known.values()), len(known)),
+        f"Rank correlation of steps and angle: {'; '.join(told)}."
+        if known
+        else f"Measured tasks: {max(map(len, of.values()))}.",
     )
 
 
+def _by_task(results: StudyResults, measure: Measure) -> dict[str, list[PlacePoint]]:
+    of: dict[str, list[PlacePoint]] = collections.defaultdict(list)
+    for point in place_points(results, (measure,)):
+        of[point.task].append(point)
+    return of
+
+
 def _depth_correlation(points: Sequence[PlacePoint]) -> float | None:
-    """Rank correlation of a block's depth with the mean value of its matrices."""
     blocks = sorted({point.block for point in points})
     return rank_correlation((b, statistics.fmean(point.value for point in points if point.block == b)) for b in blocks)
 
 
 def _mean_of_roles(points: Sequence[PlacePoint], *roles: str) -> float:
-    """Mean value of some kinds of matrices, over all blocks; 0 without any."""
     values = [point.value for point in points if point.role in roles]
     return statistics.fmean(values) if values else 0.0
 
 
 def _zeros(results: StudyResults) -> Iterator[Finding]:
-    points = place_points(results, ("sparsity",))
-    of = {task: [point for point in points if point.task == task] for task in dict.fromkeys(p.task for p in points)}
+    of = _by_task(results, "sparsity")
     means = {task: (_mean_of_roles(own, *_SPARSER), _mean_of_roles(own, *_DENSER)) for task, own in of.items()}
     yield task_finding(
         results,
@@ -158,7 +150,7 @@ def _zeros(results: StudyResults) -> Iterator[Finding]:
         {task: sparser > denser for task, (sparser, denser) in means.items()},
         "They are on {held} of {all} tasks; mean zeros of the former and the latter: {names}.",
         {task: f"{sparser:.2f} and {denser:.2f} %" for task, (sparser, denser) in means.items()},
-        otherwise=_UNMEASURED,
+        otherwise=_NO_MASK,
     )
     slopes = {task: slope for task, own in of.items() if (slope := _depth_correlation(own)) is not None}
     yield task_finding(
@@ -168,7 +160,7 @@ def _zeros(results: StudyResults) -> Iterator[Finding]:
         {task: slope < -0.5 for task, slope in slopes.items()},
         "They are on {held} of {all} tasks; rank correlation of depth and zeros: {names}.",
         {task: signed(slope, 2) for task, slope in slopes.items()},
-        otherwise=_UNMEASURED,
+        otherwise=_NO_MASK,
     )
 
 
@@ -189,7 +181,7 @@ def _magnitudes(results: StudyResults) -> Iterator[Finding]:
         {task: mean > largest for task, (mean, largest) in magnitudes.items()},
         "On {held} of {all} tasks the mean of the former exceeds the largest of the latter: {names}.",
         {task: f"{mean:.3f} against {largest:.4f}" for task, (mean, largest) in magnitudes.items()},
-        otherwise=_UNMEASURED,
+        otherwise=_NO_MASK,
     )
     yield task_finding(
         results,
@@ -198,7 +190,7 @@ def _magnitudes(results: StudyResults) -> Iterator[Finding]:
         {task: overlap <= 2 * sparsity for task, (overlap, sparsity) in shares.items()},
         "Overlap against what zeros at random would give: {names}.",
         {task: f"{100 * overlap:.1f} against {100 * sparsity:.1f} %" for task, (overlap, sparsity) in shares.items()},
-        otherwise=_UNMEASURED,
+        otherwise=_NO_MASK,
     )
 
 
@@ -218,8 +210,8 @@ def _overlap(results: StudyResults) -> Iterator[Finding]:
                 f"{middle:.2f}, over {len(here) // 2} pairs of tasks"
                 + (f"; {statistics.median(given):.2f} times what rows and columns account for." if given else ".")
             )
-        yield finding(
-            results,
+        yield Finding(
+            results.study.name,
             f"Masks of different tasks overlap not substantially more than by chance ({place}).",
             f"The median ratio to chance is at most {_NEAR_CHANCE}; from {_FAR_FROM_CHANCE:.0f} on it "
             "differs. With millions of weights every ratio but 1 is significant, so its size is judged.",
@@ -232,8 +224,8 @@ def _drift(results: StudyResults) -> Iterator[Finding]:
     points = [point for point in drift_points(results) if point.mask == "thresholded"]
     low = [point.change_points > 0 for point in points if point.initial_percent < 30]
     high = [point.change_points < 0 for point in points if point.initial_percent > 60]
-    yield finding(
-        results,
+    yield Finding(
+        results.study.name,
         "Masks that start dense get sparser, and masks that start sparse get denser.",
         "Thresholded zeros rise from initial sparsities below 30 % and fall from those above 60 %, on "
         "every task; both are recorded.",
@@ -249,8 +241,8 @@ def _noise_floor(results: StudyResults) -> Iterator[Finding]:
     seen = {one.task: one for one in results.over_tasks("supermask")}
     both = {task: (one.sampled_sparsity(), one.sparsity()) for task, one in seen.items()}
     gaps = {task: f"{drawn.mean - kept.mean:.2f}" for task, (drawn, kept) in both.items() if drawn and kept}
-    yield finding(
-        results,
+    yield Finding(
+        results.study.name,
         "How much of the printed sparsity was learnt? An untouched mask already drops 0.67 % of weights in a draw.",
         "No claim of the paper: both statistics of the same masks, side by side.",
         "ours",
@@ -258,22 +250,19 @@ def _noise_floor(results: StudyResults) -> Iterator[Finding]:
         "paper's 1.0 % on RTE would then be about 0.33 % learnt, its 1.3 % on MRPC 0.63 %."
         if gaps
         else "No supermask is recorded.",
-        records=(path for task in gaps for path in seen[task].paths),
     )
 
 
-_Readers = tuple[tuple[str, Callable[[StudyResults], Iterator[Finding]]], ...]
-CLOSENESS: Final[_Readers] = (
+CLOSENESS: Final[tuple[Reader, ...]] = (
     ("table1", _counts),
     ("table2", _distances),
     ("figure2", _places),
     ("figure10", _steps),
 )
-MASKS: Final[_Readers] = (
+MASKS: Final[tuple[Reader, ...]] = (
     ("figure4", _zeros),
     ("table4", _magnitudes),
     ("figure7", _overlap),
     ("figure9", _drift),
     ("table5", _noise_floor),
 )
-"""The readers of studies, by their names: those that come before learning, and those that come after."""

@@ -13,14 +13,14 @@ from supermask.analysis import Magnitudes
 from supermask.report.results import Observation, Seeded, StudyResults
 from supermask.report.statistics import Comparison, distinguishable, pooled_sd
 from supermask.report.tables.table import Table, TableCell, TableColumn, TableRow
-from supermask.report.wording import closing_notes, fixed, missing_in_words, signed, study_title
+from supermask.report.wording import fixed, frame, signed
 from supermask.study.expansion import planned_steps
 from supermask.study.measures import RunMeasures
 from supermask.study.spec import Expected
 from supermask.tasks import find_task
 from supermask.training import RunRecord
 
-__all__ = ["BERT_HIDDEN_SIZE", "Line", "answers_one_class", "compare", "pivot", "result_table"]
+__all__ = ["BERT_HIDDEN_SIZE", "Line", "answers_one_class", "compare", "paper_cell", "pivot", "result_table"]
 
 BERT_HIDDEN_SIZE: Final = 768
 FEWEST_TO_BORROW: Final = 4
@@ -45,15 +45,7 @@ def pivot(
     *notes: str,
     corner: str = "",
 ) -> Table:
-    """A table of which every cell is that of its row's and its column's task, arm and quantity.
-
-    Args:
-        results: of a study.
-        lines: the rows.
-        columns: headers, each with what the rows leave open.
-        notes: to stand below.
-        corner: header of the column of row labels.
-    """
+    """A table of which every cell is that of its row's and its column's task, arm and quantity."""
     rows = []
     for key, label, place, minor in lines:
         cells = (_cell(results, **place, **left_open) for left_open in columns.values())
@@ -65,16 +57,7 @@ def result_table(
     results: StudyResults, columns: Iterable[TableColumn], rows: Iterable[TableRow], *notes: str, corner: str = ""
 ) -> Table:
     """A table of a study, with its title, what is missing, and how to make that."""
-    return Table(
-        name=results.study.name,
-        title=study_title(results.study),
-        corner=corner,
-        columns=tuple(columns),
-        rows=tuple(rows),
-        notes=closing_notes(results, *notes),
-        absent=missing_in_words(results.missing),
-        command=f"supermask study run {results.study.name}",
-    )
+    return Table(**frame(results, notes), corner=corner, columns=tuple(columns), rows=tuple(rows))
 
 
 def _cell(results: StudyResults, *, task: str, arm: str, quantity: str) -> TableCell:
@@ -89,19 +72,18 @@ def _cell(results: StudyResults, *, task: str, arm: str, quantity: str) -> Table
     return dataclasses.replace(cell, strong=better)
 
 
+def paper_cell(number: Expected | None, shown: Callable[[float], str], factor: float = 1.0) -> TableCell:
+    """A cell that has the paper's number alone, if it prints one, multiplied to the unit that is shown."""
+    if number is None:
+        return TableCell()
+    return TableCell(paper=shown(factor * number.value), paper_value=factor * number.value)
+
+
 def _number(
-    value: Seeded | None,
-    seen: Observation,
-    expected: Expected | None = None,
-    *,
-    digits: int = 1,
-    unit: str = "",
+    value: Seeded | None, seen: Observation, expected: Expected | None = None, *, digits: int = 1, unit: str = ""
 ) -> TableCell:
     """A number by seed: mean, and standard deviation over the seeds where there are several; the paper's to a digit."""
-    cell = TableCell(
-        paper=None if expected is None else f"{fixed(100 * expected.value, 1)}{unit}",
-        paper_value=None if expected is None else 100 * expected.value,
-    )
+    cell = paper_cell(expected, lambda percent: fixed(percent, 1) + unit, 100.0)
     if value is None:
         unread = (f"{path} (no such number)" for path in seen.paths)
         return dataclasses.replace(cell, missing=(*seen.missing, *unread))
@@ -197,11 +179,10 @@ def _draws(seen: Observation, *, paper: bool) -> TableCell:
 def _difference(ours: Observation, theirs: Observation) -> TableCell:
     if ours.arm == theirs.arm:
         return TableCell()
-    numbers = [seen.expected("score") for seen in (ours, theirs)]
-    paper = 100 * (numbers[0].value - numbers[1].value) if numbers[0] is not None and numbers[1] is not None else None
-    cell = TableCell(
-        paper=None if paper is None else signed(paper), paper_value=paper, missing=(*ours.missing, *theirs.missing)
-    )
+    first, second = ours.expected("score"), theirs.expected("score")
+    paper = 100 * (first.value - second.value) if first and second else None
+    shown = None if paper is None else signed(paper)
+    cell = TableCell(paper=shown, paper_value=paper, missing=(*ours.missing, *theirs.missing))
     comparison = compare(ours, theirs)
     if comparison is None:
         return cell
@@ -210,7 +191,7 @@ def _difference(ours: Observation, theirs: Observation) -> TableCell:
         cell,
         text=signed(comparison.difference) + (f" [{ends}]" if ends else ""),
         value=comparison.difference,
-        seeds=min(len(ours.recorded), len(theirs.recorded)),
+        seeds=min(len(ours.records), len(theirs.records)),
         records=(*ours.paths, *theirs.paths),
     )
 
@@ -223,7 +204,7 @@ def _zeros(seen: Observation, *, sampled: bool) -> TableCell:
 
 
 def _seeds(seen: Observation) -> TableCell:
-    count, planned = len(seen.recorded), len(seen.cells)
+    count, planned = len(seen.records), len(seen.cells)
     text = str(count) if count == planned else f"{count} of {planned}"
     return TableCell(text=text, value=float(count), records=seen.paths, missing=seen.missing)
 
@@ -232,7 +213,7 @@ def _all_seeds(seen: Observation) -> TableCell:
     """Of every arm of the study on this task."""
     every = [seen.beside(arm.name) for arm in seen.results.study.arms]
     return TableCell(
-        text=" / ".join(str(len(one.recorded)) for one in every),
+        text=" / ".join(str(len(one.records)) for one in every),
         records=tuple(path for one in every for path in one.paths),
         missing=tuple(name for one in every for name in one.missing),
     )
@@ -253,16 +234,16 @@ def _counted(seen: Observation, *, quantity: str) -> TableCell:
         value = planned_steps(seen.cells[0].spec)
     else:
         value = find_task(seen.task).num_labels * BERT_HIDDEN_SIZE
-    paper = seen.expected(quantity)
-    cell = TableCell(text=f"{value:,}", value=float(value))
-    return cell if paper is None else dataclasses.replace(cell, paper=f"{paper.value:,.0f}", paper_value=paper.value)
+    return dataclasses.replace(
+        paper_cell(seen.expected(quantity), "{:,.0f}".format), text=f"{value:,}", value=float(value)
+    )
 
 
 def _learnt(seen: Observation) -> int | None:
     """Components of the base that an arm learns, the head not among them; None if no record says."""
     for _, measures in seen.measured():
         return sum(tensor.weights for tensor in measures.tensors)
-    deltas = [cell.record.delta for cell in seen.recorded if cell.record is not None]
+    deltas = [record.delta for record in seen.records.values()]
     return next((delta.constrained_weights for delta in deltas if delta is not None), None) if _masks(seen) else None
 
 
@@ -271,14 +252,11 @@ def _parameters(seen: Observation) -> TableCell:
     count = _learnt(seen)
     whole = _learnt(seen.beside(seen.results.study.arms[0].name))
     paper, share = (seen.expected(quantity) for quantity in ("parameters", "parameter_share"))
-    return TableCell(
-        text="" if count is None else _millions(count, kind, count / whole if whole else None),
-        value=None if count is None else float(count),
-        paper=None if paper is None else _millions(paper.value, kind, None if share is None else share.value),
-        paper_value=None if paper is None else paper.value,
-        records=seen.paths if count is not None else (),
-        missing=() if count is not None else seen.unmeasured or seen.missing,
-    )
+    cell = paper_cell(paper, lambda printed: _millions(printed, kind, None if share is None else share.value))
+    if count is None:
+        return dataclasses.replace(cell, missing=seen.unmeasured or seen.missing)
+    text = _millions(count, kind, count / whole if whole else None)
+    return dataclasses.replace(cell, text=text, value=float(count), records=seen.paths)
 
 
 def _accuracy(seen: Observation) -> TableCell:
@@ -288,7 +266,7 @@ def _accuracy(seen: Observation) -> TableCell:
 
 
 def _one_class(seen: Observation) -> TableCell:
-    verdicts = [answers_one_class(cell.record) for cell in seen.recorded if cell.record is not None]
+    verdicts = map(answers_one_class, seen.records.values())
     known = [verdict for verdict in verdicts if verdict is not None]
     return TableCell(
         text=f"{sum(known)} of {len(known)}" if known else "",
@@ -305,19 +283,14 @@ def _measured(seen: Observation, *, name: str) -> TableCell:
     read, percent = _MEASURED[name]
     values = [read(measures) for _, measures in seen.measured()]
     known = [value for value in values if value is not None and math.isfinite(value)]
-    paper = seen.expected(name)
-    factor = 100.0 if percent else 1.0
-
-    def shown(value: float) -> str:
-        return f"{100 * value:.1f}%" if percent else _two_digits(value)
-
-    return TableCell(
-        text=shown(statistics.fmean(known)) if known else "",
-        value=factor * statistics.fmean(known) if known else None,
+    factor, shown = (100.0, "{:.1f}%".format) if percent else (1.0, _two_digits)
+    mean = factor * statistics.fmean(known) if known else None
+    return dataclasses.replace(
+        paper_cell(seen.expected(name), shown, factor),
+        text="" if mean is None else shown(mean),
+        value=mean,
         seeds=len(known) or None,
         seed_sd=factor * statistics.stdev(known) if len(known) > 1 else None,
-        paper=None if paper is None else shown(paper.value),
-        paper_value=None if paper is None else factor * paper.value,
         records=seen.paths_measured,
         missing=(*seen.missing, *seen.unmeasured),
     )
@@ -326,9 +299,9 @@ def _measured(seen: Observation, *, name: str) -> TableCell:
 def _against(measures: RunMeasures, scope: Literal["global", "tensor"], what: str) -> float | None:
     """Of the comparison with magnitude pruning: the overlap, or a statistic of what that would zero."""
     against = measures.against_magnitude(scope)
-    if against is None or what == "overlap":
-        return None if against is None else against.overlap
-    return _of(against.pruned, what)
+    if against is None:
+        return None
+    return against.overlap if what == "overlap" else _of(against.pruned, what)
 
 
 def _of(part: Magnitudes | None, what: str) -> float | None:
@@ -357,8 +330,7 @@ _READ: Final[Mapping[str, _Read]] = {
     "seeds": _seeds,
     "all seeds": _all_seeds,
     "steps taken": _steps,
-    "steps": functools.partial(_counted, quantity="steps"),
-    "additional_parameters": functools.partial(_counted, quantity="additional_parameters"),
+    **{name: functools.partial(_counted, quantity=name) for name in ("steps", "additional_parameters")},
     "parameters": _parameters,
     "accuracy": _accuracy,
     "one_class": _one_class,

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import statistics
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from supermask.analysis import (
-    PAPER_NORMAL,
-    RandomLaw,
-    SampledDistances,
-    expected_distances,
-    sampled_distances,
-    uniform_law,
-)
+from supermask.analysis import PAPER_NORMAL, RandomLaw, expected_distances, sampled_distances, uniform_law
 from supermask.report.results import Observation, StudyResults
-from supermask.report.tables.cells import BERT_HIDDEN_SIZE, result_table
+from supermask.report.tables.cells import BERT_HIDDEN_SIZE, paper_cell, result_table
 from supermask.report.tables.table import Table, TableCell, TableColumn, TableRow
 from supermask.report.wording import display_name
 from supermask.study.measures import TensorMeasures
@@ -26,6 +20,7 @@ __all__ = ["attention_matrices", "table2"]
 
 _ROLES: Final = ("query", "key", "value", "attention_output")
 _PAIRS: Final = 10
+_drawn = functools.cache(sampled_distances)
 # Field, label, digits, and what the spec calls it; the norm that reproduces the paper's 20.0 carries its numbers.
 _ROWS: Final[tuple[tuple[str, str, int, str], ...]] = (
     ("largest_column_sum", "L1 distance, largest column sum", 1, "l1"),
@@ -41,12 +36,7 @@ def attention_matrices(seen: Iterable[Observation]) -> tuple[TensorMeasures, ...
 
 
 def table2(results: StudyResults) -> Table:
-    """Distances between random initialisations, by formula and sampled, and [smallest, largest] after fine-tuning.
-
-    The range is over the self-attention matrices of all blocks, all tasks and all seeds that were measured.
-
-    Source: Table 2 of the paper.
-    """
+    """Distances between random initialisations, by formula and sampled, and [smallest, largest] after fine-tuning."""
     arms = results.study.arms
     matrices = attention_matrices(one for arm in arms for one in results.over_tasks(arm.name))
     size = max((one.shape[0] for one in matrices), default=BERT_HIDDEN_SIZE)
@@ -55,10 +45,11 @@ def table2(results: StudyResults) -> Table:
     for field, label, digits, quantity in _ROWS:
         ranges = (_range(results, field, quantity, arm.name) for arm in arms)
         rows.append(TableRow(field, label, (*_formula(results, field, digits, quantity, size), *ranges)))
-        rows.append(_minor(f"{field}.sampled", f"sampled, {_PAIRS} pairs", (*_sampled(field, digits, size), *blank)))
+        sampled = tuple(_sampled(field, digits, size))
+        rows.append(TableRow(f"{field}.sampled", f"sampled, {_PAIRS} pairs", (*sampled, *blank), minor=True))
         if size != BERT_HIDDEN_SIZE:
-            formula = _formula(results, field, digits, quantity, BERT_HIDDEN_SIZE)
-            rows.append(_minor(f"{field}.768", f"at the paper's H = {BERT_HIDDEN_SIZE}", (*formula, *blank)))
+            cells = *_formula(results, field, digits, quantity, BERT_HIDDEN_SIZE), *blank
+            rows.append(TableRow(f"{field}.768", f"at the paper's H = {BERT_HIDDEN_SIZE}", cells, minor=True))
     columns = [TableColumn(law, f"Between {law}", "initialisations") for law in ("uniform", "normal")]
     columns += [TableColumn(arm.name, "Fine-tuned and pretrained", f"{arm.label}, [min, max]") for arm in arms]
     return result_table(
@@ -74,10 +65,6 @@ def table2(results: StudyResults) -> Table:
         *_spread_by_task(results),
         corner="distance",
     )
-
-
-def _minor(key: str, label: str, cells: tuple[TableCell, ...]) -> TableRow:
-    return TableRow(key, label, cells, minor=True)
 
 
 def _range(results: StudyResults, field: str, quantity: str, arm: str) -> TableCell:
@@ -107,38 +94,26 @@ def _laws(size: int) -> tuple[tuple[str, RandomLaw], ...]:
 def _formula(results: StudyResults, field: str, digits: int, quantity: str, size: int) -> Iterator[TableCell]:
     for name, law in _laws(size):
         value = getattr(expected_distances((size, size), law), field)
-        asked = results.expected(f"{quantity}_{name}")
-        paper = asked if size == BERT_HIDDEN_SIZE else None
+        paper = results.expected(f"{quantity}_{name}") if size == BERT_HIDDEN_SIZE else None
         spread = f" ± {paper.spread:g}" if paper is not None and paper.spread is not None else ""
-        yield TableCell(
-            text=f"{value:.{digits}f}",
-            value=value,
-            paper=None if paper is None else f"{paper.value:.{1 if quantity == 'l1' else 3}f}{spread}",
-            paper_value=None if paper is None else paper.value,
-        )
+        printed = paper_cell(paper, (f"{{:.{1 if quantity == 'l1' else 3}f}}" + spread).format)
+        yield dataclasses.replace(printed, text=f"{value:.{digits}f}", value=value)
 
 
 def _sampled(field: str, digits: int, size: int) -> Iterator[TableCell]:
     for _, law in _laws(size):
-        mean, sd = getattr(_drawn(size, law), field)
+        mean, sd = getattr(_drawn((size, size), law, pairs=_PAIRS), field)
         yield TableCell(text=f"{mean:.{digits}f} ± {sd:.{digits}f}", value=mean)
-
-
-@functools.cache
-def _drawn(size: int, law: RandomLaw) -> SampledDistances:
-    return sampled_distances((size, size), law, pairs=_PAIRS)
 
 
 def _spread_by_task(results: StudyResults) -> Iterator[str]:
     """Which task moved least and which most, by the mean angle: the paper says RTE and MNLI."""
     for arm in results.study.arms:
-        means = {}
-        for seen in results.over_tasks(arm.name):
-            angles = [one.angular for one in attention_matrices([seen]) if one.angular is not None]
-            if angles:
-                means[seen.task] = statistics.fmean(angles)
+        of = {seen.task: attention_matrices([seen]) for seen in results.over_tasks(arm.name)}
+        angles = {task: [one.angular for one in found if one.angular is not None] for task, found in of.items()}
+        means = {task: statistics.fmean(found) for task, found in angles.items() if found}
         if len(means) > 1:
-            least, most = (of(means, key=lambda task: means[task]) for of in (min, max))
+            least, *_, most = sorted(means, key=lambda task: means[task])
             yield (
                 f"{arm.label}: by the mean angle, {display_name(most)} moved most ({means[most]:.4f}) and "
                 f"{display_name(least)} least ({means[least]:.4f}); the paper: MNLI and RTE."

@@ -23,13 +23,12 @@ def _task_columns(results: StudyResults) -> dict[TableColumn, Mapping[str, str]]
     return {TableColumn(task, display_name(task), text): {"task": task} for task, text in subtitles.items()}
 
 
-def _columns(*columns: tuple[str, str, str], **quantities: str) -> dict[TableColumn, Mapping[str, str]]:
-    """A column a quantity, each with key, title and subtitle; quantities that are not called as the key are named."""
-    return {TableColumn(*column): {"quantity": quantities.get(column[0], column[0])} for column in columns}
+def _columns(*columns: tuple[str, ...]) -> dict[TableColumn, Mapping[str, str]]:
+    """A column a quantity, each with key, title, subtitle, and the quantity where it is not called as the key."""
+    return {TableColumn(*column[:3]): {"quantity": column[-1] if len(column) > 3 else column[0]} for column in columns}
 
 
 def _arm_lines(results: StudyResults) -> Iterator[Line]:
-    """A row an arm, task by task."""
     for task in results.study.tasks:
         prefix = f"{display_name(task)}: " if len(results.study.tasks) > 1 else ""
         for arm in results.study.arms:
@@ -50,7 +49,7 @@ def _arms_table(results: StudyResults) -> Table:
         ("score", metric, "thresholded, or values"),
         ("sparsity.sampled", "Zeros", "sampled"),
         ("sparsity.thresholded", "Zeros", "thresholded"),
-        ("seeds", "Seeds", ""),
+        ("seeds", "Seeds"),
     )
     return pivot(
         results,
@@ -63,16 +62,11 @@ def _arms_table(results: StudyResults) -> Table:
 
 
 def _appendix_a(results: StudyResults) -> Table:
-    """Head-only training beside full fine-tuning, and whether the model answers one class to everything.
-
-    Source: Appendix A of the paper.
-    """
     columns = _columns(
-        ("score", metric_name(results.study.tasks[0]), "± over seeds"),
-        ("accuracy", "Accuracy", ""),
+        ("score", metric_name(results.study.tasks[0]), "± over seeds", "score over runs"),
+        ("accuracy", "Accuracy"),
         ("one_class", "Runs that answer 1", "to every example"),
-        ("seeds", "Seeds", ""),
-        score="score over runs",
+        ("seeds", "Seeds"),
     )
     return pivot(
         results,
@@ -86,16 +80,11 @@ def _appendix_a(results: StudyResults) -> Table:
 
 
 def table1(results: StudyResults) -> Table:
-    """Parameters of the head and iteration counts, which follow from the tasks; and the steps that were taken.
-
-    Source: Table 1 of the paper.
-    """
-    first = results.study.arms[0].name
-    lines = [
-        Line("additional_parameters", "Additional parameters", {"arm": first, "quantity": "additional_parameters"}),
-        Line("steps", "Iterations on the official data", {"arm": first, "quantity": "steps"}),
-    ]
-    for arm in results.study.arms:
+    """Parameters of the head and iteration counts, which follow from the tasks; and the steps that were taken."""
+    arms = results.study.arms
+    counts = {"additional_parameters": "Additional parameters", "steps": "Iterations on the official data"}
+    lines = [Line(name, label, {"arm": arms[0].name, "quantity": name}) for name, label in counts.items()]
+    for arm in arms:
         place = {"arm": arm.name, "quantity": "steps taken"}
         lines.append(Line(f"{arm.name}.steps", f"Steps taken: {arm.label}", place, minor=True))
     table = pivot(results, lines, _task_columns(results))
@@ -112,21 +101,14 @@ def table1(results: StudyResults) -> Table:
 
 
 def _table3(results: StudyResults) -> Table:
-    """A row an arm: parameters that remain, score, spread over seeds, and the difference from the first arm.
-
-    Source: Table 3 of the paper.
-    """
     metric = _metric(results)
     columns = _columns(
-        ("parameters", "Parameters left", ""),
-        ("score", metric, "± over seeds"),
-        ("draw_sd", "Draws", "± within a run"),
+        ("parameters", "Parameters left"),
+        ("score", metric, "± over seeds", "score over runs"),
+        ("draw_sd", "Draws", "± within a run", "our draw_sd"),
         ("thresholded", metric, "thresholded mask"),
-        ("difference", "Less baseline", "[95 % interval]"),
-        ("seeds", "Seeds", ""),
-        score="score over runs",
-        draw_sd="our draw_sd",
-        difference=f"less.{results.study.arms[0].name}",
+        ("difference", "Less baseline", "[95 % interval]", f"less.{results.study.arms[0].name}"),
+        ("seeds", "Seeds"),
     )
     return pivot(
         results,
@@ -140,24 +122,20 @@ def _table3(results: StudyResults) -> Table:
 
 
 def _table4(results: StudyResults) -> Table:
-    """Largest and mean magnitude of zeroed weights and of the smallest ones at equal sparsity, and what both share.
-
-    Source: Table 4 of the paper.
-    """
     arm = results.study.arms[0].name
-    quantities = (
-        ("pruned_max", "Pruned max", "pruned_max", False),
-        ("supermask_max", "Supermask max", "supermask_max", False),
-        ("pruned_mean", "Pruned mean", "pruned_mean", False),
-        ("supermask_mean", "Supermask mean", "supermask_mean", False),
-        ("mean_of_all_masked_weights", "mean of all masked weights", "masked_mean", True),
-        ("overlap", "Overlap", "overlap", False),
-        ("each_matrix_ranked_by_itself", "each matrix ranked by itself", "overlap in tensors", True),
-        ("chance", "overlap by chance: the sparsity", "sparsity.thresholded", True),
+    lines = (
+        ("pruned_max", "Pruned max", "pruned_max"),
+        ("supermask_max", "Supermask max", "supermask_max"),
+        ("pruned_mean", "Pruned mean", "pruned_mean"),
+        ("supermask_mean", "Supermask mean", "supermask_mean"),
+        ("mean_of_all_masked_weights", "mean of all masked weights", "masked_mean"),
+        ("overlap", "Overlap", "overlap"),
+        ("each_matrix_ranked_by_itself", "each matrix ranked by itself", "overlap in tensors"),
+        ("chance", "overlap by chance: the sparsity", "sparsity.thresholded"),
     )
     return pivot(
         results,
-        [Line(key, label, {"arm": arm, "quantity": name}, minor) for key, label, name, minor in quantities],
+        [Line(key, label, {"arm": arm, "quantity": name}, minor=label[0].islower()) for key, label, name in lines],
         _task_columns(results),
         "Of the thresholded mask. “Pruned” are the smallest weights of the base, as many as the mask zeroes, all "
         "matrices ranked together. Overlap: of the weights that the supermask zeroes, those among them. Zeros at "
@@ -168,13 +146,6 @@ def _table4(results: StudyResults) -> Table:
 
 
 def _table5(results: StudyResults) -> Table:
-    """Scores of the baselines and of every supermask, the difference, and the zeros; a column a task.
-
-    A score is in bold where it is better than its counterpart (first baseline against supermask) beyond the spread
-    between seeds, as `supermask.report.statistics.distinguishable` has it.
-
-    Source: Table 5 of the paper.
-    """
     masks = [arm for arm in results.study.arms if arm.method["kind"] == "supermask"]
     baselines = [arm for arm in results.study.arms if arm not in masks]
     lines = []
@@ -214,25 +185,21 @@ def _mask_lines(arm: Arm, baselines: list[Arm], *, alone: bool) -> Iterator[Line
 
 
 def _table6(results: StudyResults) -> Table:
-    """Scores and zeros, a column an arm.
-
-    Source: Table 6 of the paper.
-    """
     lines = []
     for task in results.study.tasks:
         metric = metric_name(task)
         name = f"{display_name(task)} {metric}" if len(results.study.tasks) > 1 else f"{metric} score"
-        labels = {
-            "sampled": f"{name}, sampled",
-            "draw_sd": "over draws",
-            "thresholded": f"{name}, thresholded",
-            "sparsity.sampled": "Zeros, sampled",
-            "sparsity.thresholded": "Zeros, thresholded",
-            "seeds": "Seeds",
-        }
-        for quantity, label in labels.items():
-            minor = quantity in ("draw_sd", "seeds")
-            lines.append(Line(f"{task}.{quantity}", label, {"task": task, "quantity": quantity}, minor))
+        lines += [
+            Line(f"{task}.{quantity}", label, {"task": task, "quantity": quantity}, minor)
+            for quantity, label, minor in (
+                ("sampled", f"{name}, sampled", False),
+                ("draw_sd", "over draws", True),
+                ("thresholded", f"{name}, thresholded", False),
+                ("sparsity.sampled", "Zeros, sampled", False),
+                ("sparsity.thresholded", "Zeros, thresholded", False),
+                ("seeds", "Seeds", True),
+            )
+        ]
     return pivot(
         results,
         lines,
@@ -255,8 +222,5 @@ LAYOUTS: Mapping[str, Callable[[StudyResults], Table]] = {
 
 
 def study_table(results: StudyResults) -> Table:
-    """The table of a study: in the paper's layout where it has one, else a row an arm.
-
-    A figure's study can be shown as a table, too: its scores and zeros.
-    """
+    """The table of a study: in the paper's layout where it has one, else scores and zeros, a row an arm."""
     return LAYOUTS.get(results.study.name, _arms_table)(results)

@@ -16,16 +16,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 __all__ = [
-    "Table",
-    "TableCell",
-    "TableColumn",
-    "TableRow",
-    "table_csv",
-    "table_html",
-    "table_markdown",
-    "terminal_table",
+    *("Table", "TableCell", "TableColumn", "TableRow"),
+    *("table_csv", "table_html", "table_markdown", "terminal_table"),
 ]
-
 
 CSV_COLUMNS = (
     *("table", "row", "column", "value", "seeds", "seed_sd", "draw_sd", "paper", "state", "text", "paper_text"),
@@ -81,11 +74,7 @@ class TableRow:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table in the paper's layout.
-
-    Raises:
-        ConfigurationError: if a row has another number of cells than there are columns.
-    """
+    """A table; `ConfigurationError` if a row has another number of cells than there are columns."""
 
     name: str  # of the study
     title: str
@@ -93,7 +82,7 @@ class Table:
     columns: tuple[TableColumn, ...]
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()  # sentences to stand below it
-    absent: tuple[str, ...] = ()  # runs that are not recorded, in as few phrases as that takes
+    missing: tuple[str, ...] = ()  # runs that are not recorded, in as few phrases as that takes
     command: str = ""  # what makes the records
 
     def __post_init__(self) -> None:
@@ -117,27 +106,14 @@ def table_csv(table: Table) -> str:
     writer.writerow(CSV_COLUMNS)
     for row, column, cell in table.placed():
         numbers = (cell.value, cell.seeds, cell.seed_sd, cell.draw_sd, cell.paper_value)
-        shown = ["" if one is None else str(one) if isinstance(one, int) else f"{one:.10g}" for one in numbers]
+        shown = ["" if one is None else f"{one:.10g}" for one in numbers]
         texts = [cell.state, cell.text, cell.paper or "", "; ".join(cell.records), "; ".join(cell.missing)]
         writer.writerow([table.name, row.key, column.key, *shown, *texts])
     return text.getvalue()
 
 
 def table_markdown(table: Table) -> str:
-    """A table as Markdown of the GitHub kind, title above and notes below; the paper's number stands in parentheses.
-
-    Example:
-        >>> cells = (TableCell(text="84.8", paper="91.3"), TableCell(missing=("rte, seed 0",), paper="68.8"))
-        >>> columns = (TableColumn("mrpc", "MRPC"), TableColumn("rte", "RTE"))
-        >>> rows = (TableRow("mask", "supermask", cells),)
-        >>> print(table_markdown(Table(name="t", title="Low sparsity", corner="method", columns=columns, rows=rows)))
-        **Low sparsity**
-        <BLANKLINE>
-        | method | MRPC | RTE |
-        |:---|---:|---:|
-        | supermask | 84.8 (91.3) | *missing* (68.8) |
-        <BLANKLINE>
-    """
+    """A table as Markdown of the GitHub kind, title above and notes below; the paper's number stands in parentheses."""
     headers = [column.title + (f", {column.subtitle}" if column.subtitle else "") for column in table.columns]
     lines = [
         f"**{_escaped(table.title)}**",
@@ -147,17 +123,13 @@ def table_markdown(table: Table) -> str:
         *(_line([row.label, *map(_cell_text, row.cells)]) for row in table.rows),
         "",
     ]
-    for note in (*table.notes, *([f"Missing: {'; '.join(table.absent)}."] if table.absent else [])):
+    for note in (*table.notes, *([f"Missing: {'; '.join(table.missing)}."] if table.missing else [])):
         lines += [_escaped(note), ""]
     return "\n".join(lines)
 
 
 def table_html(table: Table) -> str:
-    """A table as one HTML element; classes say what a cell is, and a cell's title what is missing.
-
-    Raises:
-        MissingDependencyError: if jinja2 is not installed.
-    """
+    """A table as one HTML element; classes say what a cell is, and a cell's title what is missing."""
     return templates().get_template("table.html").render(table=table).strip()
 
 
