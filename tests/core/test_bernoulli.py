@@ -11,6 +11,7 @@ from torch import Tensor
 from reference_bits import reference_bits16
 from supermask.core import DrawKey, counter_random, sample_keep_mask, threshold_keep_mask
 from supermask.core.counter_random import key_words
+from supermask.core.kernels import use_backend
 from supermask.core.kernels.reference import logit_levels
 
 KEY = DrawKey(seed=1, step=2, micro_batch=3, rank=0)
@@ -23,21 +24,18 @@ def spread_logits(count: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(5).uniform(-6, 6, count)).float()
 
 
-def reference_mask(mask_logits: Tensor, key: DrawKey, tensor_name: str) -> list[bool]:
-    words = key_words(key.seed, key.step, key.micro_batch, key.rank, key.stream, tensor_name)
-    kept = []
-    for index, logit in enumerate(mask_logits.reshape(-1).tolist()):
-        share = (reference_bits16(index, words) + 0.5) / 65536
-        kept.append(logit > float(np.float32(math.log(share / (1 - share)))))
-    return kept
-
-
 # The draw itself.
 
 
 def test_the_same_mask_as_plain_python() -> None:
-    logits = spread_logits(20_000)
-    assert sample_keep_mask(logits, KEY, NAME).tolist() == reference_mask(logits, KEY, NAME)
+    logits, kept = spread_logits(20_000), []
+    words = key_words(KEY.seed, KEY.step, KEY.micro_batch, KEY.rank, KEY.stream, NAME)
+    for index, logit in enumerate(logits.tolist()):
+        share = (reference_bits16(index, words) + 0.5) / 65536
+        kept.append(logit > float(np.float32(math.log(share / (1 - share)))))
+    for backend in ("eager", "cpu"):
+        with use_backend(backend):
+            assert sample_keep_mask(logits, KEY, NAME).tolist() == kept
 
 
 def test_golden_mask() -> None:

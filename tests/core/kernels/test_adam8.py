@@ -49,10 +49,8 @@ def same(ours: tuple[Tensor, EightBitMoments], theirs: tuple[Tensor, EightBitMom
 
 def test_every_byte_has_the_value_of_the_format() -> None:
     # Written out independently: sign, exponent and mantissa, with byte 0 (either sign of it) for 0.
-    firsts = [
-        (-1.0 if code >= 128 else 1.0) * (1 + (code & 7) / 8) * 2.0 ** ((code & 127) // 8 - 15) if code & 127 else 0.0
-        for code in range(256)
-    ]
+    firsts = [(1 + (code & 7) / 8) * 2.0 ** (code // 8 - 15) if code else 0.0 for code in range(128)]
+    firsts += [-value for value in firsts]
     seconds = [(1 + (code & 7) / 8) * 2.0 ** (code // 8 - 31) if code else 0.0 for code in range(256)]
     assert first_moment(BYTES, torch.ones(1)).tolist() == firsts
     assert second_moment(BYTES, torch.ones(1)).tolist() == seconds
@@ -154,14 +152,12 @@ def test_it_follows_adam_in_float32() -> None:
 
 
 def test_a_scale_may_be_a_tensor() -> None:
-    outcomes = []
-    for scale in (0.25, torch.tensor([0.25])):
-        logits, held = torch.zeros(300), EightBitMoments.zeros(300)
-        gradient = torch.linspace(-1, 1, 300)
-        adam_step_8bit_(logits, gradient, held, key=(0, 0), adam=AdamStep(**SETTINGS, step=1, gradient_scale=scale))
-        outcomes.append((logits, held.first_scale))
-    assert all(torch.equal(one, other) for one, other in zip(*outcomes, strict=True))
-    assert outcomes[0][1][1] == pytest.approx(0.1 * 0.25 / adam8.TOP, rel=1e-6)
+    states = [(torch.zeros(300), EightBitMoments.zeros(300)) for _ in range(2)]
+    for (logits, held), scale in zip(states, (0.25, torch.tensor([0.25])), strict=True):
+        adam = AdamStep(**SETTINGS, step=1, gradient_scale=scale)
+        adam_step_8bit_(logits, torch.linspace(-1, 1, 300), held, adam, key=(0, 0))
+    assert same(*states)
+    assert states[0][1].first_scale[1] == pytest.approx(0.1 * 0.25 / adam8.TOP, rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,8 @@ def not_installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 def test_every_kind_of_device_has_its_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     not_installed(monkeypatch)
-    assert [backend_for(kind) for kind in ("cpu", "cuda:1", "meta")] == ["cpu", "triton", "eager"]
-    assert backend_for(torch.device("cpu")) == "cpu"
-
-
-def test_cuda_without_triton_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = ("cpu", "cuda:1", "meta", torch.device("cpu"))
+    assert [backend_for(kind) for kind in kinds] == ["cpu", "triton", "eager", "cpu"]
     not_installed(monkeypatch, "triton")
     assert backend_for("cuda") == "eager"
 
@@ -74,26 +71,18 @@ def test_a_numba_that_cannot_be_imported_is_an_error_that_says_so(monkeypatch: p
 # Forcing.
 
 
-def test_a_forced_backend_is_used_inside_and_not_outside() -> None:
-    with use_backend("eager"):
+def test_a_forced_backend_is_used_inside_and_not_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match="on purpose"), use_backend("eager"):
         assert backend_for("cpu") == backend_for("cuda") == "eager"
         assert kernels_for("cpu") is reference
         with use_backend("cpu"):
             assert backend_for("cpu") == "cpu"
         assert backend_for("cpu") == "eager"
-    assert backend_for("cpu") == "cpu"
-
-
-def test_an_error_inside_ends_the_forcing() -> None:
-    with pytest.raises(RuntimeError, match="on purpose"), use_backend("eager"):
         raise RuntimeError("on purpose")
     assert backend_for("cpu") == "cpu"
-
-
-def test_the_environment_forces_and_use_backend_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPERMASK_BACKEND", "eager")
     assert backend_for("cpu") == "eager"
-    with use_backend("cpu"):
+    with use_backend("cpu"):  # comes first
         assert backend_for("cpu") == "cpu"
     monkeypatch.setenv("SUPERMASK_BACKEND", "")
     assert backend_for("cpu") == "cpu"
@@ -126,10 +115,11 @@ def test_forcing_what_cannot_work_on_a_device_says_why(monkeypatch: pytest.Monke
 
 def test_forcing_what_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     not_installed(monkeypatch, "triton")
-    with pytest.raises(MissingDependencyError, match="'triton' cannot run: triton is gone"), use_backend("triton"):
+    gone = pytest.raises(MissingDependencyError, match="'triton' cannot run: triton is gone")
+    with gone, use_backend("triton"):
         pass
     monkeypatch.setenv("SUPERMASK_BACKEND", "triton")
-    with pytest.raises(MissingDependencyError, match="'triton' cannot run: triton is gone"):
+    with gone:
         backend_for("cuda")
 
 
@@ -164,21 +154,20 @@ def test_public_functions_go_where_the_choice_says(monkeypatch: pytest.MonkeyPat
 # What `supermask doctor` shows.
 
 
-def test_the_list_says_what_can_run_and_what_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_says_what_can_run_what_is_chosen_and_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     not_installed(monkeypatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    statuses = {status.name: status for status in backends()}
-    assert statuses["eager"].available and statuses["eager"].devices == "all"
-    assert statuses["cpu"].available and statuses["cpu"].automatic_for == ("cpu",)
-    assert not statuses["triton"].available and "no CUDA device" in statuses["triton"].reason
+    eager, cpu, triton = backends()
+    assert eager.available and eager.devices == "all"
+    assert cpu.available and cpu.automatic_for == ("cpu",)
+    assert not triton.available and "no CUDA device" in triton.reason
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    statuses = {status.name: status for status in backends()}
-    assert statuses["triton"].available and statuses["triton"].automatic_for == ("cuda",)
-
-
-def test_the_list_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    eager, cpu, triton = backends()
+    assert triton.available and triton.automatic_for == ("cuda",)
     not_installed(monkeypatch, "triton", "cpu")
-    statuses = {status.name: status for status in backends()}
-    assert (statuses["cpu"].available, statuses["cpu"].reason) == (False, "cpu is gone")
-    assert (statuses["triton"].available, statuses["triton"].reason) == (False, "triton is gone")
-    assert statuses["eager"].automatic_for == ("cuda",)
+    eager, cpu, triton = backends()
+    assert [(status.available, status.reason) for status in (cpu, triton)] == [
+        (False, "cpu is gone"),
+        (False, "triton is gone"),
+    ]
+    assert eager.automatic_for == ("cuda",)

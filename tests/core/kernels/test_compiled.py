@@ -12,21 +12,33 @@ import pytest
 
 from supermask.core.kernels import compiled as module
 
-OPTIONS = {"nogil": True, "error_model": "numpy"}
+
+def uncached(compiler: Callable[..., Any]) -> Callable[..., Any]:
+    """A compiler of numba's that finds nowhere to write."""
+
+    def compile(*given: Any, cache: bool = False, **options: Any) -> Any:
+        def refuse(function: Any) -> Any:
+            raise RuntimeError("cannot cache function: no locator available")
+
+        return refuse if cache else compiler(*given, **options)
+
+    return compile
 
 
 def test_compiling_goes_on_without_a_place_for_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    options: list[dict[str, Any]] = []
+    for name in ("njit", "cfunc"):
+        monkeypatch.setattr(numba, name, uncached(getattr(numba, name)))
 
-    def njit(**given: Any) -> Callable[[Any], Any]:
-        options.append(given)
-        if given.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        return lambda function: function
+    def halved(number: float) -> float:
+        return number / 2
 
-    monkeypatch.setattr(numba, "njit", njit)
-    assert module.compiled(len) is len
-    assert options == [OPTIONS | {"cache": True}, OPTIONS]
+    def nothing(address: int) -> None:
+        return
+
+    function = module.compiled(halved)
+    assert function(3.0) == 1.5
+    assert function.targetoptions == {"nogil": True, "error_model": "numpy", "nopython": True, "boundscheck": None}
+    module.CompiledTask(nothing).call(np.zeros(1, dtype=np.int64).ctypes.data)
 
 
 TASK = """
@@ -73,19 +85,3 @@ def test_a_task_is_read_from_disk_until_what_it_uses_changes(tmp_path: Path, mon
     assert [run(), run()] == [(42, 0), (42, 1)]
     for name in names:
         sys.modules.pop(name)
-
-
-def test_a_task_compiles_without_a_place_for_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = numba.cfunc
-
-    def cfunc(*given: Any, cache: bool = False, **options: Any) -> Any:
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return real(*given, **options)
-
-    monkeypatch.setattr(numba, "cfunc", cfunc)
-
-    def nothing(address: int) -> None:
-        return
-
-    module.CompiledTask(nothing).call(np.zeros(1, dtype=np.int64).ctypes.data)

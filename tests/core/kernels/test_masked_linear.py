@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import concurrent.futures
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from supermask.core import DrawKey
+from supermask.core.counter_random import KeyWords
 from supermask.core.kernels import masked_linear as module
 from supermask.core.kernels.masked_linear import masked_linear
 from supermask.core.kernels.ops import TracedKey, compute_dtype, key_tensor, masked_by_logits
@@ -55,19 +57,20 @@ def assert_same(ours: list[Tensor | None], theirs: list[Tensor | None]) -> None:
             assert torch.equal(first, second)
 
 
+def masked(*tensors: Tensor | None, **options: Any) -> Tensor:
+    return masked_linear(*tensors, WORDS, through=True, **options)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("recompute", [True, False])
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 3, 5), (2, 1, 3, 5), (0, 5)])
 def test_the_numbers_are_those_of_a_linear_layer(shape: tuple[int, ...], transposed: bool, recompute: bool) -> None:
     tensors = problem(*shape, transposed=transposed)
+    options = {"through": True, "transposed": transposed, "recompute": recompute}
     for given in (tensors, (*tensors[:3], None)):
-        ours = gradients(
-            lambda x, w, n, b: masked_linear(
-                x, w, n, b, WORDS, through=True, transposed=transposed, recompute=recompute
-            ),
-            given,
-        )
-        assert_same(ours, gradients(plainly, given, transposed=transposed))
+        theirs = gradients(plainly, given, transposed=transposed)
+        for key in (WORDS, TracedKey(key_tensor(KEY), KEY.seed, NAME)):  # the second as in a compiled graph
+            assert_same(gradients(lambda *t, key=key: masked_linear(*t, key, **options), given), theirs)
 
 
 @pytest.mark.parametrize("recompute", [True, False])
@@ -79,21 +82,16 @@ def test_autocast_gives_what_it_gives_a_linear_layer(weight: str, inputs: str, r
     x = x.detach().to(getattr(torch, inputs)).requires_grad_()
     tensors = (x, w.to(getattr(torch, weight)), logits, bias)
     with torch.autocast("cpu", torch.bfloat16):
-        ours = gradients(lambda *t: masked_linear(*t, WORDS, through=True, recompute=recompute), tensors)
-        theirs = gradients(plainly, tensors)
+        ours, theirs = gradients(masked, tensors, recompute=recompute), gradients(plainly, tensors)
     assert ours[0] is not None and ours[0].dtype == torch.bfloat16
     assert ours[3] is not None and ours[3].dtype == torch.float32
     assert_same(ours, theirs)
 
 
 def test_a_half_precision_base_stays_in_it() -> None:
-    tensors = problem(2, 3, 5, dtype=torch.bfloat16)
-    ours = gradients(lambda *t: masked_linear(*t, WORDS, through=True), tensors)
-    assert [None if t is None else t.dtype for t in ours] == [torch.bfloat16] * 2 + [
-        None,
-        torch.float32,
-        torch.bfloat16,
-    ]
+    tensors, half = problem(2, 3, 5, dtype=torch.bfloat16), torch.bfloat16
+    ours = gradients(masked, tensors)
+    assert [None if t is None else t.dtype for t in ours] == [half, half, None, torch.float32, half]
     assert_same(ours, gradients(plainly, tensors))
 
 
@@ -105,7 +103,7 @@ def test_the_masked_weight_is_kept_only_if_it_is_to_be(autocast: bool, recompute
         torch.autocast("cpu", torch.bfloat16, enabled=autocast),
         torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda kept: kept),
     ):
-        output = masked_linear(inputs, weight, logits, bias, WORDS, through=True, recompute=recompute)
+        output = masked(inputs, weight, logits, bias, recompute=recompute)
     known = {tensor.untyped_storage().data_ptr() for tensor in (weight, logits)}
     rest = [tensor for tensor in saved if tensor.untyped_storage().data_ptr() not in known]
     assert [tuple(tensor.shape) for tensor in rest] == ([(6, 5)] if recompute else [(6, 5), (7, 5)])
@@ -130,17 +128,14 @@ def test_nothing_is_drawn_again_for_inputs_that_need_no_gradient(monkeypatch: py
 def test_the_output_may_be_written_in_place(recompute: bool) -> None:
     """As DeBERTa does with a view of it."""
 
-    def scaled(layer: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def forward(*tensors: Tensor) -> Tensor:
-            output = layer(*tensors).transpose(0, 1)
-            output /= 3.0
-            return output
-
-        return forward
+    def scaled(layer: Callable[..., Tensor], *tensors: Tensor, **options: Any) -> Tensor:
+        output = layer(*tensors, **options).transpose(0, 1)
+        output /= 3.0
+        return output
 
     tensors = problem(2, 3, 5)
-    ours = gradients(scaled(lambda *t: masked_linear(*t, WORDS, through=True, recompute=recompute)), tensors)
-    assert_same(ours, gradients(scaled(plainly), tensors))
+    ours = gradients(functools.partial(scaled, masked), tensors, recompute=recompute)
+    assert_same(ours, gradients(functools.partial(scaled, plainly), tensors))
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
@@ -150,7 +145,7 @@ def test_under_a_checkpoint_nothing_of_the_layer_is_kept(reentrant: bool) -> Non
 
     def layer(*given: Tensor) -> Tensor:
         def twice(inputs: Tensor) -> Tensor:
-            once = masked_linear(inputs, *given[1:], WORDS, through=True)
+            once = masked(inputs, *given[1:])
             return torch.tanh(once) + once
 
         with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda kept: kept):
@@ -168,7 +163,7 @@ def test_saved_tensors_may_go_elsewhere_meanwhile() -> None:
 
     def layer(*given: Tensor) -> Tensor:
         with torch.autograd.graph.save_on_cpu():
-            return masked_linear(*given, WORDS, through=True)
+            return masked(*given)
 
     assert_same(gradients(layer, tensors), gradients(plainly, tensors))
 
@@ -177,32 +172,14 @@ def test_threads_do_not_meet() -> None:
     """As under `nn.DataParallel`: one model, several forward and backward passes at once, here of different draws."""
     inputs, weight, logits, bias = problem(16, 40)
     keys = [DrawKey(step=step).words(NAME) for step in range(6)]
-    found: dict[int, list[Tensor | None]] = {}
 
-    def work(index: int) -> None:
-        for _ in range(20):
-            found[index] = gradients(
-                lambda *t: masked_linear(*t, keys[index], through=True), (inputs, weight, logits, bias)
-            )
+    def work(key: KeyWords) -> list[Tensor | None]:
+        return gradients(lambda *t: masked_linear(*t, key, through=True), (inputs, weight, logits, bias))
 
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for index, key in enumerate(keys):
-        alone = gradients(lambda *t, key=key: masked_linear(*t, key, through=True), (inputs, weight, logits, bias))
-        assert_same(found[index], alone)
-
-
-@pytest.mark.parametrize("recompute", [True, False])
-@pytest.mark.parametrize("transposed", [False, True])
-def test_the_form_for_graphs_gives_the_same(transposed: bool, recompute: bool) -> None:
-    tensors = problem(2, 3, 5, transposed=transposed)
-    options: dict[str, Any] = {"through": True, "transposed": transposed, "recompute": recompute}
-    traced = TracedKey(key_tensor(KEY), KEY.seed, NAME)
-    ours = gradients(lambda *t: masked_linear(*t, traced, **options), tensors)
-    assert_same(ours, gradients(lambda *t: masked_linear(*t, WORDS, **options), tensors))
+    alone = [work(key) for key in keys]
+    with concurrent.futures.ThreadPoolExecutor(len(keys)) as threads:
+        for index, found in enumerate(threads.map(work, keys * 20)):
+            assert_same(found, alone[index % len(keys)])
 
 
 def test_the_thresholded_mask_works_too() -> None:
@@ -215,7 +192,7 @@ def test_the_thresholded_mask_works_too() -> None:
 def test_layers_of_all_sizes_share_memory_without_seeing_each_other() -> None:
     """Masked weights are written to one piece of memory in turn; outputs and gradients must be nobody else's."""
     results = []
-    for layer in (lambda *t: masked_linear(*t, WORDS, through=True), plainly):
+    for layer in (masked, plainly):
         leaves, outputs = [], []
         for width, dtype in ((5, torch.float32), (40, torch.float32), (5, torch.bfloat16), (7, torch.float32)):
             tensors = [

@@ -40,23 +40,16 @@ KEYS: dict[str, Callable[[], ops.MaskKey]] = {"words": lambda: KEY.words(NAME), 
 
 
 @pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("dtypes", DTYPES)
-def test_the_masked_weight_is_the_converted_weight_under_the_mask(kind: str, dtypes: Any) -> None:
+def test_weight_and_gradient_are_those_of_the_formula(kind: str, convention: GradientConvention, dtypes: Any) -> None:
     weight, logits = problem(dtypes[0])
     keep = threshold_keep_mask(logits) if kind == "none" else sample_keep_mask(logits, KEY, NAME)
     assert 0 < int(keep.sum()) < keep.numel()
-    masked = ops.masked_by_logits(weight, logits, KEYS[kind](), dtype=dtypes[1], through=False)
-    assert masked.dtype == dtypes[1]
-    assert torch.equal(masked.view(torch.uint8), torch.where(keep, weight.to(dtypes[1]), 0.0).view(torch.uint8))
-
-
-@pytest.mark.parametrize("kind", KEYS)
-@pytest.mark.parametrize("convention", CONVENTIONS)
-@pytest.mark.parametrize("dtypes", DTYPES)
-def test_the_gradient_is_that_of_the_explicit_formula(kind: str, convention: GradientConvention, dtypes: Any) -> None:
-    weight, logits = problem(dtypes[0])
     incoming = torch.randn(weight.shape, generator=torch.Generator().manual_seed(2)).to(dtypes[1])
     masked = ops.masked_by_logits(weight, logits, KEYS[kind](), dtype=dtypes[1], through=convention == "through")
+    assert masked.dtype == dtypes[1]
+    assert torch.equal(masked.view(torch.uint8), torch.where(keep, weight.to(dtypes[1]), 0.0).view(torch.uint8))
     masked.backward(incoming)
     surrogate = logits.detach().double().requires_grad_()
     passed_on = surrogate if convention == "stop" else surrogate.sigmoid()
@@ -78,7 +71,7 @@ def test_it_is_what_core_does_with_a_mask_at_hand(convention: GradientConvention
         masked.backward(incoming)
     other = masked_weight(weight, theirs, keep, gradient=convention)
     other.backward(incoming)
-    assert torch.equal(masked, other)
+    assert torch.equal(masked.view(torch.int32), other.view(torch.int32))
     assert torch.equal(logits.grad, theirs.grad)
 
 
@@ -90,14 +83,8 @@ def test_only_what_exists_anyway_is_saved(kind: str) -> None:
         ops.masked_by_logits(weight, logits, key, dtype=weight.dtype, through=True)
     pointers = {tensor.untyped_storage().data_ptr() for tensor in saved}
     assert pointers == {tensor.untyped_storage().data_ptr() for tensor in (weight, logits)}
-
-
-def test_there_is_no_graph_where_none_is_wanted() -> None:
-    weight, logits = problem()
-    for key in KEYS.values():
-        with torch.no_grad():
-            masked = ops.masked_by_logits(weight, logits, key(), dtype=weight.dtype, through=True)
-        assert not masked.requires_grad
+    with torch.no_grad():
+        assert not ops.masked_by_logits(weight, logits, key, dtype=weight.dtype, through=True).requires_grad
 
 
 def test_a_second_derivative_is_refused_rather_than_wrong() -> None:

@@ -1,4 +1,4 @@
-"""One matrix that holds every backend to the eager forms, and the eager forms to plain Python."""
+"""One matrix that holds every backend to the eager forms; `test_bernoulli` holds these to plain Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from reference_bits import reference_bits16
 from supermask.core.counter_random import key_words, random_bits16
 from supermask.core.kernels import Backend, Kernels, reference
 from supermask.errors import ConfigurationError
@@ -116,15 +115,6 @@ def test_keep_masks(kernels: Kernels, shape: tuple[int, ...], kind: str) -> None
         assert torch.equal(keep_mask, expected)
 
 
-def test_the_reference_is_the_rule_in_plain_python() -> None:
-    logits = logits_of("random", (700,))
-    kept = []
-    for index, logit in enumerate(logits.tolist()):
-        share = (reference_bits16(index, KEY) + 0.5) / 65536
-        kept.append(logit > float(np.float32(math.log(share / (1 - share)))))
-    assert reference.draw_keep_mask(logits, KEY).tolist() == kept
-
-
 @pytest.mark.parametrize("distance", [0.0, 1e-7, 1e-6, 3e-6, 1e-5, 3e-5, 5.9e-5, 6.2e-5, 1e-4, 1e-3])
 def test_decisions_next_to_a_level(kernels: Kernels, distance: float) -> None:
     # As far away as an approximate comparison may or may not trust itself. One weight in 128 only, because the CPU
@@ -138,16 +128,13 @@ def test_decisions_next_to_a_level(kernels: Kernels, distance: float) -> None:
         assert bool(kernels.draw_keep_mask(torch.where(here, above, 20.0), KEY).all())
 
 
-@pytest.mark.parametrize("key", [(0, 0), (2**32 - 1, 2**32 - 1), (2**31, 2**31 - 1)])
-def test_keys_of_every_size(kernels: Kernels, key: tuple[int, int]) -> None:
-    logits = logits_of("random", (1000,))
-    assert torch.equal(kernels.draw_keep_mask(logits, key), reference.draw_keep_mask(logits, key))
-
-
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_logits_are_drawn_against_in_float32(kernels: Kernels, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("key", [(0, 0), (2**32 - 1, 2**32 - 1), (2**31, 2**31 - 1)])
+def test_keys_of_every_size_and_logits_taken_in_float32(
+    kernels: Kernels, key: tuple[int, int], dtype: torch.dtype
+) -> None:
     logits = logits_of("random", (1000,)).to(dtype)
-    assert torch.equal(kernels.draw_keep_mask(logits, KEY), reference.draw_keep_mask(logits.float(), KEY))
+    assert torch.equal(kernels.draw_keep_mask(logits, key), reference.draw_keep_mask(logits.float(), key))
 
 
 @pytest.mark.parametrize("kind", ["random"] if INTERPRETED else ["kept", "random", "special"])
@@ -174,7 +161,7 @@ def test_kept_weights_have_exactly_their_bits_and_dropped_ones_are_plus_zero(
 ) -> None:
     integers = INTEGERS[dtype]
     limits = torch.iinfo(integers)
-    # Any bit pattern at all: not-a-numbers with every payload among them.
+    # Any bit pattern at all: denormals, infinities and not-a-numbers with every payload among them.
     drawn = np.random.default_rng(3).integers(limits.min, limits.max, 3000, dtype=np.int64, endpoint=True)
     weight = torch.from_numpy(drawn).to(integers).view(dtype)
     logits = logits_of("random", (3000,))

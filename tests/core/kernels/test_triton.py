@@ -16,7 +16,7 @@ from torch import Tensor
 
 from reference_bits import reference_bits16
 from supermask.core.counter_random import key_words
-from supermask.core.kernels import cpu, reference
+from supermask.core.kernels import reference
 from supermask.core.kernels.adam8 import EightBitMoments
 from supermask.core.kernels.agreement import disagreement
 from supermask.core.kernels.arguments import AdamStep
@@ -144,12 +144,6 @@ def test_a_captured_graph_draws_anew_when_its_key_changes(kernels: Any) -> None:
         key.copy_(torch.tensor(words))
         graph.replay()
         assert torch.equal(masked, reference.draw_masked_weight(weight, logits, words, dtype=torch.bfloat16))
-
-
-@needs_a_gpu
-def test_the_mask_of_the_cpu(kernels: Any) -> None:
-    logits = uniform(3_000_001, 9.0)
-    assert torch.equal(kernels.draw_keep_mask(logits, KEY).cpu(), cpu.draw_keep_mask(logits.cpu(), KEY))
 
 
 @needs_a_gpu
