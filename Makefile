@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTESTFLAGS ?=
+# Whole files go to one of two processes: trainings that tests share are then made once.
+PYTEST := -m pytest -n 2 --dist loadfile
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
@@ -35,7 +37,7 @@ test: $(STAMP) ## all checks: lint, format, types, import order, tests
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports --no-logo
-	$(PY) -m pytest $(PYTESTFLAGS)
+	$(PY) $(PYTEST) $(PYTESTFLAGS)
 
 lint: $(STAMP) ## ruff: lint and format, changing nothing
 	$(PY) -m ruff check .
@@ -48,7 +50,7 @@ imports: $(STAMP) ## import-linter: the order of the rooms
 	$(VENV)/bin/lint-imports --no-logo
 
 tests: $(STAMP) ## pytest alone; choose by PYTESTFLAGS="tests/core -m slow"
-	$(PY) -m pytest $(PYTESTFLAGS)
+	$(PY) $(PYTEST) $(PYTESTFLAGS)
 
 format: $(STAMP) ## ruff: fix and format in place
 	$(PY) -m ruff check --fix .

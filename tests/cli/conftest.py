@@ -1,7 +1,5 @@
 """A tiny base, tiny tasks as files, and a run that the tests of the verbs share."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """`supermask apply`; that the checkpoint is the task model is held by the end-to-end test of `train`."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

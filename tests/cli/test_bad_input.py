@@ -1,7 +1,5 @@
 """A newcomer's bad inputs: each is one line with the remedy, and exit code 2."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shlex

@@ -1,7 +1,5 @@
 """`supermask bases`."""
 
-from __future__ import annotations
-
 import pytest
 
 from supermask.models import embedded

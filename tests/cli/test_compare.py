@@ -1,7 +1,5 @@
 """`supermask compare`."""
 
-from __future__ import annotations
-
 import copy
 import csv
 import io

@@ -1,7 +1,5 @@
 """`supermask train` in two processes: one folder, one report, one line for an error."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """`supermask doctor`."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

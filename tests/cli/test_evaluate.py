@@ -1,7 +1,5 @@
 """`supermask evaluate`."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

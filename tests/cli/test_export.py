@@ -1,7 +1,5 @@
 """`supermask export`: three forms of one task model."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From an error to one line and an exit code."""
 
-from __future__ import annotations
-
 import errno
 import os
 

@@ -1,7 +1,5 @@
 """`supermask inspect`."""
 
-from __future__ import annotations
-
 import io
 import math
 from pathlib import Path

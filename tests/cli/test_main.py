@@ -1,7 +1,5 @@
 """The console script: starting it is cheap, and its help can be read and typed from."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Sequence

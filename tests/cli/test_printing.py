@@ -1,7 +1,5 @@
 """What comes from a file of anyone's making cannot steer a terminal, and no terminal ends in an encoding error."""
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Callable

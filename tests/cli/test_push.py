@@ -1,7 +1,5 @@
 """`supermask push`, and a hub id wherever a verb takes a delta."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

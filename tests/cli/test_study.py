@@ -1,7 +1,5 @@
 """The verbs of `supermask study` that run and tell; those that show have tests of their own."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`supermask study table`, `figure` and `report`."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shlex

@@ -1,7 +1,5 @@
 """`supermask tasks`."""
 
-from __future__ import annotations
-
 from supermask.tasks import known_tasks
 from tiny_command import said, told
 

@@ -1,7 +1,5 @@
 """`supermask train`, and a task learnt, looked at, scored, used and merged from the command line alone."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

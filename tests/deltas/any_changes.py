@@ -1,7 +1,5 @@
 """Tensors and changes of every kind, dtype and shape, drawn at random, and whether two changes are the same."""
 
-from __future__ import annotations
-
 import torch
 from hypothesis import strategies as st
 from torch import Tensor

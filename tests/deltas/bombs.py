@@ -3,8 +3,6 @@
 `python tests/deltas/bombs.py FOLDER` prints of each the growth of the process in MiB, the seconds, and the refusal.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

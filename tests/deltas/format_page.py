@@ -1,7 +1,5 @@
 """docs/FORMAT.md, to be held to what the code does."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Deltas' files written and read by docs/FORMAT.md alone: no code shared with the library."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ Frames are written by hand, by RFC 8878: uncompressed blocks, so that nothing he
 read by the library zstandard's stream interface, as any zstd reads them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import zstandard

@@ -1,7 +1,5 @@
 """Deltas for stores, and children that are told to do something to a store and report by their exit code."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Callable

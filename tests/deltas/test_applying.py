@@ -1,7 +1,5 @@
 """Any layout, any change: applied, removed, switched, failing midway, interrupted, and by several threads at once."""
 
-from __future__ import annotations
-
 import copy
 import gc
 import threading

@@ -1,7 +1,5 @@
 """How much memory putting a delta on a model takes, as the system counts it: torch's own is not Python's to trace."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """docs/FORMAT.md says what the code does: its tables, limits, formulas and examples."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

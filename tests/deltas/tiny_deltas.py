@@ -1,7 +1,5 @@
 """A tiny model of every kind of tensor that a delta meets, and a delta of every kind of change."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager

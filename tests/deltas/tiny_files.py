@@ -1,7 +1,5 @@
 """The smallest delta that has a mask and values, as a file, and what tests of damaged files share."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Callable

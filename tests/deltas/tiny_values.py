@@ -1,7 +1,5 @@
 """Values as fine-tuning leaves them, and what tests of their codings share."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

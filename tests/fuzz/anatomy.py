@@ -3,8 +3,6 @@
 By the reference alone, not the library, so that what is put together may be as wrong as one likes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ What is no delta at all, headers, frames and texts that are refused before they 
 file and of the document; payloads that code nothing, in those of coding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple, final
 

@@ -1,7 +1,5 @@
 """The bases that mutated deltas are put on: small, with a tensor of every dtype, layout and tie."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass

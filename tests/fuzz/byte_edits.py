@@ -1,7 +1,5 @@
 """Damage that knows nothing of the format: to bytes, and to lengths wherever they stand."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Edits of a document that keep it JSON, and texts that are hardly JSON any more."""
 
-from __future__ import annotations
-
 import copy
 import json
 import math

@@ -3,8 +3,6 @@
 And nothing else: no other exception, no write, no more than a second, no more memory than the bound.
 """
 
-from __future__ import annotations
-
 import re
 import tempfile
 import time

@@ -1,7 +1,5 @@
 """Mutated deltas: damage to bytes, and edits after which every hash is right again, so that decoders see them."""
 
-from __future__ import annotations
-
 import functools
 import json
 import random

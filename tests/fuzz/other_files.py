@@ -1,7 +1,5 @@
 """The other files that are read: `store.json`, and a sparse checkpoint with its configuration."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Edits of payloads, some blind and some that know what a decoder looks at."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable

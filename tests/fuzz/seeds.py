@@ -1,7 +1,5 @@
 """The deltas that mutation starts from: every kind of change, part of a mask's model, coding and dtype."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple, final

@@ -1,7 +1,5 @@
 """Attacks by name, and the fuzzer's property on files that hypothesis picks; the long run is attacks/run.py."""
 
-from __future__ import annotations
-
 import json
 import random
 import re

@@ -1,7 +1,5 @@
 """A hub on the loopback, and a client that knows it and has an empty cache."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A merged checkpoint appears whole or not at all, and the base stays as it was."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A new folder appears whole or not at all, and the base's configuration comes back as it was."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

@@ -3,8 +3,6 @@
 An export takes seconds, so one is shared by the tests; `-m slow` exports every architecture.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What the exporter is given, what it may say, and how its failures are told."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import sys

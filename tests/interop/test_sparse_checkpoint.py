@@ -1,7 +1,5 @@
 """A sparse checkpoint is the merged model to the last bit, smaller, and needs no base; a damaged one is refused."""
 
-from __future__ import annotations
-
 import json
 import math
 import random

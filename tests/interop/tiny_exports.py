@@ -1,7 +1,5 @@
 """A tiny base of any architecture, and deltas of every method's kind for it, made without training."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

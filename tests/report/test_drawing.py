@@ -1,7 +1,5 @@
 """How figures look, and figures as files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import matplotlib

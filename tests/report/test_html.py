@@ -1,7 +1,5 @@
 """Figures as elements of a page."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from xml.etree import ElementTree

@@ -1,7 +1,5 @@
 """The report: its structure, that it stands alone, and that nothing which is missing or failed is silent."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from html.parser import HTMLParser

@@ -1,7 +1,5 @@
 """The tables of docs/reproduction.md and docs/results.md say what the committed records say."""
 
-from __future__ import annotations
-
 import json
 import re
 import runpy

@@ -1,7 +1,5 @@
 """When two arms differ, against scipy and by simulation."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

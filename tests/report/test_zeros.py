@@ -1,7 +1,5 @@
 """The map of zeros: what it shows, and how it is written."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

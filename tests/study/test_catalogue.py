@@ -1,7 +1,5 @@
 """The specs: all load, they say what the paper prints, and a faulty one is refused with the place of each fault."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from importlib.resources import files

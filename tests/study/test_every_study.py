@@ -1,7 +1,5 @@
 """Every study end to end on a tiny model and two probes: that all parts fit together; the numbers mean nothing."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree

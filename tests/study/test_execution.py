@@ -1,7 +1,5 @@
 """Runs made, in this process and in processes of their own: failed, killed, stopped, shared, gone on with."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

@@ -1,7 +1,5 @@
 """Measures to the disk and back."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

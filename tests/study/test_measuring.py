@@ -1,7 +1,5 @@
 """Measures of runs and of pairs against numpy; and of deltas that are given, or lie beside their records."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

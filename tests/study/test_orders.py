@@ -1,7 +1,5 @@
 """Locks: one process holds one, and a killed one lets it go."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

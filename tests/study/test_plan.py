@@ -1,7 +1,5 @@
 """What is to be done, and what is wrong, before anything is run; where studies stand."""
 
-from __future__ import annotations
-
 import collections
 import shutil
 from pathlib import Path

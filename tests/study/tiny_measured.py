@@ -1,7 +1,5 @@
 """Deltas of a tiny model to measure: masks with zeros at random, and whatever else a test puts in."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The backends that tests are held to. Triton's runs on a GPU, or in its interpreter where TRITON_INTERPRET=1."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from typing import Any, cast, final

@@ -1,7 +1,5 @@
 """Adam with 8-bit moments: the bytes are what the definition says, and every backend gives the same."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

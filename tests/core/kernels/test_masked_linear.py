@@ -1,7 +1,5 @@
 """A masked linear layer gives the numbers of a linear layer over the masked weight, and keeps no copy of it."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import functools
 from collections.abc import Callable

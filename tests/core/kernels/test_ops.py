@@ -1,7 +1,5 @@
 """The masked weight as an operation: what autograd and the compiler are told of it, against its formula."""
 
-from __future__ import annotations
-
 import itertools
 import subprocess
 import sys

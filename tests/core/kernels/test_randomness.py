@@ -5,8 +5,6 @@ Every statistic is standardised, so that by chance alone it goes beyond 5 once i
 one is enough.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """One matrix that holds every backend to the eager forms; `test_bernoulli` holds these to plain Python."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import os

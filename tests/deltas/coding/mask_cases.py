@@ -1,7 +1,5 @@
 """Random masks, bases and models, for the implementation and for the reference alike."""
 
-from __future__ import annotations
-
 import math
 import random
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Masks written and read by docs/FORMAT.md alone: in Python's whole numbers, no code shared."""
 
-from __future__ import annotations
-
 import bisect
 import functools
 import math

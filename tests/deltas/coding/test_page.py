@@ -1,7 +1,5 @@
 """docs/FORMAT.md says of masks and values what the code does: its tables, limits and examples."""
 
-from __future__ import annotations
-
 import math
 import re
 

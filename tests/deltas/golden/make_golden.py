@@ -6,8 +6,6 @@ bytes for the same changes, since it may find a smaller coding, or use another v
 that it has loaded as it was.
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@
 The files stay for good: every later version must read them, to the bits whose hash stands beside them.
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Settings are checked, and come back from their file."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Deltas and adapters are each other, to the bit; what an adapter cannot say is refused by name."""
 
-from __future__ import annotations
-
 import functools
 import json
 from pathlib import Path

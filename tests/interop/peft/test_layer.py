@@ -1,7 +1,5 @@
 """A layer computes what its module would with masked weights, whatever the module is."""
 
-from __future__ import annotations
-
 import contextlib
 import warnings
 from typing import Any

@@ -1,7 +1,5 @@
 """Mask logits stay float32; a fixed mask has to be loaded; masks and logits of a file must agree."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable
 

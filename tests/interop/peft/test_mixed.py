@@ -1,7 +1,5 @@
 """In a batch with `adapter_names` each row gets what its adapter gives it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

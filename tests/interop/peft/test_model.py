@@ -1,7 +1,5 @@
 """What PEFT does with adapters, done with masks: training, files, switching, merging, several over one base."""
 
-from __future__ import annotations
-
 import io
 from contextlib import redirect_stdout
 from pathlib import Path

@@ -1,7 +1,5 @@
 """PEFT knows the method, in every version of the stated range."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import subprocess

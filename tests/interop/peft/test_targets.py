@@ -1,7 +1,5 @@
 """What is masked, what is stored whole, and what is refused before anything changes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """A Trainer trains adapters, and resumes them exactly where they were."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Supermask adapters over tiny models, and what tests ask of them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The paper's figures: what they plot against the raw records, and how they are drawn."""
 
-from __future__ import annotations
-
 import collections
 import csv
 import io

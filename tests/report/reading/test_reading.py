@@ -1,7 +1,5 @@
 """Verdicts follow from records: with other records, the same rules give another verdict."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence

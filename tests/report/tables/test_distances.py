@@ -1,7 +1,5 @@
 """Table 2 against the raw measures, and the paper's initialisations."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

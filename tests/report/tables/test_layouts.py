@@ -1,7 +1,5 @@
 """The layout of each table, and its numbers against the raw JSON of the records."""
 
-from __future__ import annotations
-
 import math
 import re
 import statistics

@@ -1,7 +1,5 @@
 """A table as a value, and as Markdown, CSV, HTML and text for the terminal."""
 
-from __future__ import annotations
-
 import csv
 import io
 import itertools
