@@ -109,15 +109,14 @@ def size_row(delta: TaskDelta, name: str, base_name: str | None) -> dict[str, An
 
 
 def mask_bytes(delta: TaskDelta) -> int:
-    return sum(change.keep.nbytes for change in delta.document.changes if change.keep)
+    return sum(change.keep_nbytes or 0 for change in delta.document.changes)
 
 
 def load_base_of(delta: TaskDelta, base_name: str | None) -> nn.Module:
-    labels = delta.task["label_names"] or [""]
     base = supermask.load_base(
         base_name or str(delta.document.base.name),
-        num_labels=len(labels),  # type: ignore[arg-type]
-        regression=delta.task["kind"] == "regression",
+        num_labels=len(delta.task.label_names) or 1,
+        regression=delta.task.kind == "regression",
         dtype=delta.document.base.dtype,
     )
     return base.model
